@@ -1,0 +1,145 @@
+use crate::{MaskError, Rle};
+
+/// How masks are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// Foreground in any.
+    Union,
+    /// Foreground in all.
+    Intersection,
+}
+
+/// Combines masks of one size, run by run.
+///
+/// # Errors
+/// If there is no mask, or sizes differ (pycocotools answers with an empty 0 x 0 mask there).
+pub fn merge(masks: &[Rle], how: Merge) -> Result<Rle, MaskError> {
+    let (first, rest) = masks.split_first().ok_or(MaskError::NothingToMerge)?;
+    let mut out = first.clone();
+    for other in rest {
+        same_size(&out, other)?;
+        let mut counts = Vec::new();
+        let (mut value, mut run) = (false, 0u32);
+        walk_both(&out, other, |length, a, b| {
+            let v = match how {
+                Merge::Union => a || b,
+                Merge::Intersection => a && b,
+            };
+            if v != value {
+                counts.push(run);
+                (value, run) = (v, 0);
+            }
+            run += length;
+        });
+        counts.push(run);
+        out = Rle::from_counts(out.height(), out.width(), counts)?;
+    }
+    Ok(out)
+}
+
+/// Pixels in both masks and pixels in either, counted on the runs.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn intersection_union(a: &Rle, b: &Rle) -> Result<(u64, u64), MaskError> {
+    same_size(a, b)?;
+    let mut intersection = 0u64;
+    walk_both(a, b, |length, va, vb| {
+        if va && vb {
+            intersection += u64::from(length);
+        }
+    });
+    Ok((intersection, a.area() + b.area() - intersection))
+}
+
+/// Intersection over union of a detection and a ground truth; over the detection's area when the truth is a crowd.
+/// Two empty masks give 0, as in pycocotools.
+///
+/// # Errors
+/// If the sizes differ (pycocotools answers -1 there).
+pub fn iou(detection: &Rle, truth: &Rle, crowd: bool) -> Result<f64, MaskError> {
+    let (intersection, union) = intersection_union(detection, truth)?;
+    let over = if crowd { detection.area() } else { union };
+    Ok(intersection as f64 / over.max(1) as f64)
+}
+
+fn same_size(a: &Rle, b: &Rle) -> Result<(), MaskError> {
+    let (first, other) = ((a.height(), a.width()), (b.height(), b.width()));
+    if first == other {
+        Ok(())
+    } else {
+        Err(MaskError::Mismatch { first, other })
+    }
+}
+
+/// Calls `each(length, in a, in b)` for the maximal stretches where neither mask changes.
+fn walk_both(a: &Rle, b: &Rle, mut each: impl FnMut(u32, bool, bool)) {
+    let (mut ia, mut ib) = (a.counts().iter(), b.counts().iter());
+    let (mut va, mut vb) = (true, true);
+    let (mut left_a, mut left_b) = (0u32, 0u32);
+    loop {
+        while left_a == 0 {
+            // Both sum to the same number of pixels, so both end together.
+            let Some(&next) = ia.next() else { return };
+            (left_a, va) = (next, !va);
+        }
+        while left_b == 0 {
+            let Some(&next) = ib.next() else { return };
+            (left_b, vb) = (next, !vb);
+        }
+        let length = left_a.min(left_b);
+        each(length, va, vb);
+        left_a -= length;
+        left_b -= length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(bits: [u8; 6]) -> Rle {
+        Rle::from_row_major(2, 3, &bits).unwrap()
+    }
+
+    #[test]
+    fn two_masks() {
+        let (a, b) = (mask([1, 1, 0, 0, 1, 0]), mask([1, 0, 0, 0, 1, 1]));
+        assert_eq!(intersection_union(&a, &b).unwrap(), (2, 4));
+        assert_eq!(iou(&a, &b, false).unwrap(), 0.5);
+        assert_eq!(iou(&a, &b, true).unwrap(), 2.0 / 3.0);
+        let parts = [a, b];
+        assert_eq!(
+            merge(&parts, Merge::Union).unwrap(),
+            mask([1, 1, 0, 0, 1, 1])
+        );
+        assert_eq!(
+            merge(&parts, Merge::Intersection).unwrap(),
+            mask([1, 0, 0, 0, 1, 0])
+        );
+    }
+
+    #[test]
+    fn empty_and_mismatched() {
+        let e = Rle::empty(2, 3).unwrap();
+        assert_eq!(iou(&e, &e, false).unwrap(), 0.0);
+        assert_eq!(intersection_union(&e, &e).unwrap(), (0, 0));
+        let other = Rle::empty(3, 2).unwrap();
+        assert!(matches!(
+            iou(&e, &other, false),
+            Err(MaskError::Mismatch { .. })
+        ));
+        assert_eq!(merge(&[], Merge::Union), Err(MaskError::NothingToMerge));
+    }
+
+    #[test]
+    fn zero_runs_inside_do_not_end_the_walk() {
+        let a = Rle::from_counts(2, 3, vec![1, 0, 0, 2, 0, 3]).unwrap();
+        let b = Rle::from_counts(2, 3, vec![0, 0, 0, 6]).unwrap();
+        assert_eq!(intersection_union(&a, &b).unwrap(), (5, 6));
+        assert_eq!(
+            merge(&[a, b], Merge::Intersection).unwrap().counts(),
+            [1, 5]
+        );
+    }
+}
