@@ -268,7 +268,10 @@ mod tests {
         let with_line = Rle::from_polygons(9, 9, &[square.clone(), vec![0., 0., 8., 8.]]).unwrap();
         assert_eq!(with_line.area(), 16);
         let odd = Rle::from_polygons(9, 9, &[[square.clone(), vec![7.0]].concat()]).unwrap();
-        assert_eq!(odd, Rle::from_polygons(9, 9, &[square.clone()]).unwrap());
+        assert_eq!(
+            odd,
+            Rle::from_polygons(9, 9, std::slice::from_ref(&square)).unwrap()
+        );
         assert!(matches!(
             Rle::from_polygons(9, 9, &[square, vec![]]),
             Err(MaskError::PolygonLength { polygon: 1, .. })

@@ -1,0 +1,328 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Confusion, EvalProfile, Resample, Space};
+
+/// One expression's outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Overlap in pixels.
+    pub confusion: Confusion,
+    /// Foreground pixels of the truth; 0 means there is no target.
+    pub truth_pixels: u64,
+    /// Whether the prediction says "no target" (see [`EvalProfile::says_none`]); only the GRES rule looks at it.
+    pub says_none: bool,
+    /// A group for the per-kind table, e.g. "colour".
+    pub kind: Option<String>,
+}
+
+impl Sample {
+    /// A sample without kind whose prediction claims a target.
+    #[must_use]
+    pub fn new(confusion: Confusion, truth_pixels: u64) -> Self {
+        Self {
+            confusion,
+            truth_pixels,
+            says_none: false,
+            kind: None,
+        }
+    }
+
+    /// The same sample, counted under a kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+}
+
+/// Sums over samples. Integers stay integers; IoU is summed in f64 in the order of [`Meter::add`], so that equal runs
+/// give equal bits.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    profile: EvalProfile,
+    samples: u64,
+    intersection: u64,
+    union: u64,
+    iou: f64,
+    targets: u64,
+    hits: Vec<u64>,
+    // GRES: [no target and said so, no target but mask, target but "none", target and mask]
+    cells: [u64; 4],
+    kinds: BTreeMap<String, (u64, f64)>,
+}
+
+impl Meter {
+    /// An empty meter.
+    #[must_use]
+    pub fn new(profile: EvalProfile) -> Self {
+        let hits = vec![0; profile.precision.len()];
+        Self {
+            profile,
+            samples: 0,
+            intersection: 0,
+            union: 0,
+            iou: 0.0,
+            targets: 0,
+            hits,
+            cells: [0; 4],
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// The profile in use.
+    #[must_use]
+    pub fn profile(&self) -> &EvalProfile {
+        &self.profile
+    }
+
+    /// Samples so far.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Counts a sample and returns the IoU it was given.
+    pub fn add(&mut self, sample: &Sample) -> f64 {
+        let no_target = sample.truth_pixels == 0;
+        let (i, u, iou) = self.score(sample, no_target);
+        self.samples += 1;
+        self.intersection += i;
+        self.union += u;
+        self.iou += iou;
+        self.cells[usize::from(!no_target) * 2 + usize::from(no_target != sample.says_none)] += 1;
+        // GRES counts precision over samples that have a target only.
+        if self.profile.no_target.is_none() || !no_target {
+            self.targets += 1;
+            for (hit, &at) in self.hits.iter_mut().zip(&self.profile.precision) {
+                *hit += u64::from(self.profile.precision_compare.passes(iou, at));
+            }
+        }
+        if let Some(kind) = &sample.kind {
+            let entry = self.kinds.entry(kind.clone()).or_default();
+            entry.0 += 1;
+            entry.1 += iou;
+        }
+        iou
+    }
+
+    /// ReLA's rule is not symmetric: a missed target adds to the union, a rightly empty answer adds nothing.
+    fn score(&self, sample: &Sample, no_target: bool) -> (u64, u64, f64) {
+        let c = sample.confusion;
+        if self.profile.no_target.is_none() {
+            return (c.intersection, c.union, c.iou(self.profile.empty));
+        }
+        match (no_target, sample.says_none) {
+            (true, true) => (0, 0, 1.0),
+            (true, false) | (false, true) => (0, c.union, 0.0),
+            (false, false) => (c.intersection, c.union, c.iou(self.profile.empty)),
+        }
+    }
+
+    /// The figures so far. Without samples all of them are 0.
+    #[must_use]
+    pub fn report(&self, split: &str) -> Report {
+        let ratio = |a: f64, b: u64| if b == 0 { 0.0 } else { a / b as f64 };
+        let [right_none, false_mask, false_none, right_mask] = self.cells;
+        let share = |a: u64, b: u64| (a + b > 0).then(|| a as f64 / (a + b) as f64);
+        let oiou = ratio(self.intersection as f64, self.union);
+        let miou = ratio(self.iou, self.samples);
+        Report {
+            profile: self.profile.name.clone(),
+            split: split.into(),
+            threshold: self.profile.threshold,
+            space: self.profile.space,
+            resample: self.profile.resample,
+            samples: self.samples,
+            intersection: self.intersection,
+            union: self.union,
+            oiou,
+            miou,
+            precision: self
+                .hits
+                .iter()
+                .zip(&self.profile.precision)
+                .map(|(&hit, &at)| PrecisionAt {
+                    at,
+                    value: ratio(hit as f64, self.targets),
+                })
+                .collect(),
+            gres: self.profile.no_target.map(|rule| GresReport {
+                giou: miou,
+                ciou: oiou,
+                n_acc: share(right_none, false_mask),
+                t_acc: share(right_mask, false_none),
+                min_pixels: rule.min_pixels,
+            }),
+            kinds: self
+                .kinds
+                .iter()
+                .map(|(kind, &(n, sum))| {
+                    (
+                        kind.clone(),
+                        KindReport {
+                            samples: n,
+                            miou: ratio(sum, n),
+                        },
+                    )
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The share of samples whose IoU passes a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PrecisionAt {
+    /// IoU threshold.
+    pub at: f64,
+    /// Share, 0 to 1.
+    pub value: f64,
+}
+
+/// The figures of generalised referring segmentation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GresReport {
+    /// Mean IoU under the no-target rule.
+    pub giou: f64,
+    /// Overall IoU under the no-target rule.
+    pub ciou: f64,
+    /// Share of no-target samples recognised; none if there are none.
+    pub n_acc: Option<f64>,
+    /// Share of targeted samples given a mask; none if there are none.
+    pub t_acc: Option<f64>,
+    /// The pixel rule for models without a no-target head.
+    pub min_pixels: u64,
+}
+
+/// Figures of one kind of sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct KindReport {
+    /// Samples.
+    pub samples: u64,
+    /// Mean IoU.
+    pub miou: f64,
+}
+
+/// Figures together with what they depend on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Profile name.
+    pub profile: String,
+    /// Split name.
+    pub split: String,
+    /// Binarisation threshold.
+    pub threshold: f64,
+    /// What the threshold is compared with.
+    pub space: Space,
+    /// What was resampled.
+    pub resample: Resample,
+    /// Expressions counted.
+    pub samples: u64,
+    /// Sum of intersections, in pixels.
+    pub intersection: u64,
+    /// Sum of unions, in pixels.
+    pub union: u64,
+    /// Overall IoU.
+    pub oiou: f64,
+    /// Mean IoU.
+    pub miou: f64,
+    /// P@X.
+    pub precision: Vec<PrecisionAt>,
+    /// GRES figures, with the `gres` profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gres: Option<GresReport>,
+    /// mIoU by kind of sentence, where kinds are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, KindReport>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(intersection: u64, union: u64, truth: u64) -> Sample {
+        Sample::new(
+            Confusion {
+                intersection,
+                union,
+            },
+            truth,
+        )
+    }
+
+    #[test]
+    fn overall_and_mean_differ() {
+        let mut meter = Meter::new(EvalProfile::saymask());
+        meter.add(&sample(90, 100, 95).with_kind("colour"));
+        meter.add(&sample(1, 10, 5).with_kind("place"));
+        meter.add(&sample(0, 0, 0).with_kind("place"));
+        meter.add(&sample(1, 2, 1));
+        let report = meter.report("val");
+        assert_eq!(report.oiou, 92.0 / 112.0);
+        assert_eq!(report.miou, (0.9 + 0.1 + 1.0 + 0.5) / 4.0);
+        // Strict: 0.5 is not above 0.5, 0.9 is not above 0.9.
+        assert_eq!(
+            report.precision.iter().map(|p| p.value).collect::<Vec<_>>(),
+            [0.5, 0.5, 0.25]
+        );
+        assert_eq!(
+            report.kinds["place"],
+            KindReport {
+                samples: 2,
+                miou: 0.55
+            }
+        );
+        assert_eq!(
+            (
+                report.profile.as_str(),
+                report.split.as_str(),
+                report.samples
+            ),
+            ("saymask", "val", 4)
+        );
+        assert!(report.gres.is_none());
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn gres_rule() {
+        let mut meter = Meter::new(EvalProfile::gres());
+        let none = |s: Sample| Sample {
+            says_none: true,
+            ..s
+        };
+        assert_eq!(
+            meter.add(&none(sample(0, 7, 0))),
+            1.0,
+            "rightly none, whatever the mask"
+        );
+        assert_eq!(meter.add(&sample(0, 60, 0)), 0.0, "mask without target");
+        assert_eq!(meter.add(&none(sample(5, 40, 30))), 0.0, "missed target");
+        assert_eq!(meter.add(&sample(70, 100, 80)), 0.7, "normal");
+        let report = meter.report("testA");
+        let gres = report.gres.unwrap();
+        assert_eq!(gres.ciou, 70.0 / 200.0);
+        assert_eq!(gres.giou, 1.7 / 4.0);
+        assert_eq!((gres.n_acc, gres.t_acc), (Some(0.5), Some(0.5)));
+        // "At least", over the two samples with a target.
+        assert_eq!(report.precision[0].value, 0.5);
+    }
+
+    #[test]
+    fn fifty_pixels() {
+        let gres = EvalProfile::gres();
+        assert!(gres.says_none(49, None) && !gres.says_none(50, None));
+        assert!(gres.says_none(500, Some(true)) && !gres.says_none(0, Some(false)));
+        assert!(!EvalProfile::saymask().says_none(0, None));
+    }
+
+    #[test]
+    fn nothing_added() {
+        let report = Meter::new(EvalProfile::gres()).report("val");
+        assert_eq!((report.oiou, report.miou, report.samples), (0.0, 0.0, 0));
+        assert_eq!(report.gres.unwrap().n_acc, None);
+    }
+}
