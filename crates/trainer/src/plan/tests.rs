@@ -1,0 +1,346 @@
+//! Reads like a user's mistakes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use super::*;
+
+fn refused(text: &str) -> String {
+    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), &[] as &[&str])
+        .expect_err("should be refused")
+        .to_string()
+}
+
+fn refused_over(text: &str, overrides: &[&str]) -> String {
+    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), overrides)
+        .expect_err("should be refused")
+        .to_string()
+}
+
+#[test]
+fn nothing_written_is_the_dit_recipe() {
+    let plan = RunPlan::from_toml_str("").unwrap();
+    assert_eq!(plan.optim.betas, [0.9, 0.98]);
+    assert_eq!(plan.optim.grad_clip, 0.15);
+    assert_eq!((plan.train.epochs, plan.train.steps), (Some(40), None));
+    assert_eq!(plan.schedule.warmup_epochs, Some(3));
+    assert_eq!(plan.text.vocabulary_file(), None);
+}
+
+#[test]
+fn wrong_keys_name_the_nearest_right_one() {
+    assert_eq!(
+        refused("[train]\nbach_size = 4"),
+        "unknown key `train.bach_size` in configs/x.toml; did you mean `train.batch_size`?"
+    );
+    assert_eq!(
+        refused("[trian]\nbatch_size = 4"),
+        "unknown key `trian` in configs/x.toml; did you mean `train`?"
+    );
+    assert_eq!(
+        refused("[train]\nlr = 1e-4"),
+        "unknown key `train.lr` in configs/x.toml; did you mean `optim.lr`?"
+    );
+    assert_eq!(
+        refused("[train.ema]\ncolour = 4"),
+        "unknown key `train.ema.colour` in configs/x.toml; the keys of `train.ema` are enabled, decay"
+    );
+    assert_eq!(
+        refused(
+            "[[optim.groups]]\npattern = \"a\"\n[[optim.groups]]\npattern = \"b\"\nlrscale = 1"
+        ),
+        "unknown key `optim.groups[1].lrscale` in configs/x.toml; did you mean `optim.groups[1].lr_scale`?"
+    );
+    assert_eq!(
+        refused("[[optim.groups]]\nlr_scale = 1"),
+        "`optim.groups[0].pattern` is missing in configs/x.toml; it has no default, so give it a value"
+    );
+    assert_eq!(
+        refused_over("", &["train.bacth_size=8"]),
+        "unknown key `train.bacth_size` in the command line's overrides; did you mean `train.batch_size`?"
+    );
+}
+
+#[test]
+fn wrong_types_and_words_say_what_would_be_right() {
+    assert_eq!(
+        refused("[train]\nbatch_size = \"four\""),
+        "`train.batch_size` in configs/x.toml is the text \"four\"; it must be a whole number that is not negative"
+    );
+    assert_eq!(
+        refused("[train]\nbatch_size = -4"),
+        "`train.batch_size` in configs/x.toml is the number -4; it must be a whole number that is not negative"
+    );
+    assert_eq!(
+        refused("[train]\nbatch_size = 0"),
+        "`train.batch_size` in configs/x.toml is 0; it must be a whole number, 1 or more"
+    );
+    assert_eq!(
+        refused("[schedule]\nkind = \"cosine\""),
+        "`schedule.kind` in configs/x.toml is the text \"cosine\"; it must be \"warmup-cosine\", \"warmup-step\", \
+         \"warmup-linear\", \"constant\" or \"step\""
+    );
+    assert_eq!(
+        refused("[data]\nfit = \"center\""),
+        "`data.fit` in configs/x.toml is the text \"center\"; it must be \"centre\" or \"top-left\"; did you mean \"centre\"?"
+    );
+    assert_eq!(
+        refused("[optim]\nbetas = [0.9, 0.99, 0.999]"),
+        "`optim.betas` in configs/x.toml is a list of 3; it must be a list of 2"
+    );
+    assert_eq!(
+        refused("train = 3"),
+        "`train` in configs/x.toml is the number 3; it must be a table"
+    );
+    assert_eq!(
+        refused("[data]\nval_splits = [\"val\", 3]"),
+        "`data.val_splits[1]` in configs/x.toml is the number 3; it must be a text in quotes"
+    );
+    assert_eq!(
+        refused("[data]\nval_splits = [\"val\", \"testC\"]"),
+        "`data.val_splits[1]` in configs/x.toml is \"testC\"; it must be \"train\", \"val\", \"testA\" or \"testB\" for refcoco (unc)"
+    );
+    assert!(refused("[train]\nepochs = 3 4").starts_with("configs/x.toml is not valid TOML: "));
+    assert!(refused("[optim]\nlr = nan").contains("`optim.lr`"));
+    assert!(refused("[run]\nname = \"../x\"").contains("`run.name`"));
+}
+
+#[test]
+fn contradictions_name_both_keys() {
+    for (text, first, second) in [
+        (
+            "[train]\nepochs = 3\nsteps = 4",
+            "train.epochs",
+            "train.steps",
+        ),
+        (
+            "[schedule]\nkind = \"constant\"\nwarmup_steps = 4",
+            "schedule.warmup_steps",
+            "schedule.kind",
+        ),
+        (
+            "[schedule]\nkind = \"step\"",
+            "schedule.decay_epochs",
+            "schedule.kind",
+        ),
+        (
+            "[schedule]\ndecay_epochs = [3]",
+            "schedule.decay_epochs",
+            "schedule.kind",
+        ),
+        ("[schedule]\nmin_lr = 0.1", "schedule.min_lr", "optim.lr"),
+        (
+            "[train]\nepochs = 3\n[schedule]\nwarmup_epochs = 3",
+            "schedule.warmup_epochs",
+            "train.epochs",
+        ),
+        ("[model.evf]\nx = 1", "model.evf", "model.method"),
+        ("[model]\ntrain = [\"a\"]", "model.train", "model.freeze"),
+        (
+            "[text]\ntokenizer = \"clip\"",
+            "text.vocabulary",
+            "text.tokenizer",
+        ),
+        (
+            "[data.augment]\nlong_sides = [640]",
+            "data.augment.long_sides[0]",
+            "data.image_size",
+        ),
+    ] {
+        let message = refused(text);
+        assert!(
+            message.starts_with(&format!(
+                "`{first}` and `{second}` in configs/x.toml contradict each other"
+            )),
+            "{text}: {message}"
+        );
+    }
+}
+
+#[test]
+fn overrides() {
+    let plan = RunPlan::from_toml_str("[train]\nepochs = 25").unwrap();
+    let plan = plan
+        .with_overrides(&[
+            "train.batch_size=8",
+            "data.dataset=refcoco+",
+            "data.val_splits=[\"val\", \"testA\"]",
+            "run.device = cuda:1",
+            "optim.lr=1e-3",
+            "model.dit.layers=12",
+            "train.steps=40",
+            "eval.shuffled_text=true",
+        ])
+        .unwrap();
+    assert_eq!(plan.train.batch_size, 8);
+    assert_eq!(plan.data.dataset, "refcoco+");
+    assert_eq!(plan.data.val_splits, ["val", "testA"]);
+    assert_eq!(plan.run.device, "cuda:1");
+    assert_eq!((plan.train.epochs, plan.train.steps), (None, Some(40)));
+    assert_eq!(
+        (plan.schedule.warmup_epochs, plan.schedule.warmup_steps),
+        (None, Some(4))
+    );
+    assert!(plan.eval.shuffled_text);
+
+    assert!(refused_over("", &["train.batch_size"]).contains("has no `=`"));
+    assert!(refused_over("", &["=3"]).contains("empty key"));
+    assert!(refused_over("", &["data.val_splits=[\"val\""]).contains("looks like TOML"));
+    assert!(refused_over("", &["data.root.x=3"]).contains("data.root"));
+    assert!(
+        refused_over(
+            "[[optim.groups]]\npattern=\"a\"",
+            &["optim.groups.0.lr_scale=3"]
+        )
+        .contains("give the whole list")
+    );
+    assert!(refused_over("", &["run.seed=1\nname=\"x\""]).contains("`run.seed`"));
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+struct Toy {
+    layers: usize,
+    kind: ToyKind,
+}
+
+impl Default for Toy {
+    fn default() -> Self {
+        Self {
+            layers: 2,
+            kind: ToyKind::A,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+enum ToyKind {
+    A,
+    B { depth: u8 },
+}
+
+#[test]
+fn a_method_reads_its_own_table() {
+    let plan = RunPlan::from_toml_str("[model.dit]\nlayers = 7\nkind.B.depth = 3").unwrap();
+    let toy: Toy = plan.method_section().unwrap();
+    assert_eq!(
+        toy,
+        Toy {
+            layers: 7,
+            kind: ToyKind::B { depth: 3 }
+        }
+    );
+    let plan = RunPlan::from_toml_str("").unwrap();
+    assert_eq!(plan.section::<Toy>("model.dit").unwrap(), Toy::default());
+    let plan = RunPlan::resolve(
+        "[model.dit]\nlayer = 7",
+        Some(Path::new("a.toml")),
+        &[] as &[&str],
+    )
+    .unwrap();
+    assert_eq!(
+        plan.method_section::<Toy>().unwrap_err().to_string(),
+        "unknown key `model.dit.layer` in a.toml; did you mean `model.dit.layers`?"
+    );
+}
+
+const FULL: &str = r#"
+[run]
+name = "full"
+seed = 7
+threads = 2
+[data]
+root = "data/refcoco"
+val_splits = ["val", "testA", "testB"]
+[data.augment]
+long_sides = [512, 480, 448, 416, 384, 352, 320]
+jitter = 0.8
+flip = 0.5
+flip_text = "substring"
+[data.synth]
+images = 10
+[model]
+freeze = ["visual_encoder"]
+train = ["visual_encoder.sas*"]
+[model.init]
+sam = "weights/sam_vit_b.pth"
+[model.dit]
+variant = "layer-wise"
+depths = [1, 2]
+[text]
+vocabulary = "weights/vocab.txt"
+[optim]
+name = "adamw"
+groups = [{ pattern = "text", lr_scale = 0.1, weight_decay = 0.0 }, { pattern = "*.bias" }]
+[schedule]
+kind = "warmup-step"
+decay_epochs = [30, 35, 37]
+[eval]
+threshold = 0.35
+profile = "dit"
+"#;
+
+#[test]
+fn the_resolved_plan_round_trips() {
+    for text in ["", FULL] {
+        let plan = RunPlan::from_toml_str(text).unwrap();
+        let written = plan.to_toml().unwrap();
+        let again = RunPlan::from_toml_str(&written).unwrap();
+        assert_eq!(again.to_toml().unwrap(), written);
+        assert_eq!(again.hash().unwrap(), plan.hash().unwrap());
+        assert_eq!(plan.differences(&again).unwrap(), []);
+    }
+    let plan = RunPlan::from_toml_str(FULL).unwrap();
+    assert!(!plan.model.trains("visual_encoder.blocks.0"));
+    assert!(plan.model.trains("visual_encoder.sas.0"));
+    assert!(plan.model.trains("decoder"));
+    assert_eq!(plan.optim.group_of("text.x"), Some(0));
+    assert_eq!(plan.optim.group_of("decoder.bias"), Some(1));
+    assert_eq!(plan.optim.group_of("decoder.weight"), None);
+}
+
+#[test]
+fn the_hash_is_about_what_is_computed() {
+    let plan = RunPlan::from_toml_str(FULL).unwrap();
+    let moved = plan
+        .with_overrides(&[
+            "run.name=other",
+            "run.dir=elsewhere",
+            "train.stop_after=20",
+            "run.device=cuda",
+        ])
+        .unwrap();
+    assert_eq!(plan.hash().unwrap(), moved.hash().unwrap());
+    let other = plan
+        .with_overrides(&["optim.lr=2e-4", "run.seed=8", "eval.limit=3"])
+        .unwrap();
+    assert_ne!(plan.hash().unwrap(), other.hash().unwrap());
+    let differences = plan.differences(&other).unwrap();
+    let said: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "eval.limit: not given here, 3 there",
+            "optim.lr: 0.0001 here, 0.0002 there",
+            "run.seed: 7 here, 8 there"
+        ]
+    );
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = RunPlan::from_path(Path::new("no/such.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("cannot read the run plan no/such.toml: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn ema_ramp() {
+    let ema = Ema::default();
+    assert_eq!(ema.decay_at(0), 0.1);
+    assert_eq!(ema.decay_at(8), 0.5);
+    assert_eq!(ema.decay_at(1_000_000), 0.9997);
+}
