@@ -1,0 +1,60 @@
+//! Random images against values made with Pillow (`fixtures/make.py`).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use pil_ops::{Filter, Image, brightness, contrast, gaussian_blur, resize, saturation};
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+        .collect()
+}
+
+fn numbers(text: &str) -> Vec<usize> {
+    text.split(' ').map(|v| v.parse().unwrap()).collect()
+}
+
+#[test]
+fn equals_pillow() {
+    let text = include_str!("fixtures/cases.tsv");
+    assert!(text.lines().count() >= 90);
+    for (line, row) in text.lines().enumerate() {
+        let f: Vec<&str> = row.split('\t').collect();
+        let size = numbers(f[2]);
+        let mut image = Image::new(size[0], size[1], size[2], bytes(f[3])).unwrap();
+        let factor = || f[1].parse::<f32>().unwrap();
+        let mut resized = |filter| {
+            let to = numbers(f[1]);
+            image = resize(&image, to[0], to[1], filter).unwrap();
+        };
+        match f[0] {
+            "nearest" => resized(Filter::Nearest),
+            "bilinear" => resized(Filter::Bilinear),
+            "bicubic" => resized(Filter::Bicubic),
+            "brightness" => brightness(&mut image, factor()).unwrap(),
+            "contrast" => contrast(&mut image, factor()).unwrap(),
+            "saturation" => saturation(&mut image, factor()).unwrap(),
+            "blur" => image = gaussian_blur(&image, factor()).unwrap(),
+            other => panic!("unknown operation {other}"),
+        }
+        assert_eq!(
+            image.data,
+            bytes(f[4]),
+            "line {line}: {} {} on {}",
+            f[0],
+            f[1],
+            f[2]
+        );
+    }
+}
+
+#[test]
+fn flips_and_refuses() {
+    let mut image = Image::new(3, 1, 3, (1..=9).collect()).unwrap();
+    pil_ops::flip_horizontal(&mut image).unwrap();
+    assert_eq!(image.data, [7, 8, 9, 4, 5, 6, 1, 2, 3]);
+    assert!(Image::new(3, 1, 3, vec![0; 8]).is_err());
+    assert!(Image::new(0, 1, 3, vec![]).is_err());
+    assert!(Image::new(1, 1, 4, vec![0; 4]).is_err());
+    assert!(resize(&image, 0, 5, Filter::Bilinear).is_err());
+    assert!(gaussian_blur(&image, f32::NAN).is_err());
+}
