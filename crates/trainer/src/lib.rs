@@ -1,5 +1,6 @@
 //! One trainer for every Saymask model: run plan, loop, EMA, checkpoints, evaluation
 
+pub mod journal;
 pub mod manifest;
 pub mod plan;
 pub mod run_dir;

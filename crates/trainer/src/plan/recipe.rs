@@ -295,6 +295,22 @@ pub enum Profile {
     Evf,
     /// As RISAM's paper says.
     Risam,
+    /// Generalised: several targets or none.
+    Gres,
+}
+
+impl Profile {
+    /// The word in the plan, which is also the profile's name in `metrics`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Saymask => "saymask",
+            Self::Dit => "dit",
+            Self::Evf => "evf",
+            Self::Risam => "risam",
+            Self::Gres => "gres",
+        }
+    }
 }
 
 /// Metric that chooses the best checkpoint.
