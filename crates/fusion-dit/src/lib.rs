@@ -1,0 +1,1 @@
+//! Deep Instruction Tuning for Segment Anything

@@ -1,0 +1,1 @@
+//! EVF-SAM: early vision-language fusion for text-prompted Segment Anything

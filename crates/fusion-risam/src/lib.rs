@@ -1,0 +1,1 @@
+//! RISAM: mutual-aware attention features for referring image segmentation

@@ -1,0 +1,68 @@
+//! Convolutions whose kernel equals their stride, as matrix products.
+//!
+//! Faster than the general convolution, with well-tested gradients on every backend. Parameters stay in the plain
+//! convolution layout, so checkpoints need no conversion.
+
+use burn::nn::conv::{Conv2d, ConvTranspose2d};
+use burn::tensor::Tensor;
+
+/// A convolution with kernel = stride = k and no padding, channels last at the end.
+///
+/// # Shapes
+/// [B, I, H, W] with weight [O, I, k, k] -> [B, H / k, W / k, O]; rows and columns beyond a multiple of k are dropped.
+pub fn patch_conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let [out, inner, kh, kw] = conv.weight.dims();
+    let [batch, _, height, width] = x.dims();
+    let (rows, columns) = (height / kh, width / kw);
+    let x = if (rows * kh, columns * kw) == (height, width) { x } else { x.narrow(2, 0, rows * kh).narrow(3, 0, columns * kw) };
+    let patches = if (kh, kw) == (1, 1) {
+        x.permute([0, 2, 3, 1]).reshape([batch * rows * columns, inner])
+    } else {
+        x.reshape([batch, inner, rows, kh, columns, kw])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * rows * columns, inner * kh * kw])
+    };
+    let weight = conv.weight.val().reshape([out, inner * kh * kw]).transpose();
+    let y = patches.matmul(weight);
+    let y = match &conv.bias {
+        Some(bias) => y + bias.val().unsqueeze::<2>(),
+        None => y,
+    };
+    y.reshape([batch, rows, columns, out])
+}
+
+/// A transposed convolution with kernel = stride = 2 and no padding.
+///
+/// # Shapes
+/// [B, I, H, W] with weight [I, O, 2, 2] -> [B, O, 2H, 2W]
+pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
+    let [inner, out, kh, kw] = conv.weight.dims();
+    let [batch, _, height, width] = x.dims();
+    let weight = conv.weight.val().reshape([inner, out * kh * kw]);
+    let y = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inner]).matmul(weight);
+    let y = y.reshape([batch, height, width, out, kh, kw]).permute([0, 3, 1, 4, 2, 5]).reshape([batch, out, height * kh, width * kw]);
+    match &conv.bias {
+        Some(bias) => y + bias.val().reshape([1, out, 1, 1]),
+        None => y,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, formula};
+    use burn::nn::conv::{Conv2dConfig, ConvTranspose2dConfig};
+    use burn::tensor::Device;
+
+    #[test]
+    fn equal_the_general_convolutions() {
+        let device = Device::flex();
+        let x = formula::<4>("x", [2, 3, 8, 12], &device);
+        for k in [1, 2, 4] {
+            let conv = Conv2dConfig::new([3, 5], [k, k]).with_stride([k, k]).init(&device);
+            assert_close(patch_conv(&conv, x.clone()).permute([0, 3, 1, 2]), conv.forward(x.clone()), 1e-5);
+        }
+        let up = ConvTranspose2dConfig::new([3, 5], [2, 2]).with_stride([2, 2]).init(&device);
+        assert_close(upscale_conv(&up, x.clone()), up.forward(x), 1e-5);
+    }
+}

@@ -1,0 +1,15 @@
+//! Weights in and out, by official names.
+//!
+//! [`Checkpoint`] reads safetensors, sharded safetensors and PyTorch files; [`Names`] maps the paths of our modules to
+//! official names; [`load`] fills a module and fails unless every tensor on both sides is accounted for; [`export`]
+//! writes the same names back. Nothing is renamed or dropped silently.
+
+mod checkpoint;
+mod error;
+mod load;
+mod names;
+
+pub use checkpoint::Checkpoint;
+pub use error::WeightsError;
+pub use load::{Allow, LoadReport, export, glob, load, load_formula};
+pub use names::{Names, Parameter, parameters};

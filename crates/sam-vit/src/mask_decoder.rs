@@ -1,0 +1,140 @@
+//! SAM's mask decoder: a two-way transformer, upscaling, and one small network a mask.
+
+use burn::module::{Module};
+use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use nn_ops::activation::gelu;
+use nn_ops::conv::upscale_conv;
+use nn_ops::norm::LayerNorm2d;
+
+use crate::config::SamConfig;
+use crate::two_way::TwoWayTransformer;
+
+/// Masks that one call can put out beside the single one.
+const MULTIMASK: usize = 3;
+
+/// Linear layers with ReLU between them.
+#[derive(Module, Debug)]
+pub struct Perceptron {
+    /// Layers, first to last.
+    pub layers: Vec<Linear>,
+}
+
+impl Perceptron {
+    /// Layers through the given widths.
+    pub fn new(widths: &[usize], device: &Device) -> Self {
+        Self { layers: widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect() }
+    }
+
+    /// # Shapes
+    /// [.., first width] -> [.., last width]
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let last = self.layers.len().saturating_sub(1);
+        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
+            let x = layer.forward(x);
+            if i < last { relu(x) } else { x }
+        })
+    }
+}
+
+/// Upscales the image tokens by 4.
+#[derive(Module, Debug)]
+pub struct OutputUpscaling {
+    /// x2.
+    pub conv1: ConvTranspose2d,
+    /// Norm.
+    pub norm: LayerNorm2d,
+    /// x2.
+    pub conv2: ConvTranspose2d,
+}
+
+impl OutputUpscaling {
+    /// # Shapes
+    /// [N, C, h, w] -> [N, C / 8, 4h, 4w]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = gelu(self.norm.forward(upscale_conv(&self.conv1, x)));
+        gelu(upscale_conv(&self.conv2, x))
+    }
+}
+
+/// Which masks a call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Mask token 0.
+    #[default]
+    Single,
+    /// Mask tokens 1 to 3.
+    Multi,
+}
+
+/// The mask decoder.
+#[derive(Module, Debug)]
+pub struct MaskDecoder {
+    /// Two-way transformer.
+    pub transformer: TwoWayTransformer,
+    /// Token of the quality head, [1, C].
+    pub iou_token: Embedding,
+    /// Mask tokens, [4, C].
+    pub mask_tokens: Embedding,
+    /// Upscaling.
+    pub output_upscaling: OutputUpscaling,
+    /// One network a mask token.
+    pub output_hypernetworks_mlps: Vec<Perceptron>,
+    /// Predicted IoU of each mask.
+    pub iou_prediction_head: Perceptron,
+}
+
+impl MaskDecoder {
+    /// A decoder with fresh weights.
+    pub fn new(config: &SamConfig, device: &Device) -> Self {
+        let c = config.prompt_dim();
+        let masks = MULTIMASK + 1;
+        let up = |from: usize, to: usize| ConvTranspose2dConfig::new([from, to], [2, 2]).with_stride([2, 2]).init(device);
+        Self {
+            transformer: TwoWayTransformer::new(config, device),
+            iou_token: EmbeddingConfig::new(1, c).init(device),
+            mask_tokens: EmbeddingConfig::new(masks, c).init(device),
+            output_upscaling: OutputUpscaling { conv1: up(c, c / 4), norm: LayerNorm2d::new(c / 4, 1e-6, device), conv2: up(c / 4, c / 8) },
+            output_hypernetworks_mlps: (0..masks).map(|_| Perceptron::new(&[c, c, c, c / 8], device)).collect(),
+            iou_prediction_head: Perceptron::new(&[c, 256, 256, masks], device),
+        }
+    }
+
+    /// Low-resolution mask logits and predicted IoU.
+    ///
+    /// An embedding of one image serves all N prompts; embeddings of N images meet their prompts one by one.
+    ///
+    /// # Shapes
+    /// - `image`: [1 or N, C, h, w]; `positions`: [1, C, h, w]
+    /// - `sparse`: [N, T, C]; `dense`: [N, C, h, w]
+    /// - outputs: [N, M, 4h, 4w] and [N, M], with M = 1 or 3
+    pub fn forward(&self, image: Tensor<4>, positions: Tensor<4>, sparse: Tensor<3>, dense: Tensor<4>, output: Output) -> (Tensor<4>, Tensor<2>) {
+        let count = sparse.dims()[0];
+        let [_, c, height, width] = image.dims();
+        let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);
+        let own_length = own.dims()[0];
+        let own = own.unsqueeze::<3>().expand([count, own_length, c]);
+        let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
+        let map = image.expand([count, c, height, width]) + dense;
+        let flat = |x: Tensor<4>| {
+            let n = x.dims()[0];
+            x.reshape([n, c, height * width]).swap_dims(1, 2)
+        };
+        let (tokens, keys) = self.transformer.forward(tokens, flat(map), flat(positions));
+        let upscaled = self.output_upscaling.forward(keys.swap_dims(1, 2).reshape([count, c, height, width]));
+        let [_, thin, tall, broad] = upscaled.dims();
+        let upscaled = upscaled.reshape([count, thin, tall * broad]);
+        let (first, number) = match output {
+            Output::Single => (0, 1),
+            Output::Multi => (1, MULTIMASK),
+        };
+        let weights = (first..first + number)
+            .map(|i| self.output_hypernetworks_mlps[i].forward(tokens.clone().narrow(1, 1 + i, 1)))
+            .collect();
+        let masks = Tensor::cat(weights, 1).matmul(upscaled).reshape([count, number, tall, broad]);
+        let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
+        (masks, quality.narrow(1, first, number))
+    }
+}

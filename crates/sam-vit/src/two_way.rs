@@ -1,0 +1,148 @@
+//! The two-way transformer of the mask decoder: tokens look at the image, the image looks back.
+
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use nn_ops::attention::{attention, merge_heads, split_heads};
+
+use crate::config::SamConfig;
+
+/// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
+const EPS: f64 = 1e-5;
+
+/// Attention with separate projections and an inner width.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// Queries.
+    pub q_proj: Linear,
+    /// Keys.
+    pub k_proj: Linear,
+    /// Values.
+    pub v_proj: Linear,
+    /// Output.
+    pub out_proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn new(width: usize, inner: usize, heads: usize, device: &Device) -> Self {
+        let linear = |i, o| LinearConfig::new(i, o).init(device);
+        Self { q_proj: linear(width, inner), k_proj: linear(width, inner), v_proj: linear(width, inner), out_proj: linear(inner, width), heads }
+    }
+
+    /// # Shapes
+    /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
+    pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+        let q = split_heads(self.q_proj.forward(q), self.heads);
+        let k = split_heads(self.k_proj.forward(k), self.heads);
+        let v = split_heads(self.v_proj.forward(v), self.heads);
+        self.out_proj.forward(merge_heads(attention(q, k, v, None, None)))
+    }
+}
+
+/// The token MLP (ReLU).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// First layer.
+    pub lin1: Linear,
+    /// Second layer.
+    pub lin2: Linear,
+}
+
+/// One two-way block.
+#[derive(Module, Debug)]
+pub struct TwoWayBlock {
+    /// Tokens among themselves.
+    pub self_attn: Attention,
+    /// Norm after self-attention.
+    pub norm1: LayerNorm,
+    /// Tokens look at the image.
+    pub cross_attn_token_to_image: Attention,
+    /// Norm after it.
+    pub norm2: LayerNorm,
+    /// MLP on tokens.
+    pub mlp: Mlp,
+    /// Norm after it.
+    pub norm3: LayerNorm,
+    /// Norm after the image has looked at the tokens.
+    pub norm4: LayerNorm,
+    /// The image looks at tokens.
+    pub cross_attn_image_to_token: Attention,
+    /// The first block's self-attention has no positions and replaces the tokens.
+    skip_first_layer_pe: bool,
+}
+
+impl TwoWayBlock {
+    fn new(config: &SamConfig, first: bool, device: &Device) -> Self {
+        let (c, heads) = (config.prompt_dim(), config.decoder_heads);
+        let norm = || LayerNormConfig::new(c).with_epsilon(EPS).init(device);
+        Self {
+            self_attn: Attention::new(c, c, heads, device),
+            norm1: norm(),
+            cross_attn_token_to_image: Attention::new(c, c / 2, heads, device),
+            norm2: norm(),
+            mlp: Mlp {
+                lin1: LinearConfig::new(c, config.decoder_mlp_dim).init(device),
+                lin2: LinearConfig::new(config.decoder_mlp_dim, c).init(device),
+            },
+            norm3: norm(),
+            norm4: norm(),
+            cross_attn_image_to_token: Attention::new(c, c / 2, heads, device),
+            skip_first_layer_pe: first,
+        }
+    }
+
+    /// # Shapes
+    /// `queries`, `query_pe`: [N, T, C]; `keys`: [N, S, C]; `key_pe`: [1 or N, S, C]; outputs: queries, keys
+    fn forward(&self, queries: Tensor<3>, keys: Tensor<3>, query_pe: Tensor<3>, key_pe: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let queries = if self.skip_first_layer_pe {
+            self.self_attn.forward(queries.clone(), queries.clone(), queries)
+        } else {
+            let q = queries.clone() + query_pe.clone();
+            queries.clone() + self.self_attn.forward(q.clone(), q, queries)
+        };
+        let queries = self.norm1.forward(queries);
+        let placed = keys.clone() + key_pe.clone();
+        let looked = self.cross_attn_token_to_image.forward(queries.clone() + query_pe.clone(), placed.clone(), keys.clone());
+        let queries = self.norm2.forward(queries + looked);
+        let hidden = self.mlp.lin2.forward(relu(self.mlp.lin1.forward(queries.clone())));
+        let queries = self.norm3.forward(queries + hidden);
+        let back = self.cross_attn_image_to_token.forward(placed, queries.clone() + query_pe, queries.clone());
+        let keys = self.norm4.forward(keys + back);
+        (queries, keys)
+    }
+}
+
+/// The two-way transformer.
+#[derive(Module, Debug)]
+pub struct TwoWayTransformer {
+    /// Blocks.
+    pub layers: Vec<TwoWayBlock>,
+    /// A last look of the tokens at the image.
+    pub final_attn_token_to_image: Attention,
+    /// Norm after it.
+    pub norm_final_attn: LayerNorm,
+}
+
+impl TwoWayTransformer {
+    pub(crate) fn new(config: &SamConfig, device: &Device) -> Self {
+        let c = config.prompt_dim();
+        Self {
+            layers: (0..config.decoder_depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
+            final_attn_token_to_image: Attention::new(c, c / 2, config.decoder_heads, device),
+            norm_final_attn: LayerNormConfig::new(c).with_epsilon(EPS).init(device),
+        }
+    }
+
+    /// # Shapes
+    /// `tokens`: [N, T, C]; `image`: [N, S, C]; `positions`: [1 or N, S, C]; outputs: tokens, image
+    pub fn forward(&self, tokens: Tensor<3>, image: Tensor<3>, positions: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let (mut queries, mut keys) = (tokens.clone(), image);
+        for layer in &self.layers {
+            (queries, keys) = layer.forward(queries, keys, tokens.clone(), positions.clone());
+        }
+        let looked = self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + positions, keys.clone());
+        (self.norm_final_attn.forward(queries + looked), keys)
+    }
+}
