@@ -1,0 +1,296 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::dataset::target;
+use crate::instances::Instances;
+use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, SETS};
+use crate::refs::{self, RefRecord};
+use crate::{DataError, published};
+
+/// Sizes of a split as found, with the published ones where the set is recognisably the real one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SplitCount {
+    /// Set.
+    pub set: String,
+    /// Who made the split.
+    pub split_by: String,
+    /// Split.
+    pub split: String,
+    /// Referents.
+    pub refs: u64,
+    /// Sentences.
+    pub sentences: u64,
+    /// Images.
+    pub images: u64,
+    /// Published (refs, sentences, images); unpublished figures are none.
+    pub published: Option<(Option<u64>, Option<u64>, Option<u64>)>,
+}
+
+impl SplitCount {
+    /// Whether every published figure is met; true without any.
+    #[must_use]
+    pub fn matches(&self) -> bool {
+        let same = |found: u64, wanted: Option<u64>| wanted.is_none_or(|w| w == found);
+        self.published.is_none_or(|(r, s, i)| {
+            same(self.refs, r) && same(self.sentences, s) && same(self.images, i)
+        })
+    }
+}
+
+/// Everything [`verify`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// One row per set, author and split.
+    pub splits: Vec<SplitCount>,
+    /// Things that are wrong: missing images, dangling ids, bad masks, unreadable files. Each names file and field.
+    pub errors: Vec<String>,
+    /// Things that readers pass over: empty sentence lists, masks without a pixel.
+    pub warnings: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.errors.is_empty()
+    }
+}
+
+/// Checks every set below `root`, reading image headers but not whole images.
+///
+/// # Errors
+/// If `root` is no folder or holds no set. What is wrong inside the sets goes into the report.
+pub fn verify(root: &Path) -> Result<VerifyReport, DataError> {
+    check(root, false)
+}
+
+/// As [`verify`], decoding every image.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_deep(root: &Path) -> Result<VerifyReport, DataError> {
+    check(root, true)
+}
+
+fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
+    let missing = |hint: String| DataError::Missing {
+        path: root.into(),
+        what: "data folder",
+        hint,
+    };
+    if !root.is_dir() {
+        return Err(missing(
+            "give the folder that holds refcoco, refcoco+, ... and images".into(),
+        ));
+    }
+    let sets: Vec<&str> = SETS.into_iter().filter(|s| root.join(s).is_dir()).collect();
+    if sets.is_empty() {
+        return Err(missing(format!(
+            "the folder exists but holds none of {}",
+            SETS.join(", ")
+        )));
+    }
+    let mut report = VerifyReport::default();
+    let finder = ImageFinder::new(root);
+    if !finder.has_folder() {
+        let folders = IMAGE_FOLDERS.join(", ");
+        report.errors.push(format!(
+            "{}: no image folder; expected one of {folders}",
+            root.display()
+        ));
+    }
+    let mut seen_images = BTreeSet::new();
+    for set in sets {
+        if let Err(error) = check_set(root, set, &finder, decode, &mut seen_images, &mut report) {
+            report.errors.push(error.to_string());
+        }
+    }
+    Ok(report)
+}
+
+fn check_set(
+    root: &Path,
+    set: &str,
+    finder: &ImageFinder,
+    decode: bool,
+    seen_images: &mut BTreeSet<String>,
+    report: &mut VerifyReport,
+) -> Result<(), DataError> {
+    let folder = layout::folder(root, set)?;
+    let files = layout::refs_files(&folder)?;
+    if files.is_empty() {
+        report
+            .errors
+            .push(format!("{}: no refs file", folder.display()));
+    }
+    let instances_path = folder.join("instances.json");
+    let instances = match Instances::read(&instances_path) {
+        Ok(instances) => Some(instances),
+        Err(error) => {
+            report.errors.push(error.to_string());
+            None
+        }
+    };
+    for (by, path) in files {
+        let (records, errors) = match refs::read(&path) {
+            Ok(read) => read,
+            Err(error) => {
+                report.errors.push(error.to_string());
+                continue;
+            }
+        };
+        report.errors.extend(errors.iter().map(ToString::to_string));
+        count(set, &by, &records, report);
+        for r in records.iter().filter(|r| r.sentences.is_empty()) {
+            report.warnings.push(format!(
+                "{}: field `{}.sentences` (ref_id {}): empty list; readers skip the record",
+                path.display(),
+                r.field,
+                r.ref_id
+            ));
+        }
+        let Some(instances) = &instances else {
+            continue;
+        };
+        // Results come back in the order of the records, so equal folders give equal reports.
+        let masks: Vec<Result<bool, DataError>> = records
+            .par_iter()
+            .map(|r| {
+                let (mask, _) = target(r, instances, &path, &instances_path)?;
+                Ok(!r.ann_ids.is_empty() && mask.is_empty())
+            })
+            .collect();
+        for (r, result) in records.iter().zip(masks) {
+            match result {
+                Ok(false) => {}
+                Ok(true) => report.warnings.push(format!(
+                    "{}: field `{}.ann_id` (ref_id {}): the mask has no pixel",
+                    path.display(),
+                    r.field,
+                    r.ref_id
+                )),
+                Err(error) => report.errors.push(error.to_string()),
+            }
+        }
+        if finder.has_folder() {
+            check_images(&records, instances, finder, decode, seen_images, report);
+        }
+    }
+    Ok(())
+}
+
+fn check_images(
+    records: &[RefRecord],
+    instances: &Instances,
+    finder: &ImageFinder,
+    decode: bool,
+    seen: &mut BTreeSet<String>,
+    report: &mut VerifyReport,
+) {
+    let ids: BTreeSet<i64> = records.iter().map(|r| r.image_id).collect();
+    let fresh: Vec<_> = ids
+        .iter()
+        .filter_map(|id| instances.images.get(id))
+        .filter(|i| seen.insert(i.file_name.clone()))
+        .collect();
+    let errors: Vec<Option<String>> = fresh
+        .par_iter()
+        .map(|info| {
+            let path = match finder.find(&info.file_name) {
+                Ok(path) => path,
+                Err(error) => return Some(error.to_string()),
+            };
+            let size = if decode {
+                crate::loader::decode(&path).map(|i| (i.width as u32, i.height as u32))
+            } else {
+                crate::loader::size(&path)
+            };
+            match size {
+                Err(error) => Some(error.to_string()),
+                Ok((w, h)) if (w, h) != (info.width, info.height) => Some(format!(
+                    "{}: the file is {w} x {h} but images[id={}] says {} x {} (width x height)",
+                    path.display(),
+                    info.id,
+                    info.width,
+                    info.height
+                )),
+                Ok(_) => None,
+            }
+        })
+        .collect();
+    report.errors.extend(errors.into_iter().flatten());
+}
+
+fn count(set: &str, by: &str, records: &[RefRecord], report: &mut VerifyReport) {
+    let mut splits: BTreeMap<&str, (u64, u64, BTreeSet<i64>)> = BTreeMap::new();
+    for r in records {
+        let entry = splits.entry(&r.split).or_default();
+        entry.0 += 1;
+        entry.1 += r.sentences.len() as u64;
+        entry.2.insert(r.image_id);
+    }
+    // A generated or reduced set shares names with the real one, so only a similar size makes a comparison fair.
+    let images: u64 = splits.values().map(|s| s.2.len() as u64).sum();
+    let published = published::total_images(set, by);
+    let real = published > 0 && images.abs_diff(published) * 5 <= published;
+    let mut order: Vec<&str> = splits.keys().copied().collect();
+    order.sort_by_key(|s| {
+        (
+            ["train", "val"].iter().position(|k| k == s).unwrap_or(2),
+            *s,
+        )
+    });
+    for split in order {
+        let (refs, sentences, images) = &splits[split];
+        let row = published::find(set, by, split).filter(|_| real);
+        report.splits.push(SplitCount {
+            set: set.into(),
+            split_by: by.into(),
+            split: split.into(),
+            refs: *refs,
+            sentences: *sentences,
+            images: images.len() as u64,
+            published: row.map(|p| (p.refs, p.sentences, p.images)),
+        });
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  published",
+            "set", "split by", "split", "refs", "sentences", "images"
+        )?;
+        for s in &self.splits {
+            write!(
+                f,
+                "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  ",
+                s.set, s.split_by, s.split, s.refs, s.sentences, s.images
+            )?;
+            match s.published {
+                None => writeln!(f, "-")?,
+                Some(_) if s.matches() => writeln!(f, "same")?,
+                Some((r, n, i)) => {
+                    let show = |v: Option<u64>| v.map_or_else(|| "?".to_owned(), |v| v.to_string());
+                    writeln!(f, "DIFFERS: {} / {} / {}", show(r), show(n), show(i))?;
+                }
+            }
+        }
+        for (title, lines) in [("error", &self.errors), ("warning", &self.warnings)] {
+            for line in lines {
+                writeln!(f, "{title}: {line}")?;
+            }
+        }
+        write!(
+            f,
+            "{} errors, {} warnings",
+            self.errors.len(),
+            self.warnings.len()
+        )
+    }
+}
