@@ -433,10 +433,10 @@ impl RunPlan {
             self.at_least_one("eval.limit", limit as u64)?;
         }
         self.ensure(
-            eval.pictures <= 1000,
+            eval.pictures <= 200,
             "eval.pictures",
             eval.pictures,
-            "a number from 0 to 1000",
+            "a number from 0 to 200",
         )
     }
 }
