@@ -1,1 +1,12 @@
-//! Deep Instruction Tuning for Segment Anything
+//! Deep Instruction Tuning (DIT) for Segment Anything: text tokens run through SAM's own image encoder.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod config;
+mod cross_attention;
+mod instruction;
+mod net;
+
+pub use config::{DitConfig, Variant};
+pub use cross_attention::{Attention, GuidedBlock, StdNorm};
+pub use instruction::Instruction;
+pub use net::{DitNet, DitOutput, loss, released_names};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::error::WeightsError;
 
@@ -62,6 +62,7 @@ struct Entry {
 pub struct Checkpoint {
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -103,12 +104,17 @@ impl Checkpoint {
 
     /// An empty checkpoint, to be filled by [`Checkpoint::insert`]. `label` stands for the path in messages.
     pub fn empty(label: impl Into<PathBuf>) -> Self {
-        Self { path: label.into(), entries: BTreeMap::new() }
+        Self { path: label.into(), ..Self::default() }
     }
 
     /// The file it came from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What a safetensors file says of itself.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// Names, in order.
@@ -154,7 +160,7 @@ impl Checkpoint {
                 return Err(WeightsError::Tensor { path: self.path, name, what: format!("a second tensor is called `{new}`") });
             }
         }
-        Ok(Self { path: self.path, entries })
+        Ok(Self { path: self.path, entries, metadata: self.metadata })
     }
 
     /// Removes `prefix` where a name starts with it (`module.` of distributed training, `bert.` ...).
@@ -288,17 +294,22 @@ fn open_safetensors(path: &Path) -> Result<Checkpoint, WeightsError> {
     if header > MAX_HEADER || header + 8 > length {
         return Err(bad(format!("not a safetensors file: its header claims {header} bytes, the file has {length}")));
     }
-    let mut buffer = vec![0u8; 8 + header as usize];
-    buffer[..8].copy_from_slice(&prefix);
-    file.read_exact(&mut buffer[8..]).map_err(io)?;
-    let (_, metadata) = SafeTensors::read_metadata(&buffer).map_err(|e| bad(format!("damaged safetensors header: {e}")))?;
+    let mut buffer = vec![0u8; header as usize];
+    file.read_exact(&mut buffer).map_err(io)?;
+    // Only the header is in memory, so the directory is parsed by itself and its offsets are checked here.
+    let metadata: Metadata = serde_json::from_slice(&buffer).map_err(|e| bad(format!("damaged safetensors header: {e}")))?;
     let data_start = 8 + header;
     let shared = Arc::new(Mutex::new(file));
     let mut entries = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let (from, to) = info.data_offsets;
-        if from > to || data_start + to as u64 > length {
-            return Err(WeightsError::Tensor { path: path.to_owned(), name, what: "lies beyond the end of the file; it is cut".into() });
+        let fail = |what: String| WeightsError::Tensor { path: path.to_owned(), name: name.clone(), what };
+        if from > to || (to as u64).checked_add(data_start).is_none_or(|end| end > length) {
+            return Err(fail("lies beyond the end of the file; it is cut".into()));
+        }
+        let count = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if count.and_then(|n| n.checked_mul(info.dtype.bitsize())).is_none_or(|bits| bits / 8 != to - from) {
+            return Err(fail(format!("{} bytes do not hold shape {:?} of {:?}", to - from, info.shape, info.dtype)));
         }
         let element = match info.dtype {
             Dtype::F64 => Element::F64,
@@ -310,7 +321,8 @@ fn open_safetensors(path: &Path) -> Result<Checkpoint, WeightsError> {
         let source = Source::SafeTensors { file: shared.clone(), offset: data_start + from as u64, bytes: to - from };
         entries.insert(name, Entry { shape: info.shape.clone(), element, source, rows: None });
     }
-    Ok(Checkpoint { path: path.to_owned(), entries })
+    let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    Ok(Checkpoint { path: path.to_owned(), entries, metadata })
 }
 
 fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
@@ -322,7 +334,7 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
     let index: Index = serde_json::from_str(&text)
         .map_err(|e| WeightsError::Format { path: path.to_owned(), what: format!("not a sharded index: {e}") })?;
     let mut shards = BTreeMap::new();
-    let mut whole = Checkpoint { path: path.to_owned(), entries: BTreeMap::new() };
+    let mut whole = Checkpoint::empty(path);
     for (name, shard) in index.weight_map {
         if Path::new(&shard).components().count() != 1 {
             return Err(WeightsError::Format { path: path.to_owned(), what: format!("shard `{shard}` is not a plain file name") });
@@ -363,5 +375,5 @@ fn open_pytorch(path: &Path, top_level_key: Option<&str>) -> Result<Checkpoint, 
             (name, entry)
         })
         .collect();
-    Ok(Checkpoint { path: path.to_owned(), entries })
+    Ok(Checkpoint { path: path.to_owned(), entries, ..Checkpoint::default() })
 }

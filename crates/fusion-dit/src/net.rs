@@ -1,0 +1,117 @@
+//! DIT from text features to mask logits.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use nn_ops::loss::bce_with_logits;
+use nn_ops::resize::Resize;
+use nn_ops::weights::Names;
+use sam_vit::{Grid, ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
+
+use crate::config::DitConfig;
+use crate::instruction::Instruction;
+
+/// DIT without its text encoder: SAM whose image encoder also carries text slots.
+#[derive(Module, Debug)]
+pub struct DitNet {
+    /// SAM's image encoder. Its windows are not used: every block attends over all tokens, as in the released models.
+    pub visual_encoder: ImageEncoder,
+    /// What fills the text slots.
+    pub instruction: Instruction,
+    /// SAM's prompt encoder.
+    pub prompt_encoder: PromptEncoder,
+    /// SAM's mask decoder.
+    pub mask_decoder: MaskDecoder,
+    /// Text features to prompt tokens.
+    pub text_proj: Linear,
+}
+
+/// What a forward pass puts out.
+#[derive(Debug, Clone)]
+pub struct DitOutput {
+    /// Image embedding, [B, 256, h, w].
+    pub image_embedding: Tensor<4>,
+    /// Low-resolution mask logits, [B, 1, 4h, 4w].
+    pub low_res: Tensor<4>,
+    /// Predicted IoU, [B, 1]; the paper neither trains nor uses it.
+    pub iou: Tensor<2>,
+    /// Mask logits at the network's input size, [B, 1, H, W].
+    pub logits: Tensor<4>,
+}
+
+impl DitConfig {
+    /// A model with fresh weights, without text encoder.
+    pub fn init_net(&self, device: &Device) -> DitNet {
+        DitNet {
+            visual_encoder: ImageEncoder::new(&self.sam.image_encoder, device),
+            instruction: Instruction::new(self, device),
+            prompt_encoder: PromptEncoder::new(&self.sam, device),
+            mask_decoder: MaskDecoder::new(&self.sam, device),
+            text_proj: LinearConfig::new(self.text_dim, self.sam.prompt_dim()).init(device),
+        }
+    }
+}
+
+impl DitNet {
+    /// The image embedding under the given instruction (DIT sec. 3.2 and 3.3).
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W], normalised; `text`: [B, L, text_dim]; output: [B, 256, H / patch, W / patch]
+    pub fn encode(&self, image: Tensor<4>, text: Tensor<3>, instruct: bool) -> Tensor<4> {
+        let device = image.device();
+        let x = self.visual_encoder.embed(image);
+        let [batch, height, width, channels] = x.dims();
+        let length = height * width;
+        let mut image = x.reshape([batch, length, channels]);
+        let prefix = if instruct { text.dims()[1] } else { 0 };
+        let grid = Grid::new(height, width, prefix, &device);
+        let text = if instruct { self.instruction.transform(text) } else { text };
+        let mut carried = None;
+        for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
+            if !instruct {
+                image = block.forward_tokens(image, &grid);
+                continue;
+            }
+            let slots = self.instruction.slots(index, &text, carried.take(), &image);
+            let out = block.forward_tokens(Tensor::cat(vec![slots.clone(), image], 1), &grid);
+            carried = Some(if self.instruction.carries_projection() { slots } else { out.clone().narrow(1, 0, prefix) });
+            image = out.narrow(1, prefix, length);
+        }
+        self.visual_encoder.neck.forward(image.reshape([batch, height, width, channels]))
+    }
+
+    /// Mask logits of each image under its own text.
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim], padding included: the decoder sees every position.
+    pub fn forward(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> DitOutput {
+        let [_, _, height, width] = image.dims();
+        let image_embedding = self.encode(image, text.clone(), config.variant.instructs_encoder());
+        let prompts = Prompts { tokens: Some(self.text_proj.forward(text)), ..Prompts::default() };
+        let [_, _, rows, columns] = image_embedding.dims();
+        let positions = self.prompt_encoder.pe_layer.dense(rows, columns);
+        let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width), (rows, columns));
+        let (low_res, iou) = self.mask_decoder.forward(image_embedding.clone(), positions, sparse, dense, Output::Single);
+        let logits = Resize::BILINEAR_ALIGNED.forward(low_res.clone(), [height, width]);
+        DitOutput { image_embedding, low_res, iou, logits }
+    }
+}
+
+/// The paper's loss: binary cross entropy, mean over every pixel of the padded input (sheet sec. 10, row 6).
+///
+/// # Shapes
+/// `logits`, `targets` (0 to 1, soft edges): [B, 1, H, W]; output: \[1\]
+pub fn loss(logits: Tensor<4>, targets: Tensor<4>) -> Tensor<1> {
+    bce_with_logits(logits, targets).mean()
+}
+
+/// From the module paths of [`DitNet`] to the keys of the released checkpoints (without `module.`).
+pub fn released_names() -> Names {
+    sam_vit::facebook_names().then(&[
+        ("instruction.guided.", "instruction.cross."),
+        (".ffn_in.", ".ffn.mlp.fc.linear."),
+        (".ffn_out.", ".ffn.mlp.linear."),
+        ("instruction.prob.", "instruction.probs."),
+        ("instruction.", "visual_encoder."),
+    ])
+}

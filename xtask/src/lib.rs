@@ -1,0 +1,3 @@
+//! The Saymask command line, as a library so that its parts can be tested.
+
+pub mod check;
