@@ -270,6 +270,22 @@ mod tests {
         assert_eq!(read.to_json().unwrap(), text);
     }
 
+    /// JSON readers may be off by a bit in a long number; the best value must not be.
+    #[test]
+    fn the_best_value_keeps_every_bit() {
+        let mut manifest = manifest();
+        let mut bits = 0x3fd5_5555_5555_5555u64;
+        for _ in 0..500 {
+            bits = bits.wrapping_add(0x0001_9e37_79b9_7f4b) & 0x3fff_ffff_ffff_ffff;
+            let value = f64::from_bits(bits);
+            if let Some(best) = &mut manifest.state.best {
+                best.value = value;
+            }
+            let read = Manifest::from_json(&manifest.to_json().unwrap()).unwrap();
+            assert_eq!(read.state.best.unwrap().value.to_bits(), bits, "{value:?}");
+        }
+    }
+
     #[test]
     fn any_changed_byte_is_noticed() {
         let text = manifest().to_json().unwrap();

@@ -182,6 +182,9 @@ fn overrides() {
     );
     assert!(plan.eval.shuffled_text);
 
+    let plan = RunPlan::resolve("[train]\nsteps = 40", None, &["train.epochs=7"]).unwrap();
+    assert_eq!((plan.train.epochs, plan.train.steps), (Some(7), None));
+
     assert!(refused_over("", &["train.batch_size"]).contains("has no `=`"));
     assert!(refused_over("", &["=3"]).contains("empty key"));
     assert!(refused_over("", &["data.val_splits=[\"val\""]).contains("looks like TOML"));
@@ -343,4 +346,18 @@ fn ema_ramp() {
     assert_eq!(ema.decay_at(0), 0.1);
     assert_eq!(ema.decay_at(8), 0.5);
     assert_eq!(ema.decay_at(1_000_000), 0.9997);
+}
+
+/// The recipe's file against the table of DIT's code, and a whole run's length from it.
+#[test]
+fn the_dit_recipe_reads() {
+    let text = include_str!("../../../../configs/dit-refcoco.toml");
+    let plan = RunPlan::from_toml_str(text).unwrap();
+    assert_eq!(plan.data.augment.long_sides.len(), 7);
+    assert_eq!(
+        plan.model.init.sam.as_deref(),
+        Some("weights/sam_vit_b_01ec64.pth")
+    );
+    assert_eq!(plan.train.total_steps(42_404 / 64), 26_480);
+    assert_eq!(plan.eval.profile.name(), "dit");
 }

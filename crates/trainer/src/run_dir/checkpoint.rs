@@ -269,13 +269,13 @@ impl RunDir {
 
     /// Deletes what unfinished writes and deletions have left, and replaced checkpoints whose replacement is in place.
     fn sweep(&self) -> Result<(), RunDirError> {
-        let all = self.all()?;
-        for &(step, stage) in &all {
-            let replaced = stage == Stage::Old && all.contains(&(step, Stage::Whole));
-            if replaced && Manifest::verify(&self.staged(step, Stage::Whole)).is_err() {
-                continue;
-            }
-            if replaced || matches!(stage, Stage::Partial | Stage::Removed) {
+        for (step, stage) in self.all()? {
+            let left_over = match stage {
+                Stage::Partial | Stage::Removed => true,
+                Stage::Old => Manifest::verify(&self.staged(step, Stage::Whole)).is_ok(),
+                Stage::Whole => false,
+            };
+            if left_over {
                 remove(&self.staged(step, stage))?;
             }
         }

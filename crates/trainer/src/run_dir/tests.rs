@@ -210,6 +210,10 @@ fn damage_is_noticed_and_reported() {
         }
     }
     assert_eq!(newest(&dir), Some(20));
+    fs::write(whole.join("ema.bpk"), b"longer").unwrap();
+    let found = dir.latest_whole().unwrap();
+    assert_eq!(found.damaged[0].reason, "ema.bpk: has 6 bytes instead of 3");
+    fs::write(whole.join("ema.bpk"), b"ema").unwrap();
     fs::rename(&whole, whole.with_file_name("step-30")).unwrap();
     let found = dir.latest_whole().unwrap();
     assert!(
