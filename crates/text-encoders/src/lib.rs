@@ -2,8 +2,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod batch;
+pub mod bert;
+pub mod check;
+mod encoder;
 mod error;
+mod layers;
+pub mod table;
 pub mod tokenizer;
 
 pub use batch::{Encoding, Padding, TextBatch, TextTokenizer};
+pub use encoder::{TextEncoder, TextFeatures};
 pub use error::TextError;
