@@ -1,0 +1,203 @@
+use crate::rng::Rng;
+use crate::{DataError, Dataset};
+
+/// What one item of an epoch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemPer {
+    /// A referent with a sentence drawn anew each epoch (DIT, LAVT).
+    Referent,
+    /// A sentence (ReLA; evaluation).
+    Sentence,
+}
+
+/// One item: indices into [`Dataset::referents`] and its sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Item {
+    /// Index of the referent.
+    pub referent: usize,
+    /// Index of the sentence within the referent.
+    pub sentence: usize,
+    /// Key for augmentation: differs between epochs and items, not between threads or ranks.
+    pub key: u64,
+}
+
+/// Which items make up a batch: a pure function of seed, epoch, step and rank, so resuming needs nothing but these.
+///
+/// Every epoch is a keyed permutation of all items. Step `s` takes the next `batch * world` of them, and rank `r` the
+/// `r`-th run of `batch`; the incomplete last step is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampler {
+    seed: u64,
+    per: ItemPer,
+    batch: usize,
+    rank: usize,
+    world: usize,
+    // (referent, first sentence or all)
+    items: Vec<(usize, usize)>,
+    sentences: Vec<usize>,
+}
+
+impl Sampler {
+    /// A sampler over a data set, for one process.
+    ///
+    /// # Errors
+    /// If the batch is 0 or larger than the set.
+    pub fn new(
+        dataset: &Dataset,
+        per: ItemPer,
+        batch: usize,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let items = match per {
+            ItemPer::Referent => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
+            ItemPer::Sentence => pairs(dataset),
+        };
+        let sentences = dataset
+            .referents
+            .iter()
+            .map(|r| r.sentences.len())
+            .collect();
+        let out = Self {
+            seed,
+            per,
+            batch,
+            rank: 0,
+            world: 1,
+            items,
+            sentences,
+        };
+        out.check()?;
+        Ok(out)
+    }
+
+    /// The share of one of several processes.
+    ///
+    /// # Errors
+    /// If `rank` is not below `world`, or the set is smaller than one step of all processes.
+    pub fn distributed(mut self, rank: usize, world: usize) -> Result<Self, DataError> {
+        if rank >= world {
+            let expected = "must be below the number of processes";
+            return Err(DataError::Setting {
+                key: "rank",
+                found: rank.to_string(),
+                expected,
+            });
+        }
+        (self.rank, self.world) = (rank, world);
+        self.check()?;
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), DataError> {
+        let step = self.batch.saturating_mul(self.world);
+        if self.batch == 0 || step > self.items.len() {
+            let expected =
+                "must be at least 1, and one step of all processes must not exceed the set";
+            return Err(DataError::Setting {
+                key: "batch",
+                found: self.batch.to_string(),
+                expected,
+            });
+        }
+        Ok(())
+    }
+
+    /// Items of an epoch over all processes, before the last step is dropped.
+    #[must_use]
+    pub fn items_per_epoch(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whole steps of an epoch.
+    #[must_use]
+    pub fn steps_per_epoch(&self) -> usize {
+        self.items.len() / (self.batch * self.world)
+    }
+
+    /// The items of one step of one epoch; steps beyond the epoch are empty.
+    #[must_use]
+    pub fn batch(&self, epoch: u64, step: usize) -> Vec<Item> {
+        self.epoch(epoch).batch(step)
+    }
+
+    /// The items of step `step` counted from the start of training, over epochs.
+    #[must_use]
+    pub fn at(&self, step: u64) -> Vec<Item> {
+        let per_epoch = self.steps_per_epoch() as u64;
+        self.batch(step / per_epoch, (step % per_epoch) as usize)
+    }
+
+    /// An epoch's order, computed once for many steps.
+    #[must_use]
+    pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
+        let mut order: Vec<u32> = (0..self.items.len() as u32).collect();
+        Rng::keyed(&[self.seed, epoch, 1]).shuffle(&mut order);
+        Epoch {
+            sampler: self,
+            epoch,
+            order,
+        }
+    }
+}
+
+/// The order of one epoch.
+#[derive(Debug, Clone)]
+pub struct Epoch<'a> {
+    sampler: &'a Sampler,
+    epoch: u64,
+    order: Vec<u32>,
+}
+
+impl Epoch<'_> {
+    /// The items of a step; empty beyond the last whole one.
+    #[must_use]
+    pub fn batch(&self, step: usize) -> Vec<Item> {
+        let s = self.sampler;
+        if step >= s.steps_per_epoch() {
+            return Vec::new();
+        }
+        let first = (step * s.world + s.rank) * s.batch;
+        self.order[first..first + s.batch]
+            .iter()
+            .map(|&i| {
+                let (referent, sentence) = s.items[i as usize];
+                let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, u64::from(i)]);
+                let sentence = match s.per {
+                    ItemPer::Referent => rng.below(s.sentences[referent]),
+                    ItemPer::Sentence => sentence,
+                };
+                Item {
+                    referent,
+                    sentence,
+                    key: rng.next(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn pairs(dataset: &Dataset) -> Vec<(usize, usize)> {
+    let sentences = |(r, referent): (usize, &crate::Referent)| {
+        (0..referent.sentences.len()).map(move |s| (r, s))
+    };
+    dataset
+        .referents
+        .iter()
+        .enumerate()
+        .flat_map(sentences)
+        .collect()
+}
+
+/// Every sentence once, in the order of the file: the order of evaluation.
+#[must_use]
+pub fn sequential(dataset: &Dataset) -> Vec<Item> {
+    pairs(dataset)
+        .into_iter()
+        .map(|(referent, sentence)| Item {
+            referent,
+            sentence,
+            key: 0,
+        })
+        .collect()
+}

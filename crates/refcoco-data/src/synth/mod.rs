@@ -1,0 +1,218 @@
+//! A generated data set in RefCOCO's file formats.
+
+mod choose;
+mod draw;
+mod files;
+mod meaning;
+mod phrase;
+mod scene;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::rng::Rng;
+use choose::{Rules, Target};
+use phrase::Style;
+use scene::Scene;
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SynthConfig {
+    /// Pictures, 4 to 1,000,000.
+    pub images: usize,
+    /// Longer side in pixels, 48 to 2048.
+    pub size: u32,
+    /// Equal seeds give equal bytes.
+    pub seed: u64,
+    /// Least ratio of the shorter to the longer side, 0.7 to 1.
+    pub min_aspect: f64,
+    /// How often an object is placed on top of another, 0 to 1.
+    pub occlusion: f64,
+    /// JPEG quality, 50 to 100.
+    pub quality: u8,
+}
+
+impl Default for SynthConfig {
+    fn default() -> Self {
+        Self {
+            images: 1000,
+            size: 128,
+            seed: 0,
+            min_aspect: 0.8,
+            occlusion: 0.35,
+            quality: 90,
+        }
+    }
+}
+
+impl SynthConfig {
+    fn check(&self) -> Result<(), DataError> {
+        let wrong = |key, found: String, expected| {
+            Err(DataError::Setting {
+                key,
+                found,
+                expected,
+            })
+        };
+        if !(4..=1_000_000).contains(&self.images) {
+            return wrong(
+                "images",
+                self.images.to_string(),
+                "must be 4 to 1000000, one for each split at least",
+            );
+        }
+        if !(48..=2048).contains(&self.size) {
+            return wrong("size", self.size.to_string(), "must be 48 to 2048 pixels");
+        }
+        if !(0.7..=1.0).contains(&self.min_aspect) {
+            return wrong(
+                "min_aspect",
+                self.min_aspect.to_string(),
+                "must be 0.7 to 1",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.occlusion) {
+            return wrong("occlusion", self.occlusion.to_string(), "must be 0 to 1");
+        }
+        if !(50..=100).contains(&self.quality) {
+            return wrong("quality", self.quality.to_string(), "must be 50 to 100");
+        }
+        Ok(())
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SynthSummary {
+    /// The folder.
+    pub path: PathBuf,
+    /// Pictures.
+    pub images: usize,
+    /// Objects.
+    pub objects: usize,
+    /// (set, referents, sentences), splits by UNC or UMD only.
+    pub sets: Vec<(String, usize, usize)>,
+}
+
+/// A picture's content and everything said about it.
+pub(crate) struct Picture {
+    pub(crate) scene: Scene,
+    pub(crate) refcoco: Vec<Target>,
+    pub(crate) plus: Vec<Target>,
+    pub(crate) long: Vec<Target>,
+    pub(crate) general: Vec<Target>,
+}
+
+/// Streams of the generator: one for each thing drawn, so that a change in one leaves the others as they are.
+#[derive(Clone, Copy)]
+enum Stream {
+    Scene,
+    Pixels,
+    Refcoco,
+    Plus,
+    Long,
+    General,
+}
+
+fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
+    Rng::keyed(&[cfg.seed, index as u64, stream as u64])
+}
+
+pub(crate) fn picture(cfg: &SynthConfig, index: usize) -> Result<Picture, coco_mask::MaskError> {
+    let scene = Scene::random(cfg, &mut stream(cfg, index, Stream::Scene))?;
+    let rules = |style, places| Rules { style, places };
+    let said = |r: Rules, s: Stream| choose::singles(&scene, r, &mut stream(cfg, index, s));
+    Ok(Picture {
+        refcoco: said(rules(Style::Short, true), Stream::Refcoco),
+        plus: said(rules(Style::Short, false), Stream::Plus),
+        long: said(rules(Style::Long, true), Stream::Long),
+        general: choose::generalised(&scene, &mut stream(cfg, index, Stream::General)),
+        scene,
+    })
+}
+
+/// The file name of a picture, as COCO's 2014 training images are named.
+pub(crate) fn image_name(index: usize) -> String {
+    format!("COCO_train2014_{:012}.jpg", index + 1)
+}
+
+/// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`.
+///
+/// Scenes hold two to five objects; sentences are kept only when exactly the intended objects satisfy them with a
+/// margin. Bytes depend on the configuration alone, not on threads. Everything is written beside `out` and renamed at
+/// the end, so `out` is either whole or absent.
+///
+/// # Errors
+/// If a setting is out of range, `out` exists and is not an empty folder, or a file cannot be written.
+pub fn generate(cfg: &SynthConfig, out: &Path) -> Result<SynthSummary, DataError> {
+    cfg.check()?;
+    let occupied = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => out.exists(),
+    };
+    if occupied {
+        let source = std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            "it is not an empty folder",
+        );
+        return Err(DataError::io(out, "write to", source));
+    }
+    let name = out
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let part = out.with_file_name(format!(".{name}.partial-{}", std::process::id()));
+    let guard = Partial(&part);
+    let summary = write(cfg, &part, out)?;
+    if out.exists() {
+        std::fs::remove_dir(out).map_err(|e| DataError::io(out, "replace", e))?;
+    }
+    std::fs::rename(&part, out).map_err(|e| DataError::io(out, "create", e))?;
+    drop(guard);
+    Ok(summary)
+}
+
+/// Removes what was written so far when the work ends early; after the rename there is nothing left to remove.
+struct Partial<'a>(&'a Path);
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        // A failure to clean up must not hide the error that led here.
+        let _ = std::fs::remove_dir_all(self.0);
+    }
+}
+
+fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, DataError> {
+    let folder = part.join("images/train2014");
+    std::fs::create_dir_all(&folder).map_err(|e| DataError::io(&folder, "create", e))?;
+    let pictures = (0..cfg.images)
+        .into_par_iter()
+        .map(|i| {
+            let picture = picture(cfg, i).map_err(|e| DataError::Image {
+                path: folder.join(image_name(i)),
+                reason: e.to_string(),
+            })?;
+            let pixels = draw::render(&picture.scene, &mut stream(cfg, i, Stream::Pixels));
+            files::write_image(
+                &folder.join(image_name(i)),
+                &picture.scene,
+                &pixels,
+                cfg.quality,
+            )?;
+            Ok(picture)
+        })
+        .collect::<Result<Vec<_>, DataError>>()?;
+    let sets = files::write_sets(part, &pictures)?;
+    Ok(SynthSummary {
+        path: out.into(),
+        images: pictures.len(),
+        objects: pictures.iter().map(|p| p.scene.objects.len()).sum(),
+        sets,
+    })
+}

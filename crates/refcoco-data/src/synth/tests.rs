@@ -1,0 +1,363 @@
+//! Every sentence is read again by a parser that knows nothing of how it was made.
+
+use std::collections::BTreeMap;
+
+use super::scene::{Object, Scene};
+use super::{Picture, SynthConfig, generate, picture};
+use crate::{Dataset, DatasetSpec, SentenceKind};
+
+/// Words of a noun phrase, as sets of accepted names.
+#[derive(Default, Debug)]
+struct Words {
+    size: Option<&'static str>,
+    texture: Option<&'static str>,
+    colour: Option<String>,
+    shape: Option<&'static str>,
+    most: Option<(usize, f64)>,
+    sides: Vec<(usize, f64)>,
+    middle: bool,
+}
+
+const SHAPES: [&str; 8] = [
+    "circle", "square", "triangle", "star", "ring", "cross", "hexagon", "heart",
+];
+const COLOURS: [&str; 8] = [
+    "red", "orange", "yellow", "green", "blue", "purple", "white", "black",
+];
+const RELATIONS: [(&str, &str); 10] = [
+    (" to the left of ", "left"),
+    (" left of ", "left"),
+    (" to the right of ", "right"),
+    (" right of ", "right"),
+    (" above ", "above"),
+    (" below ", "below"),
+    (" under ", "below"),
+    (" behind ", "behind"),
+    (" partly hidden by ", "behind"),
+    (" in front of ", "front"),
+];
+
+fn words(text: &str) -> Words {
+    let mut out = Words::default();
+    let text = text
+        .replace("furthest to the left", "leftmost")
+        .replace("furthest to the right", "rightmost")
+        .replace("closest to the top", "topmost")
+        .replace("closest to the bottom", "bottommost");
+    for word in text.split(' ') {
+        let singular = word
+            .strip_suffix("es")
+            .filter(|w| *w == "cross")
+            .or(word.strip_suffix('s'))
+            .unwrap_or(word);
+        match word {
+            "small" | "little" => out.size = Some("small"),
+            "big" | "large" => out.size = Some("big"),
+            "plain" => out.texture = Some("plain"),
+            "striped" => out.texture = Some("striped"),
+            "dotted" | "spotted" => out.texture = Some("dotted"),
+            "checkered" => out.texture = Some("checkered"),
+            "ring" | "rings" | "donut" => out.shape = Some("ring"),
+            "left" => out.sides.push((0, -1.0)),
+            "right" => out.sides.push((0, 1.0)),
+            "top" | "upper" => out.sides.push((1, -1.0)),
+            "bottom" | "lower" => out.sides.push((1, 1.0)),
+            "leftmost" => out.most = Some((0, -1.0)),
+            "rightmost" => out.most = Some((0, 1.0)),
+            "topmost" | "highest" => out.most = Some((1, -1.0)),
+            "bottommost" | "lowest" => out.most = Some((1, 1.0)),
+            "middle" | "center" | "central" => out.middle = true,
+            "cross" | "crosses" => out.shape = Some("cross"),
+            w if COLOURS.contains(&w) => out.colour = Some(w.to_owned()),
+            _ if SHAPES.contains(&singular) => {
+                out.shape = SHAPES.into_iter().find(|s| *s == singular);
+            }
+            "a" | "the" | "that" | "which" | "is" | "and" | "on" | "in" | "at" | "of" | "side"
+            | "corner" | "picture" | "image" | "this" | "can" | "be" | "seen" | "here" | "one"
+            | "thing" | "shape" | "object" | "shapes" | "things" | "objects" | "all" | "both"
+            | "two" | "three" => {}
+            other => panic!("the parser does not know \"{other}\" in \"{text}\""),
+        }
+    }
+    out
+}
+
+fn fits(w: &Words, o: &Object) -> bool {
+    w.size.is_none_or(|v| v == o.size.name())
+        && w.texture.is_none_or(|v| v == o.texture.name())
+        && w.colour.as_ref().is_none_or(|v| v == o.colour.name())
+        && w.shape.is_none_or(|v| v == o.shape.name())
+}
+
+/// Crisp reading: halves meet in the middle, no margins.
+fn find(scene: &Scene, text: &str) -> Vec<usize> {
+    let w = words(text);
+    let at = |i: usize, axis: usize| {
+        let (x, y) = scene.objects[i].centre;
+        if axis == 0 {
+            x / f64::from(scene.width) - 0.5
+        } else {
+            y / f64::from(scene.height) - 0.5
+        }
+    };
+    let mut found: Vec<usize> = (0..scene.objects.len())
+        .filter(|&i| fits(&w, &scene.objects[i]))
+        .collect();
+    if let Some((axis, sign)) = w.most {
+        found.sort_by(|&a, &b| (sign * at(b, axis)).total_cmp(&(sign * at(a, axis))));
+        found.truncate(1);
+    }
+    found.retain(|&i| w.sides.iter().all(|&(axis, sign)| sign * at(i, axis) > 0.0));
+    found.retain(|&i| !w.middle || (at(i, 0).abs() < 0.19 && at(i, 1).abs() < 0.19));
+    found
+}
+
+fn read(scene: &Scene, text: &str) -> Vec<usize> {
+    let padded = format!(" {text} ");
+    let Some((phrase, name)) = RELATIONS
+        .into_iter()
+        .find(|(phrase, _)| padded.contains(phrase))
+    else {
+        // "the red circle and the star" is two; "red and striped" is one.
+        if let Some((a, b)) = text.split_once(" and the ") {
+            let mut both = [find(scene, a), find(scene, b)].concat();
+            assert_eq!(both.len(), 2, "{text}");
+            both.sort_unstable();
+            return both;
+        }
+        return find(scene, text);
+    };
+    let (subject, anchor) = padded.split_once(phrase).unwrap();
+    let anchors = find(scene, anchor.trim());
+    let [a] = anchors[..] else {
+        panic!("\"{text}\" leans on {anchors:?}")
+    };
+    let (ax, ay) = scene.objects[a].centre;
+    let mut found = find(scene, subject.trim());
+    found.retain(|&i| {
+        let (x, y) = scene.objects[i].centre;
+        let (dx, dy) = (ax - x, ay - y);
+        i != a
+            && match name {
+                "left" => dx > 0.0 && dx > dy.abs(),
+                "right" => -dx > dy.abs(),
+                "above" => dy > dx.abs(),
+                "below" => -dy > dx.abs(),
+                "behind" => scene.hidden[i][a] > 0.02,
+                _ => scene.hidden[a][i] > 0.02,
+            }
+    });
+    found
+}
+
+fn pictures(seeds: u64, images: usize) -> Vec<Picture> {
+    (0..seeds)
+        .flat_map(|seed| (0..images).map(move |i| (seed, i)))
+        .map(|(seed, i)| {
+            picture(
+                &SynthConfig {
+                    seed,
+                    images,
+                    size: 96,
+                    ..SynthConfig::default()
+                },
+                i,
+            )
+            .unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn every_sentence_means_its_referent_and_nothing_else() {
+    let (mut sentences, mut groups, mut none) = (0, 0, 0);
+    for p in pictures(20, 60) {
+        for target in p
+            .refcoco
+            .iter()
+            .chain(&p.plus)
+            .chain(&p.long)
+            .chain(&p.general)
+        {
+            for said in &target.said {
+                assert_eq!(
+                    read(&p.scene, &said.text),
+                    target.objects,
+                    "\"{}\"",
+                    said.text
+                );
+                sentences += 1;
+                groups += usize::from(target.objects.len() > 1);
+                none += usize::from(target.objects.is_empty());
+            }
+        }
+    }
+    assert!(
+        sentences > 20_000 && groups > 500 && none > 300,
+        "{sentences} {groups} {none}"
+    );
+}
+
+#[test]
+fn sets_differ_as_their_models_do() {
+    let place = [
+        "left", "right", "top", "bottom", "middle", "center", "above", "below",
+    ];
+    let (mut short, mut long) = ((0, 0), (0, 0));
+    for p in pictures(4, 60) {
+        for said in p.plus.iter().flat_map(|t| &t.said) {
+            assert!(
+                place.iter().all(|w| !said.text.contains(w)),
+                "\"{}\"",
+                said.text
+            );
+        }
+        let count = |targets: &[super::Target], sum: &mut (usize, usize)| {
+            for said in targets.iter().flat_map(|t| &t.said) {
+                *sum = (sum.0 + said.text.split(' ').count(), sum.1 + 1);
+            }
+        };
+        count(&p.refcoco, &mut short);
+        count(&p.long, &mut long);
+    }
+    let mean = |(words, n): (usize, usize)| words as f64 / n as f64;
+    assert!(
+        mean(long) > mean(short) * 1.4,
+        "{} {}",
+        mean(long),
+        mean(short)
+    );
+}
+
+#[test]
+fn objects_are_visible_and_several() {
+    for p in pictures(4, 60) {
+        let s = &p.scene;
+        assert!((2..=5).contains(&s.objects.len()));
+        for (i, o) in s.objects.iter().enumerate() {
+            let hidden: f64 = s.hidden[i].iter().sum();
+            assert!(hidden < 0.8 && o.mask.area() > 40, "{i} {hidden}");
+            assert_eq!(o.whole, hidden == 0.0);
+        }
+    }
+}
+
+fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    let mut open = vec![root.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
+                out.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn same_seed_same_bytes_on_any_number_of_threads() {
+    let temp = tempfile::tempdir().unwrap();
+    let cfg = SynthConfig {
+        images: 12,
+        size: 64,
+        seed: 5,
+        ..SynthConfig::default()
+    };
+    let made = |name: &str, cfg: &SynthConfig, threads: usize| {
+        let out = temp.path().join(name);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| generate(cfg, &out)).unwrap();
+        files(&out)
+    };
+    let (a, b) = (made("a", &cfg, 1), made("b", &cfg, 3));
+    assert_eq!(a.len(), 12 + 4 + 5);
+    assert!(a == b);
+    let c = made(
+        "c",
+        &SynthConfig {
+            seed: 6,
+            ..cfg.clone()
+        },
+        2,
+    );
+    for (name, bytes) in &a {
+        assert!(c[name] != *bytes, "{name} does not depend on the seed");
+    }
+    assert_eq!(
+        std::fs::read_dir(temp.path()).unwrap().count(),
+        3,
+        "nothing half-written stays"
+    );
+    assert!(
+        generate(&cfg, &temp.path().join("a"))
+            .unwrap_err()
+            .to_string()
+            .contains("not an empty folder")
+    );
+    let bad = generate(&SynthConfig { size: 3, ..cfg }, &temp.path().join("d")).unwrap_err();
+    assert!(bad.to_string().contains("`size` is 3"), "{bad}");
+    assert!(!temp.path().join("d").exists());
+}
+
+#[test]
+fn reads_back_and_has_a_fair_share_of_each_kind() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("set");
+    generate(
+        &SynthConfig {
+            images: 400,
+            size: 64,
+            seed: 1,
+            ..SynthConfig::default()
+        },
+        &out,
+    )
+    .unwrap();
+    let report = crate::verify_deep(&out).unwrap();
+    assert!(report.is_ok() && report.warnings.is_empty(), "{report}");
+    for (name, by, splits) in [
+        ("refcoco", "unc", &["train", "val", "testA", "testB"][..]),
+        ("refcoco+", "unc", &["train", "val", "testA", "testB"]),
+        ("refcocog", "umd", &["train", "val", "test"]),
+        ("refcocog", "google", &["train", "val"]),
+        ("grefcoco", "unc", &["train", "val", "testA", "testB"]),
+    ] {
+        let spec = DatasetSpec {
+            root: out.clone(),
+            name: name.into(),
+            split_by: by.into(),
+        };
+        for split in splits {
+            let set = Dataset::open(&spec, split).unwrap();
+            assert!(set.referents.len() > 20, "{name} {by} {split}");
+        }
+    }
+    let val = Dataset::open(&DatasetSpec::new(&out, "refcoco"), "val").unwrap();
+    let mut kinds: BTreeMap<SentenceKind, usize> = BTreeMap::new();
+    for s in val.referents.iter().flat_map(|r| &r.sentences) {
+        *kinds.entry(s.kind.unwrap()).or_default() += 1;
+    }
+    let per_referent = val.sentences() as f64 / val.referents.len() as f64;
+    assert!((2.5..3.5).contains(&per_referent), "{per_referent}");
+    for kind in [
+        SentenceKind::Colour,
+        SentenceKind::Shape,
+        SentenceKind::Place,
+        SentenceKind::Relation,
+    ] {
+        let share = kinds[&kind] as f64 / val.sentences() as f64;
+        assert!(share >= 0.12, "{kind}: {share:.3} of {kinds:?}");
+    }
+}
