@@ -1,4 +1,44 @@
-//! Readers, generators, samplers and transforms for RefCOCO-family data
+//! Readers, generators, samplers and transforms for RefCOCO-family data.
+//!
+//! Use it to open RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO and RefCLEF folders as they are published, to check them, to make
+//! a small set in the same formats, and to turn either into batches of bytes for a network.
+//!
+//! ```
+//! use refcoco_data::{
+//!     Augment, Dataset, DatasetSpec, Fit, ImageCache, ItemPer, Sampler, SynthConfig, Transform, generate, load_batch,
+//! };
+//!
+//! # let temp = tempfile::tempdir().map_err(|e| e.to_string())?;
+//! # let folder = temp.path().join("data");
+//! # let run = || -> Result<(), refcoco_data::DataError> {
+//! generate(&SynthConfig { images: 8, size: 64, ..SynthConfig::default() }, &folder)?;
+//! let train = Dataset::open(&DatasetSpec::new(&folder, "refcoco"), "train")?;
+//! let sampler = Sampler::new(&train, ItemPer::Referent, 2, 0)?;
+//! let transform = Transform::train(64, Fit::Centre, Augment::default())?;
+//! let batch = load_batch(&train, &sampler.at(0), &transform, &ImageCache::default())?;
+//! assert_eq!(batch.len(), 2);
+//! assert_eq!(batch[0].image.len(), 64 * 64 * 3);
+//! assert!(!batch[0].sentence.is_empty());
+//! # Ok(())
+//! # };
+//! # run().map_err(|e| e.to_string())?;
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! # Layout
+//! ```text
+//! ROOT/refcoco/{refs(unc).p, instances.json}     also refcoco+, refcocog, refclef; any split author in parentheses
+//! ROOT/grefcoco/{grefs(unc).json, instances.json}
+//! ROOT/images/train2014                          or images/mscoco/images/train2014, images/saiapr_tc-12
+//! ```
+//!
+//! # Limits
+//! Nothing is downloaded. A set's whole `instances.json` is held in memory while it is opened. Masks are unions of
+//! their polygons; upstream readers that add them up or keep overlaps as background are not imitated. JPEG pixels may
+//! differ from libjpeg's by a few levels.
+//!
+//! # Sources
+//! The formats are those of the REFER and gRefCOCO tools and of COCO; published counts come from their documents.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod dataset;

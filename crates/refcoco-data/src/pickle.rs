@@ -16,15 +16,18 @@ pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataErr
         path: path.into(),
         reason,
     };
+    // Protocol 0 is text, so a careless transfer may "fix" its line ends. Parts of such a file still decode, with stray
+    // carriage returns in the text, so it is refused as a whole.
+    let first_line = bytes.iter().position(|&b| b == b'\n').unwrap_or(0);
+    if !bytes.starts_with(&[0x80]) && first_line > 0 && bytes[first_line - 1] == b'\r' {
+        return Err(fail(
+            "its line ends were changed to CRLF; fetch the file again in binary mode".into(),
+        ));
+    }
     let value = serde_pickle::value_from_slice(bytes, DeOptions::new()).map_err(|e| {
-        // Protocol 0 is text, so a careless transfer may "fix" its line ends.
-        let damaged = !bytes.starts_with(&[0x80]) && bytes.windows(2).any(|w| w == b"\r\n");
-        let hint = if damaged {
-            "line ends were changed to CRLF; fetch the file again in binary mode"
-        } else {
-            "the file may be cut short; compare its size or fetch it again"
-        };
-        fail(format!("{e} ({hint})"))
+        fail(format!(
+            "{e} (the file may be cut short; compare its size or fetch it again)"
+        ))
     })?;
     let serde_pickle::Value::List(list) = value else {
         return Err(DataError::field(
