@@ -47,6 +47,7 @@ mod instances;
 mod layout;
 mod loader;
 mod pickle;
+mod pickle_guard;
 mod prefetch;
 mod published;
 mod refs;

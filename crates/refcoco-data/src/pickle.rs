@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use serde_pickle::{DeOptions, HashableValue};
 
-use crate::DataError;
+use crate::{DataError, pickle_guard};
 
 /// Reads a pickled list, one record at a time as a JSON-like value.
 ///
@@ -24,11 +24,10 @@ pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataErr
             "its line ends were changed to CRLF; fetch the file again in binary mode".into(),
         ));
     }
-    let value = serde_pickle::value_from_slice(bytes, DeOptions::new()).map_err(|e| {
-        fail(format!(
-            "{e} (the file may be cut short; compare its size or fetch it again)"
-        ))
-    })?;
+    const HINT: &str = "(the file may be cut short; compare its size or fetch it again)";
+    pickle_guard::check(bytes).map_err(|what| fail(format!("{what} {HINT}")))?;
+    let value = serde_pickle::value_from_slice(bytes, DeOptions::new())
+        .map_err(|e| fail(format!("{e} {HINT}")))?;
     let serde_pickle::Value::List(list) = value else {
         return Err(DataError::field(
             path,

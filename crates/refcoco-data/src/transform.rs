@@ -137,6 +137,27 @@ pub struct Placement {
     pub original: (usize, usize),
 }
 
+impl Placement {
+    /// The part of a canvas-sized map that holds the image: what to resize to `original` for a prediction.
+    ///
+    /// # Shapes
+    /// `[canvas, canvas]` to `[height, width]`; none if the map has another length.
+    #[must_use]
+    pub fn crop<T: Copy>(&self, map: &[T]) -> Option<Vec<T>> {
+        if map.len() != self.canvas * self.canvas {
+            return None;
+        }
+        let rows = map
+            .chunks_exact(self.canvas)
+            .skip(self.top)
+            .take(self.height);
+        Some(
+            rows.flat_map(|row| row.iter().skip(self.left).take(self.width).copied())
+                .collect(),
+        )
+    }
+}
+
 /// A sample ready for the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transformed {

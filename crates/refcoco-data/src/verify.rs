@@ -294,3 +294,67 @@ impl fmt::Display for VerifyReport {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `images` pictures with one referent of three sentences each.
+    fn records(first: i64, images: i64, split: &str) -> Vec<RefRecord> {
+        let sentence = |id| crate::Sentence {
+            id,
+            text: "x".into(),
+            raw: "x".into(),
+            kind: None,
+        };
+        (first..first + images)
+            .map(|i| RefRecord {
+                ref_id: i,
+                image_id: i,
+                ann_ids: Vec::new(),
+                category_id: None,
+                split: split.into(),
+                sentences: (0..3).map(sentence).collect(),
+                field: String::new(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_a_set_of_the_real_size_is_compared() {
+        let mut report = VerifyReport::default();
+        let real = [
+            records(0, 16_994, "train"),
+            records(20_000, 1_500, "val"),
+            records(30_000, 1_500, "testA"),
+        ];
+        count("refcoco", "unc", &real.concat(), &mut report);
+        count("refcoco+", "unc", &records(0, 100, "val"), &mut report);
+        count(
+            "grefcoco",
+            "unc",
+            &[records(0, 16_994, "train"), records(20_000, 1_500, "val")].concat(),
+            &mut report,
+        );
+        let val = &report.splits[1];
+        assert_eq!(
+            (val.split.as_str(), val.published),
+            ("val", Some((Some(3_811), Some(10_834), Some(1_500))))
+        );
+        assert!(!val.matches());
+        let small = &report.splits[3];
+        assert_eq!(
+            (small.set.as_str(), small.published, small.matches()),
+            ("refcoco+", None, true)
+        );
+        assert!(
+            report.splits[5].published.is_some() && report.splits[5].matches(),
+            "only images are published"
+        );
+        let text = report.to_string();
+        assert!(
+            text.contains("DIFFERS: 3811 / 10834 / 1500") && text.contains("same"),
+            "{text}"
+        );
+    }
+}

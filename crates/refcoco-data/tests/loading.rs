@@ -152,6 +152,8 @@ fn placement_of_both_conventions() {
             (64 * 64 * 3, 64 * 64, "left one")
         );
     }
+    assert_eq!(dit.placement.crop(&dit.mask).unwrap(), vec![255; 45 * 64]);
+    assert!(dit.placement.crop(&dit.image).is_none());
     assert_eq!((dit.placement.top, sam.placement.top), (9, 0));
     assert_eq!(
         (

@@ -352,3 +352,44 @@ fn refclef_and_grefcoco() {
     assert_eq!((set.images.len(), set.referents.len()), (1, 2));
     assert!(set.referents.iter().all(|r| r.image == 0));
 }
+
+#[test]
+fn hostile_pickles_are_errors() {
+    let root = folder("py3-protocol2.p");
+    let path = root.path().join("refcoco/refs(unc).p");
+    let depth = 100_000;
+    let nested = |open: u8, close: u8, n: usize| {
+        let mut bytes = vec![0x80, 2];
+        bytes.extend(std::iter::repeat_n(open, depth));
+        bytes.extend(std::iter::repeat_n(close, n));
+        bytes.push(b'.');
+        bytes
+    };
+    // Each list holds the one before it eight times: 8^40 values if written out.
+    let mut doubling = b"\x80\x02]q\x00".to_vec();
+    for i in 0..40u8 {
+        doubling.push(b']');
+        doubling.push(b'(');
+        (0..8).for_each(|_| doubling.extend([b'h', i]));
+        doubling.extend([b'e', b'q', i + 1]);
+    }
+    // The lists stay on the stack below; put them away in a tuple each time so that they count as finished.
+    let tupled = b"\x80\x02]q\x00\x85q\x01]h\x01a.".to_vec();
+    for (bytes, part) in [
+        (nested(b']', b'a', depth - 1), "nested too deeply"),
+        (nested(b']', 0x85, depth), "nested too deeply"),
+        (doubling, "contains itself"),
+        (b"\x80\x02]q\x00h\x00a.".to_vec(), "contains itself"),
+        (b"cos\nsystem\n(S'ls'\ntR.".to_vec(), "more than lists"),
+        (
+            b"\x80\x02X\xff\xff\xff\xffabc.".to_vec(),
+            "middle of a value",
+        ),
+        (b"ea.".to_vec(), "never opened"),
+        (tupled, ""),
+        (Vec::new(), "cut short"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        assert_error(open(&root, "train"), &["refs(unc).p", part]);
+    }
+}

@@ -163,10 +163,14 @@ pub fn generate(cfg: &SynthConfig, out: &Path) -> Result<SynthSummary, DataError
         );
         return Err(DataError::io(out, "write to", source));
     }
-    let name = out
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let Some(name) = out.file_name().map(|n| n.to_string_lossy().into_owned()) else {
+        let expected = "must be a path that ends in a name";
+        return Err(DataError::Setting {
+            key: "out",
+            found: out.display().to_string(),
+            expected,
+        });
+    };
     let part = out.with_file_name(format!(".{name}.partial-{}", std::process::id()));
     let guard = Partial(&part);
     let summary = write(cfg, &part, out)?;

@@ -110,6 +110,16 @@ fn relation(relation: Relation, rng: &mut Rng) -> &'static str {
 
 /// A sentence for one object.
 pub(crate) fn sentence(meaning: &Meaning, style: Style, rng: &mut Rng) -> String {
+    let text = compose(meaning, style, rng);
+    match text.strip_prefix("a ") {
+        // "one" takes no indefinite article, "orange" and "object" take "an".
+        Some(rest) if rest.starts_with("one") => format!("the {rest}"),
+        Some(rest) if rest.starts_with('o') => format!("an {rest}"),
+        _ => text,
+    }
+}
+
+fn compose(meaning: &Meaning, style: Style, rng: &mut Rng) -> String {
     let f = &meaning.filter;
     let article = match style {
         Style::Short => rng.pick(&["", "", "the "]),
