@@ -115,3 +115,12 @@ pub(crate) fn unit_interval(key: &'static str, value: f64) -> Result<(), TextErr
     }
     Err(TextError::Config { key, found: value.to_string(), expected: "a probability from 0 to below 1".into() })
 }
+
+/// Fails unless an image has three channels and the given height and width.
+pub(crate) fn check_image(image: &Tensor<4>, [height, width]: [usize; 2]) -> Result<[usize; 4], TextError> {
+    let found = image.dims();
+    if found[1..] == [3, height, width] {
+        return Ok(found);
+    }
+    Err(TextError::Shape { what: "an image", found: found.to_vec(), expected: format!("[B, 3, {height}, {width}]") })
+}

@@ -1,0 +1,141 @@
+//! Sizes of a BEiT-3.
+
+use burn::tensor::Device;
+use nn_ops::weights::{Allow, Checkpoint, LoadReport, WeightsError, load};
+use serde::{Deserialize, Serialize};
+
+use super::model::Beit3;
+use crate::TextError;
+use crate::layers::check_sizes;
+
+/// Sizes of a BEiT-3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Beit3Config {
+    /// Rows of the token table.
+    pub vocab_size: usize,
+    /// Width of a token.
+    pub dim: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the feed-forward parts.
+    pub ffn: usize,
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Rows of the text position table. The first two are never used.
+    pub max_positions: usize,
+    /// Added to variances.
+    pub layer_norm_eps: f64,
+    /// Layers, from 1, in which image and text attend to each other; all if absent. In the others each attends to its
+    /// own kind only (EVF-SAM table 3: "early fusion, L1-L12").
+    pub fused_layers: Option<Vec<usize>>,
+    /// Token tables of more bytes than this stay on the host.
+    pub host_table_above: Option<u64>,
+}
+
+impl Default for Beit3Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: 64010,
+            dim: 1024,
+            layers: 24,
+            heads: 16,
+            ffn: 4096,
+            image_size: 224,
+            patch_size: 16,
+            max_positions: 1024,
+            layer_norm_eps: 1e-5,
+            fused_layers: None,
+            host_table_above: None,
+        }
+    }
+}
+
+impl Beit3Config {
+    /// BEiT-3 base: 220,987,392 parameters.
+    pub fn base() -> Self {
+        Self { dim: 768, layers: 12, heads: 12, ffn: 3072, ..Self::default() }
+    }
+
+    /// BEiT-3 large: 672,702,464 parameters.
+    pub fn large() -> Self {
+        Self::default()
+    }
+
+    /// Two narrow layers for tests and the demonstration.
+    pub fn tiny(vocab_size: usize) -> Self {
+        Self { vocab_size, dim: 64, layers: 2, heads: 4, ffn: 128, image_size: 32, patch_size: 16, max_positions: 64, ..Self::default() }
+    }
+
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        (self.image_size / self.patch_size.max(1)).pow(2)
+    }
+
+    /// Checks the sizes against each other.
+    ///
+    /// # Errors
+    /// Names the field, its value and what would be right.
+    pub fn validate(&self) -> Result<(), TextError> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("dim", self.dim),
+            ("layers", self.layers),
+            ("ffn", self.ffn),
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+        ];
+        check_sizes(&sizes, self.dim, self.heads)?;
+        let wrong = |key, found: usize, expected: String| Err(TextError::Config { key, found: found.to_string(), expected });
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return wrong("image_size", self.image_size, format!("must be a multiple of patch_size {}", self.patch_size));
+        }
+        if self.max_positions < 3 {
+            return wrong("max_positions", self.max_positions, "must be at least 3, for the first two rows are not used".into());
+        }
+        match self.fused_layers.iter().flatten().find(|layer| !(1..=self.layers).contains(*layer)) {
+            Some(&layer) => wrong("fused_layers", layer, format!("must name layers 1 to {}", self.layers)),
+            None => Ok(()),
+        }
+    }
+
+    /// A model with fresh weights.
+    pub fn init(&self, device: &Device) -> Beit3 {
+        Beit3::new(self, device)
+    }
+
+    /// A model with the weights of `checkpoint` (`beit3_*_patch16_224.pth`, whose tensors lie under the key `model`:
+    /// open it with `Checkpoint::open_at(path, Some("model"))`). The heads of pretraining and fine-tuning are not used.
+    ///
+    /// # Errors
+    /// When any other tensor is missing, superfluous or of another shape.
+    pub fn load(&self, checkpoint: &Checkpoint, device: &Device) -> Result<(Beit3, LoadReport), WeightsError> {
+        let mut model = self.init(device);
+        let table = "beit3.text_embed.weight";
+        let on_host = model.text_embed.read_to_host(checkpoint, table, self.host_table_above)?;
+        let mut unused = HEADS.to_vec();
+        unused.extend(on_host.then_some(table));
+        load(model, checkpoint, &Beit3::names().with_prefix("beit3."), &Allow { missing: &[], unused: &unused })
+    }
+}
+
+/// Tensors of published files that are no part of the encoder: masked-token heads, contrastive and retrieval heads,
+/// pooling and classification.
+const HEADS: [&str; 12] = [
+    "mlm_head.*",
+    "mim_head.*",
+    "mlm_classifier.*",
+    "mim_classifier.*",
+    "lm_head.*",
+    "language_head.*",
+    "vision_head.*",
+    "logit_scale",
+    "pooler.*",
+    "fc_norm.*",
+    "head.*",
+    "beit3.vision_embed.position_ids",
+];

@@ -1,0 +1,75 @@
+//! The pre-norm block of both towers.
+
+use burn::module::Module;
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::{Bool, Device, Tensor};
+use nn_ops::activation::Activation;
+use nn_ops::attention::{attention, merge_heads, split_heads};
+
+use crate::layers::{linear, norm};
+
+/// Sizes of a block.
+pub(super) struct LayerSizes {
+    pub(super) width: usize,
+    pub(super) heads: usize,
+    pub(super) ffn: usize,
+    pub(super) activation: Activation,
+    pub(super) eps: f64,
+}
+
+#[derive(Module, Debug)]
+struct SelfAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: usize,
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+/// `x += attention(norm1 x); x += mlp(norm2 x)`.
+#[derive(Module, Debug)]
+pub(super) struct ClipLayer {
+    self_attn: SelfAttention,
+    layer_norm1: LayerNorm,
+    mlp: Mlp,
+    layer_norm2: LayerNorm,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl ClipLayer {
+    pub(super) fn new(sizes: &LayerSizes, device: &Device) -> Self {
+        let square = || linear(sizes.width, sizes.width, device);
+        Self {
+            self_attn: SelfAttention {
+                q_proj: square(),
+                k_proj: square(),
+                v_proj: square(),
+                out_proj: square(),
+                heads: sizes.heads,
+            },
+            layer_norm1: norm(sizes.width, sizes.eps, device),
+            mlp: Mlp { fc1: linear(sizes.width, sizes.ffn, device), fc2: linear(sizes.ffn, sizes.width, device) },
+            layer_norm2: norm(sizes.width, sizes.eps, device),
+            activation: sizes.activation,
+        }
+    }
+
+    /// # Shapes
+    /// x [B, T, C], mask broadcastable to [B, heads, T, T] with `true` where hidden -> [B, T, C]
+    pub(super) fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+        let maps = &self.self_attn;
+        let h = self.layer_norm1.forward(x.clone());
+        let [q, k, v] =
+            [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| split_heads(map.forward(h.clone()), maps.heads));
+        let x = x + maps.out_proj.forward(merge_heads(attention(q, k, v, mask, None)));
+        let h = self.layer_norm2.forward(x.clone());
+        x + self.mlp.fc2.forward(self.activation.forward(self.mlp.fc1.forward(h)))
+    }
+}

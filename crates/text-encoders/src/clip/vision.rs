@@ -1,0 +1,200 @@
+//! The image tower.
+
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::tensor::{Device, Tensor};
+use nn_ops::activation::Activation;
+use nn_ops::conv::patch_conv;
+use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use serde::{Deserialize, Serialize};
+
+use super::layer::{ClipLayer, LayerSizes};
+use super::weights::hugging_face_names;
+use crate::TextError;
+use crate::bert::first_token;
+use crate::layers::{INIT_STD, check_image, check_sizes, norm, normal, positions, projection, table};
+
+/// Sizes of a CLIP image tower (a ViT).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClipVisionConfig {
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub width: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the feed-forward part.
+    pub ffn: usize,
+    /// Width of the space shared with the text tower.
+    pub projection_dim: usize,
+    /// Activation of the feed-forward part.
+    pub activation: Activation,
+    /// Added to variances.
+    pub layer_norm_eps: f64,
+}
+
+impl Default for ClipVisionConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 224,
+            patch_size: 14,
+            width: 1024,
+            layers: 24,
+            heads: 16,
+            ffn: 4096,
+            projection_dim: 768,
+            activation: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+impl ClipVisionConfig {
+    /// Mean of the three channels that images are normalised with, of values in [0, 1].
+    pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+    /// Their standard deviation.
+    pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+    /// OpenAI ViT-L/14: 303,966,208 parameters.
+    pub fn openai_l14() -> Self {
+        Self::default()
+    }
+
+    /// OpenCLIP ViT-H/14.
+    pub fn openclip_h14() -> Self {
+        Self { width: 1280, layers: 32, ffn: 5120, projection_dim: 1024, activation: Activation::Gelu, ..Self::default() }
+    }
+
+    /// Two narrow layers for tests.
+    pub fn tiny() -> Self {
+        Self { image_size: 32, patch_size: 8, width: 64, layers: 2, heads: 4, ffn: 128, projection_dim: 48, ..Self::default() }
+    }
+
+    /// Checks the sizes against each other.
+    ///
+    /// # Errors
+    /// Names the field, its value and what would be right.
+    pub fn validate(&self) -> Result<(), TextError> {
+        let sizes = [
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("width", self.width),
+            ("layers", self.layers),
+            ("ffn", self.ffn),
+            ("projection_dim", self.projection_dim),
+        ];
+        check_sizes(&sizes, self.width, self.heads)?;
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return Err(TextError::Config {
+                key: "image_size",
+                found: self.image_size.to_string(),
+                expected: format!("must be a multiple of patch_size {}", self.patch_size),
+            });
+        }
+        Ok(())
+    }
+
+    /// A tower with fresh weights.
+    pub fn init(&self, device: &Device) -> ClipVision {
+        let sizes = LayerSizes {
+            width: self.width,
+            heads: self.heads,
+            ffn: self.ffn,
+            activation: self.activation,
+            eps: self.layer_norm_eps,
+        };
+        let patch = [self.patch_size; 2];
+        let places = (self.image_size / self.patch_size).pow(2) + 1;
+        ClipVision {
+            vision_model: VisionTower {
+                class_embedding: normal(INIT_STD).init([self.width], device),
+                patch_embedding: Conv2dConfig::new([3, self.width], patch).with_stride(patch).with_bias(false).init(device),
+                position_embedding: table(places, self.width, device),
+                pre_layer_norm: norm(self.width, self.layer_norm_eps, device),
+                layers: (0..self.layers).map(|_| ClipLayer::new(&sizes, device)).collect(),
+                post_layer_norm: norm(self.width, self.layer_norm_eps, device),
+            },
+            visual_projection: projection(self.width, self.projection_dim, device),
+            image_size: self.image_size,
+        }
+    }
+
+    /// A tower with the weights of `checkpoint`: Hugging Face, OpenAI or OpenCLIP names. The text tower and the
+    /// temperature are not used.
+    ///
+    /// # Errors
+    /// When any other tensor is missing, superfluous or of another shape.
+    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        let checkpoint = hugging_face_names(checkpoint)?;
+        let unused = ["text_model.*", "text_projection.weight", "logit_scale", "vision_model.embeddings.position_ids"];
+        load(self.init(device), &checkpoint, &ClipVision::names(), &Allow { missing: &[], unused: &unused })
+    }
+}
+
+#[derive(Module, Debug)]
+struct VisionTower {
+    class_embedding: Param<Tensor<1>>,
+    patch_embedding: Conv2d,
+    position_embedding: Embedding,
+    pre_layer_norm: LayerNorm,
+    layers: Vec<ClipLayer>,
+    post_layer_norm: LayerNorm,
+}
+
+/// CLIP's image tower. Built by [`ClipVisionConfig::init`] or [`ClipVisionConfig::load`].
+#[derive(Module, Debug)]
+pub struct ClipVision {
+    vision_model: VisionTower,
+    visual_projection: Linear,
+    image_size: usize,
+}
+
+impl ClipVision {
+    /// From module paths to Hugging Face names.
+    pub fn names() -> Names {
+        Names::new(&[
+            ("class_embedding", "embeddings.class_embedding"),
+            ("patch_embedding", "embeddings.patch_embedding"),
+            ("position_embedding", "embeddings.position_embedding"),
+            ("pre_layer_norm", "pre_layrnorm"), // spelt so in every published file
+            ("post_layer_norm", "post_layernorm"),
+            ("vision_model.layers", "vision_model.encoder.layers"),
+        ])
+    }
+
+    /// Token features as the last layer leaves them, class token first.
+    ///
+    /// # Shapes
+    /// [B, 3, S, S] with S the configured side -> [B, 1 + (S / patch)^2, C]
+    ///
+    /// # Errors
+    /// When the image has another shape.
+    pub fn tokens(&self, image: Tensor<4>) -> Result<Tensor<3>, TextError> {
+        let [batch, _, _, _] = check_image(&image, [self.image_size; 2])?;
+        let tower = &self.vision_model;
+        let patches = patch_conv(&tower.patch_embedding, image);
+        let [_, rows, columns, width] = patches.dims();
+        let class = tower.class_embedding.val().reshape([1, 1, width]).expand([batch, 1, width]);
+        let x = Tensor::cat(vec![class, patches.reshape([batch, rows * columns, width])], 1);
+        let x = x + positions(&tower.position_embedding.weight, 0, rows * columns + 1);
+        let mut x = tower.pre_layer_norm.forward(x);
+        for layer in &tower.layers {
+            x = layer.forward(x, None);
+        }
+        Ok(x)
+    }
+
+    /// The class token through the last norm and the projection.
+    ///
+    /// # Shapes
+    /// tokens [B, N, C] -> [B, P]
+    pub fn pool(&self, tokens: Tensor<3>) -> Tensor<2> {
+        self.visual_projection.forward(self.vision_model.post_layer_norm.forward(first_token(tokens)))
+    }
+}
