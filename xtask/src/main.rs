@@ -1,12 +1,27 @@
 //! The Saymask command line.
 
-use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+
+/// Say it, mask it: text-prompted Segment Anything.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model; with nothing else, the demonstration.
+    Train(xtask::train::TrainArgs),
+}
 
 fn main() {
-    for p in std::env::args().skip(1) {
-        match xtask::check::run(p.as_ref(), &Device::flex(), xtask::check::BOUND) {
-            Ok(xtask::check::Verdict::Checked(o)) => for o in o { println!("{} {} {:e} {:e} {:?}", if o.passed() {"ok"} else {"FAIL"}, o.name, o.error, o.bound, o.fault) },
-            other => println!("{other:?}"),
-        }
+    let done = match Cli::parse().command {
+        Command::Train(args) => xtask::train::run(args),
+    };
+    if let Err(error) = done {
+        eprintln!("error: {error:#}");
+        std::process::exit(2);
     }
 }

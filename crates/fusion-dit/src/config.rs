@@ -2,6 +2,7 @@
 
 use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
+use text_encoders::bert::BertConfig;
 
 /// How text reaches SAM (DIT Tables 1, 2, 4 and 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub struct DitConfig {
     pub sam: SamConfig,
     /// Side of the network's input, in pixels; the position tables are resized to it.
     pub input_size: usize,
+    /// The text encoder. The released weights take the output of layer 1, the paper describes the last one.
+    pub bert: BertConfig,
     /// Width of the text features (768 for BERT-base and CLIP L/14).
     pub text_dim: usize,
     /// Text tokens, special ones and padding included. The learnable tokens of two variants have this number.
@@ -62,6 +65,7 @@ impl Default for DitConfig {
             variant: Variant::LayerWise,
             sam: SamConfig::vit_b(),
             input_size: 512,
+            bert: BertConfig { output_layer: Some(1), ..BertConfig::base() },
             text_dim: 768,
             text_tokens: 20,
             text_transform: false,

@@ -3,10 +3,14 @@
 
 mod config;
 mod cross_attention;
+mod error;
 mod instruction;
+mod model;
 mod net;
 
 pub use config::{DitConfig, Variant};
 pub use cross_attention::{Attention, GuidedBlock, StdNorm};
+pub use error::DitError;
 pub use instruction::Instruction;
+pub use model::DitModel;
 pub use net::{DitNet, DitOutput, loss, released_names};

@@ -8,8 +8,10 @@ mod checkpoint;
 mod error;
 mod load;
 mod names;
+mod trained;
 
 pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
 pub use load::{Allow, LoadReport, export, glob, load, load_formula};
 pub use names::{Names, Parameter, parameters};
+pub use trained::{Trained, freeze_unless, trained};

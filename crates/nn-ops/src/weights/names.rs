@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 /// Renaming of module paths (`image_encoder.neck.conv1.weight`) into official names (`image_encoder.neck.0.weight`).
 ///
 /// Burn's own differences are handled before the rules: a norm's `gamma` and `beta` are `weight` and `bias`.
-/// Rules are (fragment, replacement) pairs, applied in order, each to every occurrence.
+/// Rules are (fragment, replacement) pairs, applied in order, each to every occurrence; a fragment that begins with `^`
+/// is replaced at the start of the path only.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     rules: Vec<(String, String)>,
@@ -36,11 +37,21 @@ impl Names {
         self
     }
 
+    /// Adds the rules of `other` after those already there; its prefix is not taken.
+    pub fn and(mut self, other: Names) -> Self {
+        self.rules.extend(other.rules);
+        self
+    }
+
     /// The official name of a module path.
     pub fn official(&self, path: &str) -> String {
         let mut name = path.to_owned();
         for (from, to) in &self.rules {
-            if name.contains(from.as_str()) {
+            if let Some(start) = from.strip_prefix('^') {
+                if let Some(rest) = name.strip_prefix(start) {
+                    name = format!("{to}{rest}");
+                }
+            } else if name.contains(from.as_str()) {
                 name = name.replace(from.as_str(), to);
             }
         }
@@ -100,8 +111,6 @@ pub struct Parameter {
     pub name: String,
     /// Shape in an official checkpoint (PyTorch's layout).
     pub shape: Vec<usize>,
-    /// Whether it receives gradients at present.
-    pub trained: bool,
 }
 
 /// Lists the float parameters of a module in its own order, without initialising them.
@@ -123,7 +132,6 @@ pub fn parameters<M: Module>(module: &M, names: &Names) -> Vec<Parameter> {
             self.found.push(Parameter {
                 name: self.names.official(&self.at.dotted()),
                 shape: self.at.file_shape(&dims),
-                trained: param.is_require_grad(),
             });
         }
     }

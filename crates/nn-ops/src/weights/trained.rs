@@ -1,0 +1,65 @@
+//! Parameters by name: which are trained, and their identities.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+
+use super::names::{Location, Names};
+
+/// Stops the gradients of every parameter whose official name `keep` refuses. Parameters that are fixed by their model
+/// (SAM's position frequencies) stay fixed.
+pub fn freeze_unless<M: Module>(module: M, names: &Names, keep: impl Fn(&str) -> bool) -> M {
+    struct Freezer<'a, F> {
+        at: Location,
+        names: &'a Names,
+        keep: F,
+    }
+    impl<F: Fn(&str) -> bool> ModuleMapper for Freezer<'_, F> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.at.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.at.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if (self.keep)(&self.names.official(&self.at.dotted())) { param } else { param.set_require_grad(false) }
+        }
+    }
+    module.map(&mut Freezer { at: Location::default(), names, keep })
+}
+
+/// A parameter's official name, identity and number of elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trained {
+    /// Official name.
+    pub name: String,
+    /// Identity, by which gradients and optimiser states are kept.
+    pub id: ParamId,
+    /// Number of elements.
+    pub elements: usize,
+}
+
+/// The parameters of a module that receive gradients, in its own order. Initialises parameters that are not yet.
+pub fn trained<M: Module>(module: &M, names: &Names) -> Vec<Trained> {
+    struct Lister<'a> {
+        at: Location,
+        names: &'a Names,
+        found: Vec<Trained>,
+    }
+    impl ModuleVisitor for Lister<'_> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.at.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.at.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                let name = self.names.official(&self.at.dotted());
+                self.found.push(Trained { name, id: param.id, elements: param.lazy_shape().num_elements() });
+            }
+        }
+    }
+    let mut lister = Lister { at: Location::default(), names, found: Vec::new() };
+    module.visit(&mut lister);
+    lister.found
+}

@@ -1,0 +1,138 @@
+//! The plan's data, opened and checked.
+
+use std::sync::Arc;
+
+use refcoco_data::{
+    Augment, DataError, Dataset, DatasetSpec, Fit, FlipText, ImageCache, Item, ItemPer, Prefetcher, Sampler, Transform, load_batch,
+};
+
+use crate::batch::{HostBatch, Normalisation};
+use crate::error::TrainError;
+use crate::plan::{self, RunPlan};
+
+/// Decoded images kept in memory, in bytes.
+const CACHE_BYTES: usize = 2 << 30;
+
+/// Opens one split of the plan's data set.
+///
+/// # Errors
+/// As [`Dataset::open`].
+pub fn open_split(plan: &RunPlan, split: &str) -> Result<Dataset, TrainError> {
+    let mut spec = DatasetSpec::new(&plan.data.root, &plan.data.dataset);
+    spec.split_by.clone_from(&plan.data.split_by);
+    Ok(Dataset::open(&spec, split)?)
+}
+
+/// Batches of training items, from any step on.
+pub struct TrainData {
+    dataset: Arc<Dataset>,
+    transform: Transform,
+    /// Which items make up a step.
+    pub sampler: Sampler,
+    cache: Arc<ImageCache>,
+    normalisation: Normalisation,
+    ahead: usize,
+}
+
+impl TrainData {
+    /// The training split of the plan.
+    ///
+    /// # Errors
+    /// A split that cannot be read, or settings out of range.
+    pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
+        let per = match plan.data.items {
+            plan::Items::Referent => ItemPer::Referent,
+            plan::Items::Sentence => ItemPer::Sentence,
+        };
+        let sampler = Sampler::new(&dataset, per, plan.train.batch_size, plan.run.seed)?;
+        let side = plan.data.image_size as usize;
+        let augment = augment(&plan.data.augment, plan.data.image_size);
+        let transform = Transform::train(side, fit(plan.data.fit), augment)?;
+        let cache = Arc::new(ImageCache::new(CACHE_BYTES));
+        Ok(Self { dataset, transform, sampler, cache, normalisation, ahead: plan.data.prefetch })
+    }
+
+    /// Batches of steps `from` to `to`, each `accumulate` micro-batches, made ahead on another thread.
+    pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
+        let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
+        let (sampler, normalisation) = (self.sampler.clone(), self.normalisation);
+        Prefetcher::spawn(self.ahead, move |i| {
+            let step = from + i;
+            if step >= to {
+                return Ok(None);
+            }
+            let samples = load_batch(&dataset, &sampler.at(step), &transform, &cache)?;
+            Ok(Some(HostBatch::new(samples, normalisation)))
+        })
+    }
+}
+
+/// Evaluation items in order, in batches.
+pub struct EvalData {
+    /// The split.
+    pub dataset: Arc<Dataset>,
+    /// Its items, one a sentence.
+    pub items: Vec<Item>,
+    transform: Transform,
+    cache: Arc<ImageCache>,
+    normalisation: Normalisation,
+    batch: usize,
+}
+
+impl EvalData {
+    /// An evaluation split of the plan.
+    ///
+    /// # Errors
+    /// A split that cannot be read, or settings out of range.
+    pub fn open(plan: &RunPlan, split: &str, normalisation: Normalisation) -> Result<Self, TrainError> {
+        let dataset = Arc::new(open_split(plan, split)?);
+        let mut items = refcoco_data::sequential(&dataset);
+        if let Some(limit) = plan.eval.limit {
+            items.truncate(limit);
+        }
+        Ok(Self {
+            dataset,
+            items,
+            transform: Transform::eval(plan.data.image_size as usize, fit(plan.data.fit))?,
+            cache: Arc::new(ImageCache::new(CACHE_BYTES)),
+            normalisation,
+            batch: plan.eval.batch_size.max(1),
+        })
+    }
+
+    /// Batches in order, made ahead on another thread, with the number of their first item.
+    pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
+        let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
+        let (items, batch, normalisation) = (self.items.clone(), self.batch, self.normalisation);
+        Prefetcher::spawn(2, move |i| {
+            let first = i as usize * batch;
+            let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
+            let samples = load_batch(&dataset, &rest[..batch.min(rest.len())], &transform, &cache)?;
+            Ok::<_, DataError>(Some((first, HostBatch::new(samples, normalisation))))
+        })
+    }
+}
+
+fn fit(fit: plan::Fit) -> Fit {
+    match fit {
+        plan::Fit::Centre => Fit::Centre,
+        plan::Fit::TopLeft => Fit::TopLeft,
+    }
+}
+
+fn augment(a: &plan::Augment, side: u32) -> Augment {
+    let share = |s: &u32| f64::from(*s) / f64::from(side);
+    Augment {
+        long_sides: if a.long_sides.is_empty() { vec![1.0] } else { a.long_sides.iter().map(share).collect() },
+        jitter: a.jitter,
+        jitter_strength: a.jitter_strength,
+        blur: a.blur,
+        blur_sigma: a.blur_sigma,
+        flip: a.flip,
+        flip_text: match a.flip_text {
+            plan::FlipText::Word => FlipText::Words,
+            plan::FlipText::Substring => FlipText::Substring,
+            plan::FlipText::None => FlipText::Keep,
+        },
+    }
+}

@@ -1,0 +1,158 @@
+//! Evaluation: masks at the original size, metrics under a named profile.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use coco_mask::Rle;
+use metrics::{Confusion, EvalProfile, Meter, Report, Sample};
+use rayon::prelude::*;
+use refcoco_data::Placement;
+
+use crate::data::EvalData;
+use crate::error::TrainError;
+use crate::plan::RunPlan;
+use crate::segmenter::Segmenter;
+
+/// One expression and what the model made of it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Index of the item in the evaluation order.
+    pub item: usize,
+    /// The sentence that the model read.
+    pub sentence: String,
+    /// The predicted mask at the original size.
+    pub mask: Rle,
+    /// Mean foreground probability inside the mask.
+    pub score: f32,
+    /// IoU with the truth.
+    pub iou: f64,
+}
+
+/// The profile that the plan asks for, its threshold replaced where the plan says so.
+///
+/// # Errors
+/// A profile that does not exist.
+pub fn profile(plan: &RunPlan) -> Result<EvalProfile, TrainError> {
+    let mut profile = EvalProfile::named(plan.eval.profile.name())?;
+    if let Some(threshold) = plan.eval.threshold {
+        profile.threshold = threshold;
+    }
+    Ok(profile)
+}
+
+/// Evaluates a split.
+///
+/// With `shuffle`, every image is given the sentence of another expression, by a fixed permutation: what is left then is
+/// what the model knows without its text.
+///
+/// `tell` hears the number of items done.
+///
+/// # Errors
+/// Unreadable images, sentences that the tokenizer refuses, device failures.
+pub fn evaluate<S: Segmenter>(
+    segmenter: &S,
+    net: &S::Net,
+    data: &EvalData,
+    profile: &EvalProfile,
+    shuffle: Option<u64>,
+    device: &Device,
+    mut tell: impl FnMut(usize),
+) -> Result<(Report, Vec<Judged>), TrainError> {
+    debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
+    let other = shuffle.map(|seed| derangement(data.items.len(), seed));
+    let mut meter = Meter::new(profile.clone());
+    let mut judged = Vec::with_capacity(data.items.len());
+    for batch in data.batches() {
+        let (first, batch) = batch?;
+        let sentences: Vec<String> = match &other {
+            Some(other) => (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect(),
+            None => batch.sentences.clone(),
+        };
+        let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
+        let logits = segmenter.logits(net, batch.images(device), &words)?;
+        let maps = split(logits)?;
+        let results: Vec<Result<(Judged, Sample), TrainError>> = (0..batch.len())
+            .into_par_iter()
+            .map(|i| {
+                let item = &data.items[first + i];
+                let referent = &data.dataset.referents[item.referent];
+                let (mask, score) = mask_of(&maps[i], batch.placements[i], profile)?;
+                let confusion = Confusion::from_rle(&mask, &referent.mask)?;
+                let mut sample = Sample::new(confusion, referent.mask.area());
+                sample.says_none = profile.says_none(mask.area(), None);
+                if let Some(kind) = referent.sentences[item.sentence].kind {
+                    sample = sample.with_kind(kind.name());
+                }
+                let iou = confusion.iou(profile.empty);
+                Ok((Judged { item: first + i, sentence: sentences[i].clone(), mask, score, iou }, sample))
+            })
+            .collect();
+        // Sums run in item order, so a report does not depend on threads.
+        for result in results {
+            let (one, sample) = result?;
+            meter.add(&sample);
+            judged.push(one);
+        }
+        tell(judged.len());
+    }
+    Ok((meter.report(&data.dataset.split), judged))
+}
+
+/// The sentence of an item.
+pub fn sentence(data: &EvalData, item: usize) -> &str {
+    let item = &data.items[item];
+    &data.dataset.referents[item.referent].sentences[item.sentence].text
+}
+
+/// Logits of a batch on the host, one map a sample with its sides.
+fn split(logits: Tensor<4>) -> Result<Vec<Vec<f32>>, TrainError> {
+    let [count, _, height, width] = logits.dims();
+    let data = logits.into_data().convert::<f32>();
+    let values = data.try_to_vec::<f32>().map_err(|e| TrainError::Device { what: "mask logits", reason: format!("{e:?}") })?;
+    Ok((0..count).map(|i| values[i * height * width..(i + 1) * height * width].to_vec()).collect())
+}
+
+/// The mask at the original size, and its score, from logits at the network's input size.
+///
+/// # Errors
+/// A placement that does not fit the map.
+pub fn mask_of(logits: &[f32], placement: Placement, profile: &EvalProfile) -> Result<(Rle, f32), TrainError> {
+    let p = placement;
+    let mut valid = Vec::with_capacity(p.height * p.width);
+    for y in p.top..p.top + p.height {
+        valid.extend_from_slice(&logits[y * p.canvas + p.left..y * p.canvas + p.left + p.width]);
+    }
+    let mask = profile.binarise(&valid, (p.height, p.width), p.original)?;
+    let on = profile.logit_threshold() as f32;
+    let inside: Vec<f32> = valid.into_iter().filter(|v| *v > on).map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+    let score = if inside.is_empty() { 0.0 } else { inside.iter().sum::<f32>() / inside.len() as f32 };
+    let (height, width) = (p.original.0 as u32, p.original.1 as u32);
+    Ok((Rle::from_row_major(height, width, &mask)?, score))
+}
+
+/// A permutation without fixed points: a keyed shuffle, read as one cycle.
+fn derangement(count: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let keys: Vec<u64> = nn_ops::formula::uniform(&seed.to_string(), "derangement", count).map(f64::to_bits).collect();
+    order.sort_by_key(|i| (keys[*i], *i));
+    let mut to = vec![0; count];
+    for (at, from) in order.iter().enumerate() {
+        to[*from] = order[(at + 1) % count];
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derangement_moves_every_item_and_keeps_all() {
+        for count in [2, 3, 17, 100] {
+            let to = derangement(count, 7);
+            assert!(to.iter().enumerate().all(|(i, t)| i != *t));
+            let mut sorted = to.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..count).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What an evaluation leaves behind: figures, COCO-style results, pictures.
+
+use std::path::Path;
+
+use image::RgbImage;
+use metrics::Report;
+use serde_json::json;
+
+use crate::data::EvalData;
+use crate::error::TrainError;
+use crate::evaluate::Judged;
+use crate::picture::{Mask, Page, Row};
+use crate::run_dir::{RunDir, write_whole};
+
+/// Examples on one page.
+const PER_PAGE: usize = 6;
+
+/// Writes `eval/SPLIT.json` (figures) and `eval/SPLIT-results.json` (COCO's result format, one entry an expression).
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[Judged]) -> Result<(), TrainError> {
+    write_json(&dir.eval().join(format!("{}.json", report.split)), &report)?;
+    let results: Vec<_> = found
+        .iter()
+        .map(|one| {
+            let item = &data.items[one.item];
+            let referent = &data.dataset.referents[item.referent];
+            json!({
+                "image_id": data.dataset.images[referent.image].id,
+                "ref_id": referent.ref_id,
+                "sent_id": referent.sentences[item.sentence].id,
+                "sentence": one.sentence,
+                "segmentation": { "size": [one.mask.height(), one.mask.width()], "counts": one.mask.to_compressed() },
+                "bbox": one.mask.bbox(),
+                "score": one.score,
+                "iou": one.iou,
+            })
+        })
+        .collect();
+    write_json(&dir.eval().join(format!("{}-results.json", report.split)), &results)
+}
+
+/// Writes `eval/SPLIT-shuffled.json`: the figures with sentences exchanged between expressions.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_shuffled(dir: &RunDir, report: &Report) -> Result<(), TrainError> {
+    write_json(&dir.eval().join(format!("{}-shuffled.json", report.split)), report)
+}
+
+/// Draws `count` examples, spread evenly over the split, on pages of a few rows each.
+///
+/// # Errors
+/// Images that cannot be read, or when the system refuses.
+pub fn write_pictures(dir: &RunDir, data: &EvalData, report: &Report, found: &[Judged], count: usize) -> Result<(), TrainError> {
+    if found.is_empty() || count == 0 {
+        return Ok(());
+    }
+    let count = count.min(found.len());
+    let chosen: Vec<&Judged> = (0..count).map(|i| &found[i * found.len() / count]).collect();
+    for (number, page) in chosen.chunks(PER_PAGE).enumerate() {
+        let mut drawn = Vec::with_capacity(page.len());
+        for one in page {
+            let item = &data.items[one.item];
+            let referent = &data.dataset.referents[item.referent];
+            let info = &data.dataset.images[referent.image];
+            let image = rgb(&refcoco_data::decode(&info.path)?, &info.path)?;
+            let kind = referent.sentences[item.sentence].kind.map_or(String::new(), |k| k.name().to_owned());
+            drawn.push((image, referent.mask.to_row_major(), one.mask.to_row_major(), kind));
+        }
+        let mut rows = Vec::with_capacity(page.len());
+        for (one, (image, truth, prediction, kind)) in page.iter().zip(&drawn) {
+            let (w, h) = image.dimensions();
+            rows.push(Row {
+                image,
+                expression: &one.sentence,
+                note: kind,
+                truth: Some(Mask::new(w, h, truth)?),
+                prediction: Mask::new(w, h, prediction)?,
+            });
+        }
+        let subtitle = format!("{} · mIoU {:.3} · oIoU {:.3} · {} expressions", report.split, report.miou, report.oiou, report.samples);
+        let picture = Page::new("Predictions", subtitle).draw(&rows)?;
+        let path = dir.pictures().join(format!("{}-{}.png", report.split, number + 1));
+        save_png(&picture, &path)?;
+    }
+    Ok(())
+}
+
+/// Writes a picture.
+///
+/// # Errors
+/// When the system refuses.
+pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), TrainError> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| file(path, e))?;
+    Ok(write_whole(path, bytes.get_ref())?)
+}
+
+/// A decoded image as the drawing code takes it.
+///
+/// # Errors
+/// An image that is not RGB.
+pub fn rgb(image: &pil_ops::Image, path: &Path) -> Result<RgbImage, TrainError> {
+    RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone()).ok_or_else(|| file(path, "is not an RGB image"))
+}
+
+/// Writes indented JSON.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), TrainError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| file(path, e))?;
+    text.push('\n');
+    Ok(write_whole(path, text.as_bytes())?)
+}
+
+fn file(path: &Path, what: impl ToString) -> TrainError {
+    TrainError::File { path: path.to_owned(), what: what.to_string() }
+}

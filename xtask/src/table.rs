@@ -1,0 +1,40 @@
+//! Figures as a table for people.
+
+use metrics::Report;
+
+/// One row a split, then the row with exchanged sentences, then mIoU by kind of sentence.
+pub fn reports(reports: &[Report], shuffled: Option<&Report>) -> String {
+    let mut out = String::new();
+    let Some(first) = reports.first() else { return out };
+    out += &format!("profile {}, threshold {}\n", first.profile, first.threshold);
+    out += &format!("{:<22}{:>8}{:>8}", "split", "oIoU", "mIoU");
+    for p in &first.precision {
+        out += &format!("{:>8}", format!("P@{}", p.at));
+    }
+    out += &format!("{:>13}\n", "expressions");
+    let row = |name: &str, r: &Report| {
+        let mut line = format!("{name:<22}{:>8.2}{:>8.2}", 100.0 * r.oiou, 100.0 * r.miou);
+        for p in &r.precision {
+            line += &format!("{:>8.2}", 100.0 * p.value);
+        }
+        line + &format!("{:>13}\n", r.samples)
+    };
+    for report in reports {
+        out += &row(&report.split, report);
+    }
+    if let Some(shuffled) = shuffled {
+        out += &row(&format!("{}, text shuffled", shuffled.split), shuffled);
+    }
+    if !first.kinds.is_empty() {
+        out += &format!("\nmIoU on {} by kind of sentence", first.split);
+        out += if shuffled.is_some() { " (text shuffled)\n" } else { "\n" };
+        for (kind, r) in &first.kinds {
+            out += &format!("  {kind:<12}{:>8.2}", 100.0 * r.miou);
+            if let Some(other) = shuffled.and_then(|s| s.kinds.get(kind)) {
+                out += &format!("  ({:>6.2})", 100.0 * other.miou);
+            }
+            out += &format!("{:>10}\n", r.samples);
+        }
+    }
+    out
+}
