@@ -47,7 +47,6 @@ mod instances;
 mod layout;
 mod loader;
 mod pickle;
-mod pickle_guard;
 mod prefetch;
 mod published;
 mod refs;

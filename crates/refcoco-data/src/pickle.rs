@@ -1,34 +1,49 @@
 //! Python pickles as plain values.
+//!
+//! An own reader of the opcodes that plain data needs, because refs files must be read whatever they share: decoders
+//! that build nested values at once either lose values that are referred to more than once or follow references
+//! without limit. Here values lie flat in a table until the end, and are then written out within bounds. Nothing in
+//! the file is ever executed.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use serde_pickle::{DeOptions, HashableValue};
 
-use crate::{DataError, pickle_guard};
+use crate::DataError;
 
-/// Reads a pickled list, one record at a time as a JSON-like value.
-///
-/// Protocols 0 to 5 are understood. Python 2's `str` arrives as bytes and is decoded as UTF-8 with replacement
-/// characters; nothing in the file is ever executed.
+/// Refs files nest four deep within a record.
+const MAX_DEPTH: u32 = 32;
+/// How many values and bytes of text a byte of the file may stand for once all references are written out. Honest files
+/// stay below 6: two bytes recall a key of a dozen letters.
+const MAX_GROWTH: u64 = 64;
+
+/// Reads a pickled list, one record at a time as a JSON-like value. Protocols 0 to 5; Python 2's `str` is taken as UTF-8
+/// with replacement characters; tuples become lists.
 pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataError> {
     let fail = |reason: String| DataError::Pickle {
         path: path.into(),
         reason,
     };
-    // Protocol 0 is text, so a careless transfer may "fix" its line ends. Parts of such a file still decode, with stray
-    // carriage returns in the text, so it is refused as a whole.
+    // Protocol 0 is text, so a careless transfer may "fix" its line ends. Parts of such a file would still decode, with
+    // stray carriage returns in the text, so it is refused as a whole.
     let first_line = bytes.iter().position(|&b| b == b'\n').unwrap_or(0);
     if !bytes.starts_with(&[0x80]) && first_line > 0 && bytes[first_line - 1] == b'\r' {
         return Err(fail(
             "its line ends were changed to CRLF; fetch the file again in binary mode".into(),
         ));
     }
-    const HINT: &str = "(the file may be cut short; compare its size or fetch it again)";
-    pickle_guard::check(bytes).map_err(|what| fail(format!("{what} {HINT}")))?;
-    let value = serde_pickle::value_from_slice(bytes, DeOptions::new())
-        .map_err(|e| fail(format!("{e} {HINT}")))?;
-    let serde_pickle::Value::List(list) = value else {
+    let mut machine = Machine {
+        rest: bytes,
+        ..Machine::default()
+    };
+    let root = machine.run().map_err(|what| {
+        let at = bytes.len() - machine.rest.len();
+        fail(format!(
+            "{what} at byte {at} (the file may be cut short; compare its size or fetch it again)"
+        ))
+    })?;
+    let Node::List(records) = &machine.nodes[root] else {
         return Err(DataError::field(
             path,
             "(top level)",
@@ -36,49 +51,396 @@ pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataErr
             "another kind of object",
         ));
     };
-    list.into_iter()
-        .map(|v| convert(v).map_err(|what| fail(what.into())))
+    let mut budget = (bytes.len() as u64 + 1024) * MAX_GROWTH;
+    records
+        .iter()
+        .enumerate()
+        .map(|(i, &r)| {
+            machine
+                .write_out(r, 1, &mut budget)
+                .map_err(|what| fail(format!("refs[{i}]: {what}")))
+        })
         .collect()
 }
 
-fn convert(value: serde_pickle::Value) -> Result<Value, &'static str> {
-    use serde_pickle::Value as P;
-    Ok(match value {
-        P::None => Value::Null,
-        P::Bool(b) => b.into(),
-        P::I64(i) => i.into(),
-        P::Int(_) => return Err("holds a whole number beyond 64 bits"),
-        P::F64(f) => f.into(),
-        P::Bytes(b) => text(&b).into(),
-        P::String(s) => s.into(),
-        P::List(l) | P::Tuple(l) => l
-            .into_iter()
-            .map(convert)
-            .collect::<Result<Vec<_>, _>>()?
-            .into(),
-        P::Set(_) | P::FrozenSet(_) => {
-            return Err("holds a set; only lists, dictionaries, text and numbers belong here");
+enum Node {
+    Scalar(Value),
+    List(Vec<usize>),
+    Dict(Vec<(usize, usize)>),
+}
+
+type Step<T> = Result<T, &'static str>;
+
+const SHORT: &str = "it ends in the middle of a value";
+const EMPTY: &str = "it takes more values than it holds";
+const BAD_TEXT: &str = "a text is not written as Python writes it";
+const BAD_NUMBER: &str = "a number is not written as Python writes it, or is beyond 64 bits";
+
+#[derive(Default)]
+struct Machine<'a> {
+    rest: &'a [u8],
+    nodes: Vec<Node>,
+    stack: Vec<usize>,
+    marks: Vec<usize>,
+    memo: HashMap<u64, usize>,
+}
+
+impl<'a> Machine<'a> {
+    fn take(&mut self, n: u64) -> Step<&'a [u8]> {
+        let n = usize::try_from(n)
+            .ok()
+            .filter(|n| *n <= self.rest.len())
+            .ok_or(SHORT)?;
+        let (head, tail) = self.rest.split_at(n);
+        self.rest = tail;
+        Ok(head)
+    }
+
+    /// A little-endian number of up to eight bytes.
+    fn number(&mut self, n: u64) -> Step<u64> {
+        Ok(self
+            .take(n)?
+            .iter()
+            .rev()
+            .fold(0, |v, &b| (v << 8) | u64::from(b)))
+    }
+
+    fn line(&mut self) -> Step<&'a [u8]> {
+        let end = self.rest.iter().position(|&b| b == b'\n').ok_or(SHORT)?;
+        let line = self.take(end as u64)?;
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self) -> Step<T> {
+        let line = self.line()?;
+        let text = std::str::from_utf8(line).map_err(|_| BAD_NUMBER)?;
+        text.trim()
+            .trim_end_matches('L')
+            .parse()
+            .map_err(|_| BAD_NUMBER)
+    }
+
+    fn push(&mut self, node: Node) {
+        self.stack.push(self.nodes.len());
+        self.nodes.push(node);
+    }
+
+    fn scalar(&mut self, value: impl Into<Value>) {
+        self.push(Node::Scalar(value.into()));
+    }
+
+    /// The values above the last mark.
+    fn marked(&mut self) -> Step<Vec<usize>> {
+        let mark = self
+            .marks
+            .pop()
+            .ok_or("it closes a group that was never opened")?;
+        if mark > self.stack.len() {
+            return Err(EMPTY);
         }
-        P::Dict(d) => {
-            let mut map = Map::new();
-            for (key, value) in d {
-                let key = match key {
-                    HashableValue::Bytes(b) => text(&b),
-                    HashableValue::String(s) => s,
-                    HashableValue::I64(i) => i.to_string(),
-                    _ => {
-                        return Err(
-                            "holds a dictionary whose keys are neither text nor whole numbers",
-                        );
-                    }
-                };
-                map.insert(key, convert(value)?);
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn top(&mut self, n: usize) -> Step<Vec<usize>> {
+        let at = self.stack.len().checked_sub(n).ok_or(EMPTY)?;
+        Ok(self.stack.split_off(at))
+    }
+
+    fn append(&mut self, items: &[usize]) -> Step<()> {
+        match self.stack.last().map(|&at| &mut self.nodes[at]) {
+            Some(Node::List(list)) => list.extend(items),
+            _ => return Err("it appends to something that is no list"),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, items: &[usize]) -> Step<()> {
+        match self.stack.last().map(|&at| &mut self.nodes[at]) {
+            Some(Node::Dict(dict)) => dict.extend(pairs(items)?),
+            _ => return Err("it sets a key of something that is no dictionary"),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: u64) -> Step<()> {
+        self.memo.insert(key, *self.stack.last().ok_or(EMPTY)?);
+        Ok(())
+    }
+
+    fn get(&mut self, key: u64) -> Step<()> {
+        self.stack.push(
+            *self
+                .memo
+                .get(&key)
+                .ok_or("it recalls a value that was never remembered")?,
+        );
+        Ok(())
+    }
+
+    fn run(&mut self) -> Step<usize> {
+        loop {
+            let op = self.number(1)? as u8;
+            match op {
+                b'.' => return self.stack.pop().ok_or(EMPTY),
+                0x80 => self.take(1).map(drop)?,
+                0x95 => self.take(8).map(drop)?,
+                b'(' => self.marks.push(self.stack.len()),
+                b']' | b')' => self.push(Node::List(Vec::new())),
+                b'}' => self.push(Node::Dict(Vec::new())),
+                b'l' | b't' => {
+                    let items = self.marked()?;
+                    self.push(Node::List(items));
+                }
+                b'd' => {
+                    let items = self.marked()?;
+                    self.push(Node::Dict(pairs(&items)?));
+                }
+                0x85..=0x87 => {
+                    let items = self.top(usize::from(op - 0x84))?;
+                    self.push(Node::List(items));
+                }
+                b'a' => {
+                    let items = self.top(1)?;
+                    self.append(&items)?;
+                }
+                b'e' => {
+                    let items = self.marked()?;
+                    self.append(&items)?;
+                }
+                b's' => {
+                    let items = self.top(2)?;
+                    self.set(&items)?;
+                }
+                b'u' => {
+                    let items = self.marked()?;
+                    self.set(&items)?;
+                }
+                b'p' => self.parsed().and_then(|key| self.put(key))?,
+                b'q' => self.number(1).and_then(|key| self.put(key))?,
+                b'r' => self.number(4).and_then(|key| self.put(key))?,
+                0x94 => self.put(self.memo.len() as u64)?,
+                b'g' => self.parsed().and_then(|key| self.get(key))?,
+                b'h' => self.number(1).and_then(|key| self.get(key))?,
+                b'j' => self.number(4).and_then(|key| self.get(key))?,
+                _ => self.simple(op)?,
             }
-            map.into()
         }
+    }
+
+    /// Opcodes that push one plain value.
+    fn simple(&mut self, op: u8) -> Step<()> {
+        match op {
+            b'N' => self.scalar(Value::Null),
+            0x88 => self.scalar(true),
+            0x89 => self.scalar(false),
+            b'I' if self.rest.starts_with(b"00\n") || self.rest.starts_with(b"01\n") => {
+                let value = self.line()? == b"01";
+                self.scalar(value);
+            }
+            b'I' | b'L' => {
+                let value: i64 = self.parsed()?;
+                self.scalar(value);
+            }
+            b'F' => {
+                let value: f64 = self.parsed()?;
+                self.scalar(value);
+            }
+            b'G' => {
+                let value = f64::from_bits(self.number(8)?.swap_bytes());
+                self.scalar(value);
+            }
+            b'K' | b'M' => {
+                let value = self.number(if op == b'K' { 1 } else { 2 })?;
+                self.scalar(value);
+            }
+            b'J' => {
+                let value = self.number(4)? as u32 as i32;
+                self.scalar(value);
+            }
+            0x8a => {
+                let n = self.number(1)?;
+                let raw = self.take(n)?;
+                if raw.len() > 8 {
+                    return Err(BAD_NUMBER);
+                }
+                let value = raw.iter().rev().fold(0u64, |v, &b| (v << 8) | u64::from(b));
+                // Two's complement of n bytes: bring the sign to the top and back.
+                let spare = 64 - 8 * raw.len() as u32;
+                let value = if raw.is_empty() {
+                    0
+                } else {
+                    ((value << spare) as i64) >> spare
+                };
+                self.scalar(value);
+            }
+            b'U' | b'C' | 0x8c | b'T' | b'X' | b'B' | 0x8d | 0x8e => {
+                let width = match op {
+                    b'U' | b'C' | 0x8c => 1,
+                    b'T' | b'X' | b'B' => 4,
+                    _ => 8,
+                };
+                let n = self.number(width)?;
+                let text = String::from_utf8_lossy(self.take(n)?).into_owned();
+                self.scalar(text);
+            }
+            b'S' => {
+                let text = quoted(self.line()?)?;
+                self.scalar(text);
+            }
+            b'V' => {
+                let text = raw_unicode(self.line()?)?;
+                self.scalar(text);
+            }
+            _ => return Err("it holds more than lists, dictionaries, text and numbers"),
+        }
+        Ok(())
+    }
+
+    /// The value of a node with all it refers to, within bounds of depth and size.
+    fn write_out(&self, at: usize, depth: u32, budget: &mut u64) -> Step<Value> {
+        if depth > MAX_DEPTH {
+            return Err("its values are nested too deeply, or one contains itself");
+        }
+        let mut spend = |n: usize| match budget.checked_sub(n as u64 + 1) {
+            Some(left) => {
+                *budget = left;
+                Ok(())
+            }
+            None => Err("its values are too large when written out"),
+        };
+        match &self.nodes[at] {
+            Node::Scalar(value) => {
+                spend(value.as_str().map_or(0, str::len))?;
+                Ok(value.clone())
+            }
+            Node::List(items) => {
+                spend(0)?;
+                items
+                    .iter()
+                    .map(|&i| self.write_out(i, depth + 1, budget))
+                    .collect()
+            }
+            Node::Dict(items) => {
+                spend(0)?;
+                let mut map = Map::new();
+                for &(key, value) in items {
+                    let key = match &self.nodes[key] {
+                        Node::Scalar(Value::String(key)) => key.clone(),
+                        Node::Scalar(Value::Number(key)) => key.to_string(),
+                        _ => return Err("a dictionary has keys that are neither text nor numbers"),
+                    };
+                    map.insert(key, self.write_out(value, depth + 1, budget)?);
+                }
+                Ok(map.into())
+            }
+        }
+    }
+}
+
+fn pairs(items: &[usize]) -> Step<Vec<(usize, usize)>> {
+    if !items.len().is_multiple_of(2) {
+        return Err("a dictionary has a key without a value");
+    }
+    Ok(items.chunks_exact(2).map(|p| (p[0], p[1])).collect())
+}
+
+/// Python 2's `repr` of a `str`.
+fn quoted(line: &[u8]) -> Step<String> {
+    let inner = match line {
+        [q @ (b'\'' | b'"'), inner @ .., end] if q == end => inner,
+        _ => return Err(BAD_TEXT),
+    };
+    let mut out = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied();
+    while let Some(b) = bytes.next() {
+        if b != b'\\' {
+            out.push(b);
+            continue;
+        }
+        out.push(match bytes.next().ok_or(BAD_TEXT)? {
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            b'x' => hex(&mut bytes, 2)? as u8,
+            c @ (b'\\' | b'\'' | b'"') => c,
+            _ => return Err(BAD_TEXT),
+        });
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// "raw-unicode-escape": Latin-1 with \uXXXX and \UXXXXXXXX; narrow Python 2 wrote surrogate pairs.
+fn raw_unicode(line: &[u8]) -> Step<String> {
+    let mut units: Vec<u16> = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let [b, tail @ ..] = rest {
+        rest = tail;
+        let width = match (b, tail.first()) {
+            (b'\\', Some(b'u')) => 4,
+            (b'\\', Some(b'U')) => 8,
+            _ => {
+                units.push(u16::from(*b));
+                continue;
+            }
+        };
+        let mut digits = tail[1..].iter().copied();
+        let code = hex(&mut digits, width)?;
+        rest = &tail[1 + width..];
+        match u16::try_from(code) {
+            Ok(unit) => units.push(unit),
+            Err(_) => {
+                let c = char::from_u32(code).ok_or(BAD_TEXT)?;
+                units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
+            }
+        }
+    }
+    Ok(String::from_utf16_lossy(&units))
+}
+
+fn hex(bytes: &mut impl Iterator<Item = u8>, digits: usize) -> Step<u32> {
+    (0..digits).try_fold(0, |v, _| {
+        let digit = bytes
+            .next()
+            .and_then(|b| char::from(b).to_digit(16))
+            .ok_or(BAD_TEXT)?;
+        Ok(v << 4 | digit)
     })
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(bytes: &[u8]) -> Result<Vec<Value>, String> {
+        read_list(Path::new("x.p"), bytes).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn plain_values_of_text_protocol() {
+        let text = b"(lp0\nI-5\naI01\naL99L\naF1.5\naS'a\\x41\\'\\\\\\n'\np1\naS\"it's\"\naVcaf\xe9 \\u20ac\\ud83d\\ude00\nag1\naNa(I1\nI2\nta.";
+        let got = read(text).unwrap();
+        let want = json!([
+            -5,
+            true,
+            99,
+            1.5,
+            "aA'\\\n",
+            "it's",
+            "caf\u{e9} \u{20ac}\u{1f600}",
+            "aA'\\\n",
+            null,
+            [1, 2]
+        ]);
+        assert_eq!(Value::from(got), want);
+    }
+
+    #[test]
+    fn plain_values_of_binary_protocols() {
+        let bytes = b"\x80\x02](K\x05M\x00\x01J\xff\xff\xff\xff\x8a\x00\x8a\x01\x80\x8a\x02\xff\x00\x88\x89C\x01a}U\x01k]q\x00X\x01\x00\x00\x00vash\x00h\x00\x86e.";
+        let want =
+            json!([5, 256, -1, 0, -128, 255, true, false, "a", {"k": ["v"]}, [["v"], ["v"]]]);
+        assert_eq!(Value::from(read(bytes).unwrap()), want);
+    }
 }
