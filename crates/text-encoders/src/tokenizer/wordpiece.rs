@@ -26,6 +26,8 @@ const CONTINUES: &str = "##";
 /// BERT's tokenizer: control characters dropped, CJK spaced, lower case without accents, punctuation on its own, then
 /// the longest known piece first. A text becomes `[CLS] pieces [SEP]`; DIT's 20 places hold 18 pieces.
 ///
+/// Unassigned code points count as unknown words, as in Hugging Face's fast tokenizer; its slow one drops them.
+///
 /// ```
 /// use text_encoders::{Padding, TextTokenizer, tokenizer::WordPiece};
 ///
