@@ -22,19 +22,19 @@ pub enum Fit {
 pub enum FlipText {
     /// Whole words and their compounds: "leftmost", "left-hand".
     #[default]
-    Words,
+    Word,
     /// Any "left" or "right", inside words as well ("bright" becomes "bleft"): DIT's code, for comparison only.
     Substring,
     /// The sentence stays as it is.
-    Keep,
+    None,
 }
 
-/// Training augmentations; the defaults are DIT's released recipe.
+/// Random changes of the training images. The defaults change nothing; [`Augment::dit`] is DIT's released recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
-    /// Long sides to choose from, as shares of the canvas (DIT: 512 less 0 to 6 times 32, of 512).
-    pub long_sides: Vec<f64>,
+    /// Long sides to choose from, in pixels; none means the canvas.
+    pub long_sides: Vec<u32>,
     /// Probability of the colour jitter.
     pub jitter: f64,
     /// Brightness, contrast and saturation factors are drawn from 1 - strength to 1 + strength.
@@ -52,30 +52,30 @@ pub struct Augment {
 impl Default for Augment {
     fn default() -> Self {
         Self {
-            long_sides: (0..=6).map(|k| f64::from(512 - 32 * k) / 512.0).collect(),
-            jitter: 0.8,
+            long_sides: Vec::new(),
+            jitter: 0.0,
             jitter_strength: 0.4,
             blur: 0.0,
             blur_sigma: [0.1, 2.0],
-            flip: 0.5,
-            flip_text: FlipText::Words,
+            flip: 0.0,
+            flip_text: FlipText::Word,
         }
     }
 }
 
 impl Augment {
-    /// No augmentation.
+    /// DIT's released recipe on its canvas of 512 pixels.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn dit() -> Self {
         Self {
-            long_sides: vec![1.0],
-            jitter: 0.0,
-            flip: 0.0,
+            long_sides: (0..=6).map(|k| 512 - 32 * k).collect(),
+            jitter: 0.8,
+            flip: 0.5,
             ..Self::default()
         }
     }
 
-    fn check(&self) -> Result<(), DataError> {
+    fn check(&self, canvas: usize) -> Result<(), DataError> {
         let wrong = |key, found: String, expected| {
             Err(DataError::Setting {
                 key,
@@ -99,13 +99,10 @@ impl Augment {
                 "must be 0 to 1",
             );
         }
-        if self.long_sides.is_empty() || self.long_sides.iter().any(|s| !(0.05..=1.0).contains(s)) {
+        let side = u32::try_from(canvas).unwrap_or(u32::MAX);
+        if self.long_sides.iter().any(|s| !(1..=side).contains(s)) {
             let found = format!("{:?}", self.long_sides);
-            return wrong(
-                "long_sides",
-                found,
-                "must hold at least one share of the canvas, each 0.05 to 1",
-            );
+            return wrong("long_sides", found, "must be 1 to the canvas, in pixels");
         }
         let [low, high] = self.blur_sigma;
         if !(0.0..=100.0).contains(&low) || !(low..=100.0).contains(&high) {
@@ -186,7 +183,7 @@ impl Transform {
     /// # Errors
     /// If the canvas is not 16 to 4096 pixels or an augmentation is out of range.
     pub fn train(canvas: usize, fit: Fit, augment: Augment) -> Result<Self, DataError> {
-        augment.check()?;
+        augment.check(canvas)?;
         Ok(Self {
             augment: Some(augment),
             ..Self::eval(canvas, fit)?
@@ -242,8 +239,8 @@ impl Transform {
         }
         let mut rng = Rng::keyed(&[key, 3]);
         let long = match &self.augment {
-            Some(a) => a.long_sides[rng.below(a.long_sides.len())] * self.canvas as f64,
-            None => self.canvas as f64,
+            Some(a) if !a.long_sides.is_empty() => f64::from(a.long_sides[rng.below(a.long_sides.len())]),
+            _ => self.canvas as f64,
         };
         let (nh, nw) = fitted(h, w, long, self.canvas, self.fit);
         let mut picture =
@@ -264,9 +261,9 @@ impl Transform {
                 pil_ops::flip_horizontal(&mut picture).map_err(|e| bad(e.to_string()))?;
                 pil_ops::flip_horizontal(&mut soft).map_err(|e| bad(e.to_string()))?;
                 sentence = match a.flip_text {
-                    FlipText::Words => flip_words(&sentence),
+                    FlipText::Word => flip_words(&sentence),
                     FlipText::Substring => flip_substrings(&sentence),
-                    FlipText::Keep => sentence,
+                    FlipText::None => sentence,
                 };
             }
         }

@@ -81,8 +81,9 @@ fn batches_do_not_depend_on_threads_or_the_cache() {
     let (_temp, set) = set();
     let set = Arc::new(set);
     let augment = Augment {
+        long_sides: vec![48, 40, 32],
         blur: 0.5,
-        ..Augment::default()
+        ..Augment::dit()
     };
     let transform = Transform::train(48, Fit::Centre, augment).unwrap();
     let run = |threads: usize, bytes: usize| {
@@ -181,13 +182,13 @@ fn a_flip_moves_pixels_mask_and_words() {
         let augment = Augment {
             flip: 1.0,
             flip_text,
-            ..Augment::none()
+            ..Augment::default()
         };
         let t = Transform::train(20, Fit::TopLeft, augment).unwrap();
         t.apply(&info(20, 16), &image, &mask, "bright left half", 1)
             .unwrap()
     };
-    let t = with(FlipText::Words);
+    let t = with(FlipText::Word);
     assert_eq!(
         (
             t.sentence.as_str(),
@@ -199,7 +200,7 @@ fn a_flip_moves_pixels_mask_and_words() {
         ("bright right half", 10, 250, 0, 255)
     );
     assert_eq!(with(FlipText::Substring).sentence, "bleft right half");
-    assert_eq!(with(FlipText::Keep).sentence, "bright left half");
+    assert_eq!(with(FlipText::None).sentence, "bright left half");
 }
 
 #[test]
@@ -213,9 +214,7 @@ fn settings_are_checked() {
             .to_string()
             .contains("`flip` is 1.5")
     );
-    let dit = Augment::default();
-    assert_eq!(
-        dit.long_sides.iter().map(|s| s * 512.0).collect::<Vec<_>>(),
-        [512., 480., 448., 416., 384., 352., 320.]
-    );
+    assert_eq!(Augment::dit().long_sides, [512, 480, 448, 416, 384, 352, 320]);
+    let too_long = Transform::train(64, Fit::Centre, Augment::dit());
+    assert!(too_long.unwrap_err().to_string().contains("long_sides"));
 }

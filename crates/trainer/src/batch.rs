@@ -58,6 +58,18 @@ impl HostBatch {
         self.sentences.is_empty()
     }
 
+    /// The samples from `from` to `to`.
+    pub fn part(&self, from: usize, to: usize) -> Self {
+        let area = self.side * self.side;
+        Self {
+            images: self.images[from * 3 * area..to * 3 * area].to_vec(),
+            masks: self.masks[from * area..to * area].to_vec(),
+            sentences: self.sentences[from..to].to_vec(),
+            placements: self.placements[from..to].to_vec(),
+            side: self.side,
+        }
+    }
+
     /// The images on a device, [B, 3, S, S].
     pub fn images(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.images.clone(), [self.len(), 3, self.side, self.side]), device)

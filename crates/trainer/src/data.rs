@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use refcoco_data::{
-    Augment, DataError, Dataset, DatasetSpec, Fit, FlipText, ImageCache, Item, ItemPer, Prefetcher, Sampler, Transform, load_batch,
+    DataError, Dataset, DatasetSpec, ImageCache, Item, ItemPer, Prefetcher, Sampler, Transform, load_batch,
 };
 
 use crate::batch::{HostBatch, Normalisation};
@@ -24,6 +24,7 @@ pub fn open_split(plan: &RunPlan, split: &str) -> Result<Dataset, TrainError> {
 }
 
 /// Batches of training items, from any step on.
+#[derive(Debug)]
 pub struct TrainData {
     dataset: Arc<Dataset>,
     transform: Transform,
@@ -46,8 +47,7 @@ impl TrainData {
         };
         let sampler = Sampler::new(&dataset, per, plan.train.batch_size, plan.run.seed)?;
         let side = plan.data.image_size as usize;
-        let augment = augment(&plan.data.augment, plan.data.image_size);
-        let transform = Transform::train(side, fit(plan.data.fit), augment)?;
+        let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?;
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         Ok(Self { dataset, transform, sampler, cache, normalisation, ahead: plan.data.prefetch })
     }
@@ -93,7 +93,7 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(plan.data.image_size as usize, fit(plan.data.fit))?,
+            transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?,
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             normalisation,
             batch: plan.eval.batch_size.max(1),
@@ -110,29 +110,5 @@ impl EvalData {
             let samples = load_batch(&dataset, &rest[..batch.min(rest.len())], &transform, &cache)?;
             Ok::<_, DataError>(Some((first, HostBatch::new(samples, normalisation))))
         })
-    }
-}
-
-fn fit(fit: plan::Fit) -> Fit {
-    match fit {
-        plan::Fit::Centre => Fit::Centre,
-        plan::Fit::TopLeft => Fit::TopLeft,
-    }
-}
-
-fn augment(a: &plan::Augment, side: u32) -> Augment {
-    let share = |s: &u32| f64::from(*s) / f64::from(side);
-    Augment {
-        long_sides: if a.long_sides.is_empty() { vec![1.0] } else { a.long_sides.iter().map(share).collect() },
-        jitter: a.jitter,
-        jitter_strength: a.jitter_strength,
-        blur: a.blur,
-        blur_sigma: a.blur_sigma,
-        flip: a.flip,
-        flip_text: match a.flip_text {
-            plan::FlipText::Word => FlipText::Words,
-            plan::FlipText::Substring => FlipText::Substring,
-            plan::FlipText::None => FlipText::Keep,
-        },
     }
 }

@@ -17,6 +17,7 @@ pub mod report;
 pub mod run_dir;
 pub mod schedule;
 pub mod segmenter;
+pub mod shards;
 pub mod state;
 pub mod train;
 

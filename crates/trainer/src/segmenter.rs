@@ -42,6 +42,10 @@ pub trait Segmenter: Send + Sync {
     /// `logits`, `masks`: [B, 1, S, S]
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Tensor<1>;
 
+    /// Whether a forward pass in training draws random numbers (dropout). Burn's CPU generator is shared between
+    /// threads, so such a method cannot be trained in several shards and still be repeated.
+    fn draws(&self) -> bool;
+
     /// Files that belong beside the weights (a vocabulary), by name.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         Vec::new()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::{Module, ParamId};
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use metrics::Report;
 use nn_ops::weights::{freeze_unless, trained};
@@ -21,6 +21,7 @@ use crate::plan::{RunPlan, Select};
 use crate::report;
 use crate::run_dir::{Damaged, RunDir};
 use crate::schedule::Schedule;
+use crate::shards::Shards;
 use crate::segmenter::Segmenter;
 use crate::state::{Training, evaluated_weights};
 
@@ -100,7 +101,8 @@ pub struct Summary {
 /// Data, weights or a plan that do not fit; a file system that refuses; a loss that stops being a number.
 pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, device: &Device, resume: bool, tell: &mut Tell<'_>) -> Result<Summary, TrainError> {
     let accumulate = plan.optim.accumulate.max(1) as u64;
-    let profile = profile(plan)?;
+    // A wrong profile must not surface after hours of training.
+    profile(plan)?;
     let train_data = TrainData::open(plan, data.clone(), segmenter.normalisation())?;
     let per_epoch = train_data.sampler.steps_per_epoch() as u64 / accumulate;
     let schedule = Schedule::new(plan, per_epoch)?;
@@ -139,6 +141,7 @@ pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, de
         items: (data.referents.len(), data.sentences()),
     });
 
+    let shards = Shards::new(plan, segmenter)?;
     let begun = Instant::now();
     let end = plan.train.stop_after.map_or(total, |n| n.min(total));
     let mut batches = train_data.batches(training.step * accumulate, end * accumulate);
@@ -154,11 +157,10 @@ pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, de
             let Some(batch) = batches.next().transpose()? else { break };
             waited += waiting.elapsed().as_secs_f64();
             items += batch.len();
-            let words: Vec<&str> = batch.sentences.iter().map(String::as_str).collect();
-            let logits = segmenter.logits(&training.net, batch.images(&graph), &words)?;
-            let loss = segmenter.loss(logits, batch.masks(&graph), &batch) / accumulate as f64;
-            loss_value += f64::from(loss.clone().into_scalar::<f32>());
-            grads.accumulate(&training.net, GradientsParams::from_grads(loss.backward(), &training.net));
+            for (loss, part) in shards.gradients(segmenter, &training.net, &batch, &graph, 1.0 / accumulate as f64)? {
+                loss_value += loss;
+                grads.accumulate(&training.net, part);
+            }
         }
         let (grads, norm) = clip(&training.net, grads.grads(), plan.optim.grad_clip);
         let lr = schedule.lr(step);
@@ -218,7 +220,6 @@ pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, de
         finish(segmenter, plan, &training, first, device, &mut summary, tell)?;
     }
     summary.seconds = begun.elapsed().as_secs_f64();
-    let _ = profile;
     Ok(summary)
 }
 

@@ -68,6 +68,10 @@ impl Segmenter for Dit {
         loss(logits, masks)
     }
 
+    fn draws(&self) -> bool {
+        self.config.dropout > 0.0 || self.config.bert.dropout > 0.0
+    }
+
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         let text: String = self.tokenizer.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
         vec![("vocab.txt".into(), text.into_bytes())]

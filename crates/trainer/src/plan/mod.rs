@@ -40,7 +40,7 @@ pub use recipe::{
     Select, TrainSection,
 };
 pub use sections::{
-    Augment, DataSection, Fit, FlipText, Init, Items, Method, ModelSection, RunSection, Synth,
+    DataSection, Init, Items, Method, ModelSection, RunSection, Synth,
     TextSection, Tokenizer,
 };
 

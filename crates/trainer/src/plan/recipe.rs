@@ -164,6 +164,9 @@ impl ScheduleKind {
 pub struct TrainSection {
     /// Items a batch. Default 8.
     pub batch_size: usize,
+    /// Parts into which a batch is cut, each on its own thread: for small models on the CPU, where one sample cannot keep
+    /// all cores busy. Needs a model without dropout. Default 1.
+    pub shards: usize,
     /// Length in epochs. Default 40, unless `steps` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -194,6 +197,7 @@ impl Default for TrainSection {
     fn default() -> Self {
         Self {
             batch_size: 8,
+            shards: 1,
             epochs: None,
             steps: None,
             log_every: 20,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use refcoco_data::{Augment, Fit};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::pattern_matches;
@@ -82,16 +83,6 @@ impl Default for DataSection {
     }
 }
 
-/// Where a resized image lies on its canvas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fit {
-    /// In the middle (DIT).
-    Centre,
-    /// In the corner (SAM).
-    TopLeft,
-}
-
 /// What counts as one training item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,52 +91,6 @@ pub enum Items {
     Referent,
     /// One item a sentence.
     Sentence,
-}
-
-/// `[data.augment]`: random changes of the training images. The defaults change nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Augment {
-    /// Long sides drawn from, in pixels. Default `[]`: always `data.image_size`.
-    pub long_sides: Vec<u32>,
-    /// Probability of a brightness, contrast and saturation change. Default 0 (DIT: 0.8).
-    pub jitter: f64,
-    /// Each factor lies in 1 ± this. Default 0.4.
-    pub jitter_strength: f64,
-    /// Probability of a Gaussian blur. Default 0.
-    pub blur: f64,
-    /// Smallest and largest blur sigma in pixels. Default `[0.1, 2.0]`.
-    pub blur_sigma: [f64; 2],
-    /// Probability of a left-right flip. Default 0 (DIT: 0.5).
-    pub flip: f64,
-    /// What a flip does to "left" and "right" in the sentence. Default "word".
-    pub flip_text: FlipText,
-}
-
-impl Default for Augment {
-    fn default() -> Self {
-        Self {
-            long_sides: Vec::new(),
-            jitter: 0.0,
-            jitter_strength: 0.4,
-            blur: 0.0,
-            blur_sigma: [0.1, 2.0],
-            flip: 0.0,
-            flip_text: FlipText::Word,
-        }
-    }
-}
-
-/// What a left-right flip does to the sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FlipText {
-    /// Swap the words "left" and "right".
-    Word,
-    /// Swap them inside words too, as DIT's code does ("bright" becomes "bleft").
-    Substring,
-    /// Leave the sentence as it is; right only for sentences without places.
-    None,
 }
 
 /// `[data.synth]`: a demonstration set to generate.

@@ -1,0 +1,88 @@
+//! A batch cut into parts that run on their own threads.
+//!
+//! Burn's CPU backend runs attention's backward and element-wise work on one thread. A small model is made of little
+//! else, so the cores are used better by giving each a part of the batch. Every part sees its own copies of the leaves
+//! (their values are shared), so that Burn keeps one graph a part and the parts do not wait for each other; gradients are
+//! summed in the order of the parts, so results do not depend on timing.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::batch::HostBatch;
+use crate::error::TrainError;
+use crate::plan::RunPlan;
+use crate::segmenter::Segmenter;
+
+/// The threads of a run's parts.
+#[derive(Debug)]
+pub struct Shards {
+    pools: Vec<ThreadPool>,
+}
+
+impl Shards {
+    /// As many parts as `train.shards` says, the machine's threads divided between them.
+    ///
+    /// # Errors
+    /// When the method draws random numbers and could not be repeated in parts, or threads cannot be made.
+    pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
+        let count = plan.train.shards;
+        if count <= 1 {
+            return Ok(Self { pools: Vec::new() });
+        }
+        if segmenter.draws() {
+            let expected = "1 for a model with dropout: Burn's CPU generator is shared between threads, the run could not be repeated";
+            return Err(plan.value_error("train.shards", count, expected).into());
+        }
+        let threads = (rayon::current_num_threads() / count).max(1);
+        let pool = |_| ThreadPoolBuilder::new().num_threads(threads).build();
+        let pools = (0..count).map(pool).collect::<Result<_, _>>().map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
+        Ok(Self { pools })
+    }
+
+    /// Loss and gradients of each part, weighted by its share of the batch and by `weight`.
+    ///
+    /// # Errors
+    /// The first error of a part.
+    pub fn gradients<S: Segmenter>(
+        &self,
+        segmenter: &S,
+        net: &S::Net,
+        batch: &HostBatch,
+        graph: &Device,
+        weight: f64,
+    ) -> Result<Vec<(f64, GradientsParams)>, TrainError> {
+        let count = self.pools.len().min(batch.len());
+        if count <= 1 {
+            return Ok(vec![part(segmenter, net, batch, graph, weight)?]);
+        }
+        let cut = |i: usize| i * batch.len() / count;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = self.pools[..count]
+                .iter()
+                .enumerate()
+                .map(|(i, pool)| {
+                    let net = net.clone();
+                    scope.spawn(move || {
+                        pool.install(|| {
+                            let mine = batch.part(cut(i), cut(i + 1));
+                            let share = mine.len() as f64 / batch.len() as f64;
+                            part(segmenter, &net.fork(graph), &mine, graph, weight * share)
+                        })
+                    })
+                })
+                .collect();
+            let lost = |_| TrainError::Device { what: "a part of the batch", reason: "its thread panicked".into() };
+            threads.into_iter().map(|t| t.join().map_err(lost)?).collect()
+        })
+    }
+}
+
+fn part<S: Segmenter>(segmenter: &S, net: &S::Net, batch: &HostBatch, graph: &Device, weight: f64) -> Result<(f64, GradientsParams), TrainError> {
+    let words: Vec<&str> = batch.sentences.iter().map(String::as_str).collect();
+    let logits = segmenter.logits(net, batch.images(graph), &words)?;
+    let loss = segmenter.loss(logits, batch.masks(graph), batch) * weight;
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    Ok((value, GradientsParams::from_grads(loss.backward(), net)))
+}
