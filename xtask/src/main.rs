@@ -1,10 +1,13 @@
 //! The Saymask command line.
 
 use clap::{Parser, Subcommand};
+use xtask::{check, data, eval, export, predict, test, tidy, train};
 
 /// Say it, mask it: text-prompted Segment Anything.
+///
+/// Exit code 0: done; 1: a check or test failed; 2: the command could not be carried out.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -13,15 +16,53 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model; with nothing else, the demonstration.
-    Train(xtask::train::TrainArgs),
+    Train(train::TrainArgs),
+    /// Judge a trained model on splits of its data set.
+    Eval(eval::EvalArgs),
+    /// Find what sentences say in an image or a folder of images.
+    Predict(predict::PredictArgs),
+    /// Write a trained model as safetensors under official names.
+    Export(export::ExportArgs),
+    /// Make or check data.
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// Run golden files against our models.
+    Check(check::CheckArgs),
+    /// Run every test.
+    Test(test::TestArgs),
+    /// Check formatting, lints, docs and file sizes.
+    Tidy,
 }
 
 fn main() {
     let done = match Cli::parse().command {
-        Command::Train(args) => xtask::train::run(args),
+        Command::Train(args) => train::run(args).map(|()| true),
+        Command::Eval(args) => eval::run(&args).map(|()| true),
+        Command::Predict(args) => predict::run(&args).map(|()| true),
+        Command::Export(args) => export::run(&args).map(|()| true),
+        Command::Data(command) => data::run(&command).map(|()| true),
+        Command::Check(args) => check::check(&args),
+        Command::Test(args) => test::run(&args).map(|()| true),
+        Command::Tidy => tidy::run().map(|()| true),
     };
-    if let Err(error) = done {
-        eprintln!("error: {error:#}");
-        std::process::exit(2);
+    match done {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(1),
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            std::process::exit(2);
+        }
     }
+}
+
+/// An error with its causes, each said once: many of ours already repeat their cause.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }

@@ -46,17 +46,23 @@ impl Progress {
                     self.line(&format!("step {step}/{}  loss {loss:.4}  lr {lr:.2e}  {rate:.1} steps/s  {left:.0} s left", self.total));
                 }
             }
-            Event::Evaluating { done, of, split } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_message(format!("judging {split} {done}/{of}"));
-                }
-            }
+            Event::Evaluating { done, of, split } => self.judging(split, done, of),
             Event::Evaluated { step, report, best } => {
                 let mark = if best { "  best so far" } else { "" };
                 let text = format!("step {step}  {}: mIoU {:.2}  oIoU {:.2}{mark}", report.split, 100.0 * report.miou, 100.0 * report.oiou);
                 self.line(&text);
             }
             Event::Note(text) => self.line(&text),
+        }
+    }
+
+    /// Shows how far the judging of a split is.
+    pub fn judging(&mut self, split: &str, done: usize, of: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("judging {split} {done}/{of}"));
+        } else if self.told.elapsed().as_secs() >= 10 {
+            self.told = Instant::now();
+            self.line(&format!("judging {split} {done}/{of}"));
         }
     }
 

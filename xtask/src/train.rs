@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use text_encoders::tokenizer::WordPiece;
 use trainer::data::open_split;
-use trainer::models::Dit;
-use trainer::plan::{Method, RunPlan};
+use trainer::plan::RunPlan;
 use trainer::run_dir::RunDir;
 use trainer::train::{Event, Summary, train};
 
 use crate::progress::Progress;
+use crate::session::method;
 use crate::{device, table};
 
 /// The built-in plan.
@@ -54,13 +54,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let data = Arc::new(open_split(&plan, &plan.data.train_split)?);
     let mut progress = Progress::new();
     let mut tell = |event: Event<'_>| progress.tell(event);
-    let summary = match plan.model.method {
-        Method::Dit => {
-            let tokenizer = tokenizer(&plan, &data, args.resume)?;
-            train(&Dit::new(&plan, tokenizer)?, &plan, data, &device, args.resume, &mut tell)?
-        }
-        other => return Err(trainer::TrainError::Method(other.name()).into()),
-    };
+    let segmenter = method(&plan, tokenizer(&plan, &data, args.resume)?)?;
+    let summary = train(&segmenter, &plan, data, &device, args.resume, &mut tell)?;
     progress.finish();
     report(&plan, &summary);
     Ok(())

@@ -7,10 +7,12 @@ mod error;
 mod instruction;
 mod model;
 mod net;
+mod predict;
 
 pub use config::{DitConfig, Variant};
 pub use cross_attention::{Attention, GuidedBlock, StdNorm};
 pub use error::DitError;
 pub use instruction::Instruction;
 pub use model::DitModel;
+pub use predict::Dit;
 pub use net::{DitNet, DitOutput, loss, released_names};

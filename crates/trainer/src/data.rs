@@ -85,7 +85,14 @@ impl EvalData {
     /// # Errors
     /// A split that cannot be read, or settings out of range.
     pub fn open(plan: &RunPlan, split: &str, normalisation: Normalisation) -> Result<Self, TrainError> {
-        let dataset = Arc::new(open_split(plan, split)?);
+        Self::of(plan, Arc::new(open_split(plan, split)?), normalisation)
+    }
+
+    /// A data set that is open already.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    pub fn of(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
         let mut items = refcoco_data::sequential(&dataset);
         if let Some(limit) = plan.eval.limit {
             items.truncate(limit);

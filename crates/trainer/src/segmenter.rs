@@ -3,6 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::weights::Names;
+use pil_ops::Image;
+use sam_vit::Prediction;
 
 use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;
@@ -41,6 +43,12 @@ pub trait Segmenter: Send + Sync {
     /// # Shapes
     /// `logits`, `masks`: [B, 1, S, S]
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Tensor<1>;
+
+    /// One mask a sentence for an image of any size: the method's own pre- and postprocessing.
+    ///
+    /// # Errors
+    /// An image or a sentence that the method refuses.
+    fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
 
     /// Whether a forward pass in training draws random numbers (dropout). Burn's CPU generator is shared between
     /// threads, so such a method cannot be trained in several shards and still be repeated.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::module::{Module, ParamId};
+use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use metrics::Report;
-use nn_ops::weights::{freeze_unless, trained};
+use nn_ops::weights::{freeze_unless, name_ids, trained};
 use refcoco_data::Dataset;
 
 use crate::average;
@@ -265,9 +265,9 @@ fn finish<S: Segmenter>(
 pub fn begin<S: Segmenter>(segmenter: &S, plan: &RunPlan, graph: &Device) -> Result<Training<S::Net>, TrainError> {
     graph.seed(plan.run.seed);
     let names = segmenter.names();
-    let net = freeze_unless(segmenter.init(graph)?, &names, |name| plan.model.trains(name));
-    // Touching every parameter draws the lazy ones now, in the module's order.
-    let _: Vec<ParamId> = trained(&net, &names).into_iter().map(|p| p.id).collect();
+    // Naming the parameters also draws those that are still lazy, in the module's order.
+    let net = name_ids(segmenter.init(graph)?, &names);
+    let net = freeze_unless(net, &names, |name| plan.model.trains(name));
     let optimisers = Optimisers::new(&plan.optim, &net, &names);
     let average = plan.train.ema.enabled.then(|| net.valid());
     Ok(Training { net, average, optimisers, step: 0, best: None })

@@ -60,6 +60,11 @@ impl Golden {
         self.meta.get("kind").and_then(Value::as_str)
     }
 
+    /// Metadata as the file states it.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.file.metadata()
+    }
+
     /// A metadata entry.
     pub fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
         let value = self.meta.get(key).with_context(|| format!("metadata has no `{key}`"))?;
@@ -125,6 +130,12 @@ impl Golden {
 
     /// As [`Golden::compare`], for values on the host.
     pub fn compare_values(&mut self, name: &str, got: &[f32]) {
+        let kept: Vec<f32> = got.iter().copied().step_by(self.thinning(name)).collect();
+        self.compare_thinned(name, &kept);
+    }
+
+    /// As [`Golden::compare_values`], for values that are thinned already.
+    pub fn compare_thinned(&mut self, name: &str, got: &[f32]) {
         if self.file.shape(name).is_none() {
             return;
         }
@@ -132,14 +143,12 @@ impl Golden {
             Ok(want) => want,
             Err(error) => return self.fail(name, error.to_string()),
         };
-        let step = self.thinning(name);
-        let got: Vec<f32> = got.iter().copied().step_by(step).collect();
         if got.len() != want.len() {
-            return self.fail(name, format!("{} values instead of {} (every {step}. kept)", got.len(), want.len()));
+            return self.fail(name, format!("{} values instead of {}", got.len(), want.len()));
         }
         let scale = want.iter().fold(1.0f32, |m, v| m.max(v.abs()));
         // `max` drops NaN, so a NaN is turned into an infinite error.
-        let error = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
+        let error = got.iter().zip(&want).map(|(g, w): (&f32, &f32)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
         self.outcomes.push(Outcome { name: name.to_owned(), error, bound: self.tolerance * scale, fault: None });
     }
 

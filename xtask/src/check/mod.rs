@@ -1,14 +1,17 @@
 //! `cargo xtask check`: golden files against our models.
 
+mod command;
 mod dit;
 mod golden;
 mod sam;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
+pub use command::{CheckArgs, check};
 pub use golden::{BOUND, Golden, Outcome};
 
 /// What became of one file.
@@ -51,6 +54,7 @@ pub fn run(path: &Path, device: &Device, tolerance: f32) -> Result<Verdict> {
     let run = match kind.as_str() {
         "sam" => sam::run,
         "dit" => dit::run,
+        "text-encoders" => text::run,
         other => return Ok(Verdict::Skipped(format!("kind `{other}` is not known yet"))),
     };
     run(&mut golden).with_context(|| format!("{}", path.display()))?;

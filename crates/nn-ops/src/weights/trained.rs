@@ -63,3 +63,27 @@ pub fn trained<M: Module>(module: &M, names: &Names) -> Vec<Trained> {
     module.visit(&mut lister);
     lister.found
 }
+
+/// Gives every float parameter an identity made of its official name, so that checkpoints of equal runs are equal and an
+/// optimiser's state finds its parameters in any process.
+pub fn name_ids<M: Module>(module: M, names: &Names) -> M {
+    struct Namer<'a> {
+        at: Location,
+        names: &'a Names,
+    }
+    impl ModuleMapper for Namer<'_> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.at.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.at.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.names.official(&self.at.dotted());
+            let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
+            let (_, value, mapper) = param.consume();
+            Param::from_mapped_value(ParamId::from(hash), value, mapper)
+        }
+    }
+    module.map(&mut Namer { at: Location::default(), names })
+}

@@ -1,8 +1,12 @@
 //! Deep Instruction Tuning under the trainer.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use fusion_dit::{DitConfig, DitModel, loss};
 use nn_ops::weights::{Checkpoint, Names};
+use pil_ops::Image;
+use sam_vit::Prediction;
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::WordPiece;
 
@@ -15,7 +19,7 @@ use crate::segmenter::Segmenter;
 pub struct Dit {
     /// Sizes.
     pub config: DitConfig,
-    tokenizer: WordPiece,
+    tokenizer: Arc<WordPiece>,
     init: Init,
 }
 
@@ -35,7 +39,7 @@ impl Dit {
         if config.bert.hidden != config.text_dim {
             return Err(plan.value_error("model.dit.text_dim", config.text_dim, format!("{} as model.dit.bert.hidden says", config.bert.hidden)).into());
         }
-        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+        Ok(Self { config, tokenizer: Arc::new(tokenizer), init: plan.model.init.clone() })
     }
 }
 
@@ -61,11 +65,15 @@ impl Segmenter for Dit {
     }
 
     fn logits(&self, net: &DitModel, images: Tensor<4>, sentences: &[&str]) -> Result<Tensor<4>, TrainError> {
-        Ok(net.forward(&self.config, &self.tokenizer, images, sentences)?.logits)
+        Ok(net.forward(&self.config, self.tokenizer.as_ref(), images, sentences)?.logits)
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Tensor<1> {
         loss(logits, masks)
+    }
+
+    fn predict(&self, net: &DitModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
+        Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.clone())?.predict(image, sentences)?)
     }
 
     fn draws(&self) -> bool {

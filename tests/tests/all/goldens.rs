@@ -1,0 +1,45 @@
+//! Golden files against our models.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use xtask::check::{BOUND, Verdict, run};
+
+fn passes(file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(file);
+    match run(&path, &Device::flex(), BOUND).unwrap() {
+        Verdict::Skipped(why) => panic!("{file}: {why}"),
+        Verdict::Checked(outcomes) => {
+            let failed: Vec<_> = outcomes.iter().filter(|o| !o.passed()).collect();
+            assert!(!outcomes.is_empty() && failed.is_empty(), "{file}: {failed:#?}");
+        }
+    }
+}
+
+#[test]
+fn sam_tiny() {
+    passes("sam-tiny.safetensors");
+}
+
+#[test]
+fn sam_vit_b() {
+    passes("sam-vit-b.safetensors");
+}
+
+#[test]
+fn dit_tiny() {
+    passes("dit-tiny.safetensors");
+}
+
+#[test]
+fn text_encoders() {
+    passes("text-encoders.safetensors");
+}
+
+#[test]
+fn a_wrong_number_fails() {
+    // The same file at a bound of nothing must fail: the comparison compares.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/sam-tiny.safetensors");
+    let Verdict::Checked(outcomes) = run(&path, &Device::flex(), 0.0).unwrap() else { panic!("skipped") };
+    assert!(outcomes.iter().any(|o| !o.passed()));
+}

@@ -1,0 +1,4 @@
+//! One binary: every integration test links Burn once.
+
+mod goldens;
+mod training;

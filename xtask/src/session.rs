@@ -1,0 +1,116 @@
+//! Weights to use: those of a run, or a recipe with a weight file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use clap::Args;
+use fusion_dit::DitModel;
+use text_encoders::tokenizer::WordPiece;
+use trainer::TrainError;
+use trainer::models::Dit;
+use trainer::plan::{Method, RunPlan};
+use trainer::run_dir::{Checkpoint, RunDir};
+use trainer::segmenter::Segmenter;
+use trainer::state::evaluated_weights;
+
+use crate::device;
+
+/// Where weights come from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Run folder, or one of its checkpoints; the newest run below `runs` if absent.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "weights"])]
+    run: Option<PathBuf>,
+    /// Recipe of a model whose weights are in --weights.
+    #[arg(long, value_name = "FILE", requires = "weights")]
+    config: Option<PathBuf>,
+    /// Weight file: .pth, .pt, .bin, .safetensors or a sharded index.
+    #[arg(long, value_name = "FILE", requires = "config")]
+    weights: Option<PathBuf>,
+    /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Changes to the recipe, such as `eval.profile=dit`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// A model ready to judge and predict.
+pub struct Session {
+    /// Its plan.
+    pub plan: RunPlan,
+    /// Its run folder, if it comes from one.
+    pub dir: Option<RunDir>,
+    /// The method.
+    pub segmenter: Dit,
+    /// Its weights.
+    pub net: DitModel,
+    /// Where they are.
+    pub device: Device,
+    /// What they are, in words.
+    pub label: String,
+}
+
+impl Source {
+    /// Opens plan and weights.
+    pub fn open(&self) -> Result<Session> {
+        let device = device::open(&self.device)?;
+        if let (Some(config), Some(weights)) = (&self.config, &self.weights) {
+            let mut set = self.set.clone();
+            set.push(format!("model.init.method={}", weights.display()));
+            let plan = RunPlan::load(config, &set)?;
+            let Some(vocabulary) = plan.text.vocabulary_file() else {
+                bail!("text.vocabulary: released weights need their own vocabulary file; pass --set text.vocabulary=FILE");
+            };
+            let segmenter = method(&plan, WordPiece::load(vocabulary)?)?;
+            let net = segmenter.init(&device)?;
+            return Ok(Session { plan, dir: None, segmenter, net, device, label: weights.display().to_string() });
+        }
+        let (dir, checkpoint) = self.checkpoint()?;
+        let plan = checkpoint.plan()?.with_overrides(&self.set)?;
+        let segmenter = method(&plan, WordPiece::load(checkpoint.file("vocab.txt")?)?)?;
+        let net = evaluated_weights(segmenter.init(&device)?, &checkpoint)?;
+        let label = checkpoint.path.display().to_string();
+        Ok(Session { plan, dir, segmenter, net, device, label })
+    }
+
+    /// The best whole checkpoint of the run, or the newest one.
+    fn checkpoint(&self) -> Result<(Option<RunDir>, Checkpoint)> {
+        let folder = match &self.run {
+            Some(folder) => folder.clone(),
+            None => newest_run(Path::new("runs"))?,
+        };
+        if folder.join("manifest.json").exists() {
+            return Ok((None, Checkpoint::open(&folder)?));
+        }
+        let dir = RunDir::at(&folder);
+        dir.plan()?;
+        let found = dir.latest_whole()?;
+        let Some(latest) = found.checkpoint else { bail!("{}: no whole checkpoint in this run yet", folder.display()) };
+        let best = latest.manifest.state.best.as_ref().map(|b| dir.checkpoint_path(b.step)).filter(|p| p.exists());
+        let checkpoint = match best {
+            Some(path) => Checkpoint::open(&path)?,
+            None => latest,
+        };
+        Ok((Some(dir), checkpoint))
+    }
+}
+
+/// The run folder that was written to last.
+fn newest_run(runs: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(runs).with_context(|| format!("{}: no runs here; train first (cargo xtask train) or pass --run", runs.display()))?;
+    let newest = entries
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .filter(|p| p.join("config.toml").exists())
+        .max_by_key(|p| p.join("log.jsonl").metadata().and_then(|m| m.modified()).ok());
+    newest.with_context(|| format!("{}: no run in this folder; train first (cargo xtask train) or pass --run", runs.display()))
+}
+
+/// The plan's method with a tokenizer.
+pub fn method(plan: &RunPlan, tokenizer: WordPiece) -> Result<Dit, TrainError> {
+    match plan.model.method {
+        Method::Dit => Dit::new(plan, tokenizer),
+        other => Err(TrainError::Method(other.name())),
+    }
+}
