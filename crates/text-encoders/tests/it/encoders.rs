@@ -62,8 +62,8 @@ fn padding_has_no_influence() {
             let padded = encoder.encode(&batch(&[LONG, SHORT], width, pad)).unwrap();
             let tokens = padded.tokens.clone().slice([1..2, 0..3]);
             assert!(difference(tokens, alone.tokens.clone()) < CLOSE, "{name}, {width} places");
-            assert!(difference(padded.pooled.slice([1..2]), alone.pooled.clone()) < CLOSE, "{name}, {width} places");
-            let mask: Vec<bool> = padded.mask.slice([1..2]).into_data().iter::<bool>().collect();
+            assert!(difference(padded.pooled.narrow(0, 1, 1), alone.pooled.clone()) < CLOSE, "{name}, {width} places");
+            let mask: Vec<bool> = padded.mask.narrow(0, 1, 1).into_data().iter::<bool>().collect();
             assert!(mask.iter().enumerate().all(|(place, real)| *real == (place < 3)), "{name}: {mask:?}");
         }
     }
@@ -76,7 +76,7 @@ fn padding_has_no_influence_on_joint_passes() {
     let model = beit3(&device);
     let alone = model.joint(image.clone(), &batch(&[SHORT], 3, 1), &[0]).unwrap();
     let padded = model.joint(image, &batch(&[LONG, SHORT], 12, 1), &[0, 0]).unwrap();
-    let vision = padded.vision.clone().unwrap().slice([1..2]);
+    let vision = padded.vision.clone().unwrap().narrow(0, 1, 1);
     assert!(difference(vision, alone.vision.unwrap()) < CLOSE);
     assert!(difference(padded.text.unwrap().slice([1..2, 0..3]), alone.text.unwrap()) < CLOSE);
     let model = vilt(&device);
@@ -266,9 +266,9 @@ fn expressions_share_an_image() {
     let texts = batch(&[LONG, SHORT, SHORT], 6, 1);
     let shared = model.joint(image.clone(), &texts, &[1, 0, 1]).unwrap().image_cls().unwrap();
     for (row, (ids, of)) in [(LONG, 1), (SHORT, 0), (SHORT, 1)].into_iter().enumerate() {
-        let one = image.clone().slice([of..of + 1]);
+        let one = image.clone().narrow(0, of, 1);
         let alone = model.joint(one, &batch(&[ids], ids.len(), 1), &[0]).unwrap().image_cls().unwrap();
-        let worst = difference(shared.clone().slice([row..row + 1]), alone);
+        let worst = difference(shared.clone().narrow(0, row, 1), alone);
         assert!(worst < CLOSE, "{row}: {worst}");
     }
 }

@@ -1,4 +1,5 @@
 //! Tests across the modules of this crate, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests fail loudly and print errors measured")]
 
 mod checkpoints;
 mod encoders;
