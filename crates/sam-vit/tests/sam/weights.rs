@@ -108,9 +108,10 @@ fn official_keys() {
 fn sizes_are_read_off_the_shapes() {
     let device = Device::flex();
     let unequal = {
-        // 3 / 10 of a width has no exact binary fraction.
+        // 61 / 112 * 112 is 60 and something in f64.
         let mut c = config();
-        c.image_encoder.mlp_ratio = 0.31;
+        c.image_encoder.embed_dim = 112;
+        c.image_encoder.mlp_ratio = 61.5 / 112.0;
         c.image_encoder.global_blocks = vec![0, 2];
         c.mask_in_channels = 8;
         c.decoder_depth = 3;
@@ -196,7 +197,8 @@ fn files_that_do_not_fit_are_explained() {
 fn hostile_shapes_are_errors() {
     let device = Device::flex();
     let file = sam(&config(), &device).export(Naming::Facebook).unwrap();
-    let hostile: [(&str, &[usize]); 12] = [
+    let hostile: [(&str, &[usize]); 13] = [
+        ("image_encoder.patch_embed.proj.weight", &[1 << 63, 3, 16, 16]),
         ("image_encoder.patch_embed.proj.weight", &[usize::MAX, 3, 16, 16]),
         ("image_encoder.patch_embed.proj.weight", &[32, 3, 16]),
         ("image_encoder.patch_embed.proj.weight", &[32, 4, 16, 16]),
