@@ -153,10 +153,6 @@ impl BertEmbeddings {
         }
     }
 
-    pub(crate) fn device(&self) -> Device {
-        self.layer_norm.gamma.val().device()
-    }
-
     pub(crate) fn width(&self) -> usize {
         self.layer_norm.gamma.lazy_shape().dims::<1>()[0]
     }
@@ -169,10 +165,9 @@ impl BertEmbeddings {
     /// [Q, T] -> [Q, T, C]
     pub(crate) fn forward(&self, batch: &TextBatch) -> Result<Tensor<3>, TextError> {
         check_width(batch, self.max_len())?;
-        let words = self.word_embeddings.forward(batch, &self.device())?;
-        let x = words
-            + positions(&self.position_embeddings.weight, 0, batch.width())
-            + positions(&self.token_type_embeddings.weight, 0, 1);
+        let places = positions(&self.position_embeddings.weight, 0, batch.width());
+        let words = self.word_embeddings.forward(batch, &places)?;
+        let x = words + places + positions(&self.token_type_embeddings.weight, 0, 1);
         Ok(self.dropout.forward(self.layer_norm.forward(x)))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use nn_ops::weights::{Checkpoint, WeightsError};
 
 use crate::layers::normal;
@@ -88,19 +88,21 @@ impl TokenTable {
     /// Looks ids up.
     ///
     /// # Shapes
-    /// [Q, T] ids -> [Q, T, C] on `device`
+    /// [Q, T] ids -> [Q, T, C], on the device and in the precision of `like`
     ///
     /// # Errors
     /// When an id has no row.
-    pub fn forward(&self, batch: &TextBatch, device: &Device) -> Result<Tensor<3>, TextError> {
+    pub fn forward(&self, batch: &TextBatch, like: &Tensor<3>) -> Result<Tensor<3>, TextError> {
         batch.check_ids(self.rows)?;
+        let device = &like.device();
+        let precision = FloatDType::from(like.dtype());
         let shape = [batch.rows(), batch.width(), self.width];
         match (&self.weight, &self.host) {
             (Some(weight), _) => Ok(burn::tensor::module::embedding(weight.val(), batch.ids_tensor(device))),
             (None, Some(HostRows(values))) => {
                 let row = |&id: &u32| &values[id as usize * self.width..(id as usize + 1) * self.width];
                 let gathered: Vec<f32> = batch.ids().iter().flat_map(row).copied().collect();
-                Ok(Tensor::from_data(TensorData::new(gathered, shape), device))
+                Ok(Tensor::<3>::from_data(TensorData::new(gathered, shape), device).cast(precision))
             }
             (None, None) => Ok(Tensor::zeros(shape, device)),
         }
@@ -116,20 +118,23 @@ mod tests {
         let device = Device::flex();
         let table = TokenTable::new(9, 4, 1.0, &device);
         let batch = TextBatch::from_padded(&[vec![8, 0, 3], vec![1, 1, 0]], &[3, 2]).unwrap();
-        let want = table.forward(&batch, &device).unwrap();
+        let like = Tensor::<3>::zeros([1, 1, 4], &device);
+        let want = table.forward(&batch, &like).unwrap();
         assert_eq!(table.bytes(), 144);
         assert!(!table.clone().on_host_above(Some(144)).is_on_host());
         let hosted = table.on_host_above(Some(143));
         assert!(hosted.is_on_host() && hosted.num_params() == 0);
-        let got = hosted.forward(&batch, &device).unwrap();
+        let got = hosted.forward(&batch, &like).unwrap();
         assert_eq!(got.into_data(), want.into_data());
+        let half = hosted.forward(&batch, &like.cast(FloatDType::BF16)).unwrap();
+        assert_eq!(FloatDType::from(half.dtype()), FloatDType::BF16);
     }
 
     #[test]
     fn an_id_without_a_row_is_an_error() {
         let device = Device::flex();
         let batch = TextBatch::from_padded(&[vec![2, 5]], &[2]).unwrap();
-        let error = TokenTable::new(5, 2, 1.0, &device).forward(&batch, &device).unwrap_err();
+        let error = TokenTable::new(5, 2, 1.0, &device).forward(&batch, &Tensor::zeros([1, 1, 2], &device)).unwrap_err();
         assert!(matches!(error, TextError::IdOutOfRange { id: 5, place: 1, rows: 5, .. }), "{error}");
     }
 }

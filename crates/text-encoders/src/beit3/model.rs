@@ -212,20 +212,15 @@ impl Beit3 {
     /// [Q, T] -> [Q, T, D], [Q, T]
     fn embed_text(&self, batch: &TextBatch) -> Result<(Tensor<3>, Option<Tensor<2, Bool>>), TextError> {
         check_width(batch, self.max_len())?;
-        let device = self.device();
-        let x = self.text_embed.forward(batch, &device)?
-            + positions(&self.encoder.embed_positions.b.weight, POSITION_OFFSET, batch.width());
+        let places = positions(&self.encoder.embed_positions.b.weight, POSITION_OFFSET, batch.width());
+        let x = self.text_embed.forward(batch, &places)? + places;
         if !batch.is_padded() {
             return Ok((x, None));
         }
-        let padding = batch.padding_tensor(&device);
+        let padding = batch.padding_tensor(&x.device());
         let shape = x.dims();
         let x = x.mask_fill(padding.clone().unsqueeze_dim::<3>(2).expand(shape), 0.0);
         Ok((x, Some(padding)))
-    }
-
-    fn device(&self) -> Device {
-        self.encoder.layer_norm.b.gamma.val().device()
     }
 }
 

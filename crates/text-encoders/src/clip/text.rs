@@ -204,10 +204,9 @@ impl ClipText {
     pub fn tokens(&self, batch: &TextBatch) -> Result<Tensor<3>, TextError> {
         check_width(batch, self.max_len())?;
         let tower = &self.text_model;
-        let device = tower.final_layer_norm.gamma.val().device();
-        let width = batch.width();
-        let mut x = tower.token_embedding.forward(batch, &device)? + positions(&tower.position_embedding.weight, 0, width);
-        let mask = causal_mask(width, &device);
+        let places = positions(&tower.position_embedding.weight, 0, batch.width());
+        let mut x = tower.token_embedding.forward(batch, &places)? + places;
+        let mask = causal_mask(batch.width(), &x.device());
         for layer in &tower.layers {
             x = layer.forward(x, Some(mask.clone()));
         }

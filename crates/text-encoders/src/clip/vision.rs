@@ -59,7 +59,7 @@ impl ClipVisionConfig {
     /// Mean of the three channels that images are normalised with, of values in [0, 1].
     pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
     /// Their standard deviation.
-    pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+    pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
     /// OpenAI ViT-L/14: 303,966,208 parameters.
     pub fn openai_l14() -> Self {

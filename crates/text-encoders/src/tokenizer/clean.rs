@@ -35,7 +35,7 @@ const WINDOWS: [char; 32] = [
 ];
 
 /// Letter pairs that have a character of their own.
-const LIGATURES: [(char, &str); 19] = [
+const LIGATURES: [(char, &str); 22] = [
     ('Ĳ', "IJ"),
     ('ĳ', "ij"),
     ('ŉ', "'n"),
@@ -48,6 +48,9 @@ const LIGATURES: [(char, &str); 19] = [
     ('Ǉ', "LJ"),
     ('ǈ', "Lj"),
     ('ǉ', "lj"),
+    ('Ǌ', "NJ"),
+    ('ǋ', "Nj"),
+    ('ǌ', "nj"),
     ('ﬀ', "ff"),
     ('ﬁ', "fi"),
     ('ﬂ', "fl"),

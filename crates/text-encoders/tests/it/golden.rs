@@ -1,7 +1,7 @@
 //! Outputs of a reference implementation, from golden files.
 //!
 //! `tests/data/*.safetensors` are the tiny cases. The whole files take minutes and gigabytes:
-//! `GOLDENS=folder cargo nextest run -p text-encoders --run-ignored only --no-capture golden`.
+//! `GOLDENS=folder cargo nextest run -p text-encoders --run-ignored only --no-capture whole_files`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

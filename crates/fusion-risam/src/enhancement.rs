@@ -1,0 +1,184 @@
+//! Feature Enhancement: three taps of the image encoder become one map (RISAM sec. 3.2, eq. 1 and 2).
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Tensor};
+use nn_ops::activation::gelu;
+use nn_ops::conv::upscale_conv;
+use nn_ops::norm::LayerNorm2d;
+use nn_ops::resize::Resize;
+use sam_vit::Neck;
+
+use crate::config::RisamConfig;
+use crate::options::Enhancement;
+
+/// Epsilon of all batch and layer norms; PyTorch's default, for none is printed.
+pub(crate) const EPS: f64 = 1e-5;
+
+/// PyTorch's batch norm: epsilon 1e-5, momentum 0.1. It uses the batch's statistics, and updates its own, where gradients
+/// are tracked; call `valid()` on the module to evaluate.
+pub(crate) fn batch_norm(channels: usize, device: &Device) -> BatchNorm {
+    BatchNormConfig::new(channels).with_epsilon(EPS).with_momentum(0.1).init(device)
+}
+
+pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(width).with_epsilon(EPS).init(device)
+}
+
+/// The perceptron of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
+#[derive(Module, Debug)]
+pub struct TapMlp {
+    /// First layer.
+    pub first: Linear,
+    /// Second layer; absent with `single_linear`.
+    pub second: Option<Linear>,
+}
+
+impl TapMlp {
+    fn new(from: usize, config: &RisamConfig, device: &Device) -> Self {
+        let linear = |from| LinearConfig::new(from, config.width).init(device);
+        Self { first: linear(from), second: (!config.single_linear).then(|| linear(config.width)) }
+    }
+
+    /// # Shapes
+    /// [B, h, w, from] -> [B, h, w, C]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.first.forward(x);
+        match &self.second {
+            Some(second) => second.forward(gelu(x)),
+            None => x,
+        }
+    }
+}
+
+/// 3 x 3 convolution, batch norm, GELU. "Convolution layers" leaves their number open: one each gives 6M, two would not.
+#[derive(Module, Debug)]
+pub struct Cba {
+    /// No bias, for the norm has one.
+    pub conv: Conv2d,
+    /// Norm.
+    pub norm: BatchNorm,
+}
+
+impl Cba {
+    pub(crate) fn new(from: usize, to: usize, device: &Device) -> Self {
+        Self { conv: conv3(from, to).with_bias(false).init(device), norm: batch_norm(to, device) }
+    }
+
+    /// # Shapes
+    /// [B, from, h, w] -> [B, to, h, w]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        gelu(self.norm.forward(self.conv.forward(x)))
+    }
+}
+
+pub(crate) fn conv3(from: usize, to: usize) -> Conv2dConfig {
+    Conv2dConfig::new([from, to], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+}
+
+/// The simple feature pyramid of ViTDet on the last tap: twice, once and half the size, each through a neck of 1 x 1 and
+/// 3 x 3 convolutions (with ViTDet's norms) and back to the grid bilinearly. The paper names the idea, the wiring is ours.
+#[derive(Module, Debug)]
+pub struct Pyramid {
+    /// x2, to half the channels, as in ViTDet.
+    pub up: ConvTranspose2d,
+    /// Necks of the large, the middle and the small map.
+    pub necks: Vec<Neck>,
+}
+
+impl Pyramid {
+    fn new(from: usize, to: usize, device: &Device) -> Self {
+        let half = from.div_ceil(2);
+        let neck = |from: usize| Neck {
+            conv1: Conv2dConfig::new([from, to], [1, 1]).with_bias(false).init(device),
+            norm1: LayerNorm2d::new(to, 1e-6, device),
+            conv2: conv3(to, to).with_bias(false).init(device),
+            norm2: LayerNorm2d::new(to, 1e-6, device),
+        };
+        Self {
+            up: ConvTranspose2dConfig::new([from, half], [2, 2]).with_stride([2, 2]).init(device),
+            necks: [half, from, from].map(neck).into(),
+        }
+    }
+
+    /// # Shapes
+    /// [B, h, w, from] -> three [B, C, h, w]
+    fn forward(&self, tap: Tensor<4>) -> [Tensor<4>; 3] {
+        let [_, height, width, _] = tap.dims();
+        let map = tap.permute([0, 3, 1, 2]);
+        let small = max_pool2d(map.clone(), MaxPoolOptions::new([2, 2]));
+        let place = |i: usize, map: Tensor<4>| {
+            Resize::BILINEAR.forward(self.necks[i].forward(map.permute([0, 2, 3, 1])), [height, width])
+        };
+        [place(0, upscale_conv(&self.up, map.clone())), place(1, map), place(2, small)]
+    }
+}
+
+/// Feature Enhancement. Parts that a choice of [`Enhancement`] lacks are absent.
+#[derive(Module, Debug)]
+pub struct FeatureEnhancement {
+    /// Norms of the taps (`tap_layer_norm`).
+    pub tap_norms: Vec<LayerNorm>,
+    /// F_v1.
+    pub mlp1: Option<TapMlp>,
+    /// F_v2.
+    pub mlp2: Option<TapMlp>,
+    /// What came out of the first step.
+    pub mlp3: Option<TapMlp>,
+    /// F_v3.
+    pub mlp4: Option<TapMlp>,
+    /// First step, eq. 1.
+    pub cba1: Option<Cba>,
+    /// Second step, eq. 2.
+    pub cba2: Option<Cba>,
+    /// In place of the three taps.
+    pub pyramid: Option<Pyramid>,
+}
+
+impl FeatureEnhancement {
+    pub(crate) fn new(config: &RisamConfig, device: &Device) -> Self {
+        let (from, to, kind) = (config.encoder_width(), config.width, config.enhancement);
+        let mlp = |wanted: bool, from| wanted.then(|| TapMlp::new(from, config, device));
+        let cba = || (kind != Enhancement::None).then(|| Cba::new(2 * to, to, device));
+        let taps = if kind == Enhancement::Full { 3 } else { 1 };
+        Self {
+            tap_norms: (0..if config.tap_layer_norm { taps } else { 0 }).map(|_| layer_norm(from, device)).collect(),
+            mlp1: mlp(kind == Enhancement::Full, from),
+            mlp2: mlp(kind == Enhancement::Full, from),
+            mlp3: mlp(kind != Enhancement::None, to),
+            mlp4: mlp(kind != Enhancement::VitDet, from),
+            cba1: cba(),
+            cba2: cba(),
+            pyramid: (kind == Enhancement::VitDet).then(|| Pyramid::new(from, to, device)),
+        }
+    }
+
+    /// F_v of F_v1, F_v2 and F_v3.
+    ///
+    /// # Shapes
+    /// three [B, h, w, encoder width] -> [B, C, h, w]
+    pub fn forward(&self, taps: &[Tensor<4>; 3]) -> Tensor<4> {
+        let first = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
+        // A single norm belongs to the last tap, the only one used then.
+        let tap = |i: usize| match &self.tap_norms[..] {
+            [] => taps[i].clone(),
+            [last] => last.forward(taps[i].clone()),
+            norms => norms[i].forward(taps[i].clone()),
+        };
+        let mlp = |mlp: &Option<TapMlp>, x: Tensor<4>| first(match mlp {
+            Some(mlp) => mlp.forward(x),
+            None => x,
+        });
+        let (Some(cba1), Some(cba2)) = (&self.cba1, &self.cba2) else { return mlp(&self.mlp4, tap(2)) };
+        let [one, two, three] = match &self.pyramid {
+            Some(pyramid) => pyramid.forward(tap(2)),
+            None => [mlp(&self.mlp1, tap(0)), mlp(&self.mlp2, tap(1)), mlp(&self.mlp4, tap(2))],
+        };
+        let joined = cba1.forward(Tensor::cat(vec![one, two], 1));
+        let joined = mlp(&self.mlp3, joined.permute([0, 2, 3, 1]));
+        cba2.forward(Tensor::cat(vec![joined, three], 1))
+    }
+}

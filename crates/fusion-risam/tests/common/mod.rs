@@ -1,0 +1,115 @@
+//! A toy RISAM and its inputs, all from formula tensors.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use fusion_risam::{ImageFeatures, RisamConfig, RisamNet, net_names};
+use nn_ops::formula;
+use nn_ops::weights::load_formula;
+use sam_vit::{ImageEncoderConfig, SamConfig};
+use text_encoders::clip::ClipTextConfig;
+use text_encoders::{TextError, TextTokenizer};
+
+/// Grid of the toy.
+pub(crate) const GRID: (usize, usize) = (4, 4);
+
+pub(crate) fn toy() -> RisamConfig {
+    let image_encoder = ImageEncoderConfig {
+        image_size: 64,
+        embed_dim: 24,
+        depth: 3,
+        heads: 2,
+        out_channels: 16,
+        window_size: 3,
+        global_blocks: vec![0, 1, 2],
+        ..ImageEncoderConfig::default()
+    };
+    RisamConfig {
+        sam: SamConfig { image_encoder, decoder_heads: 2, decoder_mlp_dim: 32, ..SamConfig::default() },
+        clip: ClipTextConfig { width: 12, heads: 2, ffn: 24, ..ClipTextConfig::tiny(30) },
+        input_size: 64,
+        taps: [0, 1, 2],
+        words: 6,
+        width: 16,
+        heads: 4,
+        up_channels: [8, 4],
+        ..RisamConfig::default()
+    }
+}
+
+pub(crate) fn tensor<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(formula::tensor("toy", name, &shape, 0.0, 1.5), shape), device)
+}
+
+pub(crate) fn net(config: &RisamConfig, device: &Device) -> RisamNet {
+    config.validate().unwrap();
+    load_formula(config.init_net(device), "toy", &net_names()).0
+}
+
+/// Features of the images with these names.
+pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -> ImageFeatures {
+    let map = |what: &str, channels: usize, last: bool| {
+        let one = |name: &&str| {
+            let shape = if last { [1, GRID.0, GRID.1, channels] } else { [1, channels, GRID.0, GRID.1] };
+            tensor(&format!("{name}.{what}"), shape, device)
+        };
+        Tensor::cat(images.iter().map(one).collect(), 0)
+    };
+    let taps = ["tap1", "tap2", "tap3"].map(|tap| map(tap, config.encoder_width(), true));
+    let embedding = config.baseline.then(|| map("embedding", config.sam.prompt_dim(), false));
+    ImageFeatures { taps, embedding }
+}
+
+/// Word features of the sentences with these names; row `i` is the same whatever the others are.
+pub(crate) fn words(config: &RisamConfig, sentences: &[&str], length: usize, device: &Device) -> Tensor<3> {
+    let word = |sentence: &&str| {
+        let words = (0..length).map(|i| tensor(&format!("{sentence}.{i}"), [1, 1, config.text_width()], device));
+        Tensor::cat(words.collect(), 1)
+    };
+    Tensor::cat(sentences.iter().map(word).collect(), 0)
+}
+
+pub(crate) fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_to_vec().unwrap()
+}
+
+pub(crate) fn assert_near<const D: usize>(got: Tensor<D>, want: Tensor<D>, bound: f32, what: &str) {
+    assert_eq!(got.dims(), want.dims(), "{what}");
+    let (got, want) = (values(got), values(want));
+    let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
+    assert!(worst <= bound, "{what}: largest difference {worst}");
+}
+
+/// Parameters that have a gradient.
+pub(crate) fn reached<M: Module>(module: &M, grads: &GradientsParams) -> Vec<ParamId> {
+    struct Reached<'a>(&'a GradientsParams, Vec<ParamId>);
+    impl ModuleVisitor for Reached<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.0.get::<D>(param.id).is_some() {
+                self.1.push(param.id);
+            }
+        }
+    }
+    let mut reached = Reached(grads, Vec::new());
+    module.visit(&mut reached);
+    reached.1
+}
+
+/// One id a letter.
+pub(crate) struct Letters;
+
+impl TextTokenizer for Letters {
+    fn vocab_size(&self) -> usize {
+        30
+    }
+    fn pad_id(&self) -> u32 {
+        0
+    }
+    fn pieces(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        Ok(text.bytes().filter(u8::is_ascii_lowercase).map(|b| u32::from(b - b'a') + 1).collect())
+    }
+    fn wrap(&self, pieces: &[u32]) -> Vec<u32> {
+        [&[28], pieces, &[29]].concat()
+    }
+}

@@ -1,0 +1,62 @@
+//! Everything that can go wrong between an image and its masks.
+
+use std::path::PathBuf;
+
+use nn_ops::weights::WeightsError;
+
+/// Why an image, a prompt or a weight file could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamError {
+    /// The image contradicts itself.
+    #[error(transparent)]
+    Image(#[from] pil_ops::ImageError),
+    /// One side would shrink to nothing.
+    #[error("image of {width} x {height} pixels (width x height): its short side is 0 pixels at an input of {canvas}; crop it or take a larger input")]
+    Thin {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Side of the network's input.
+        canvas: usize,
+    },
+    /// The network cannot run at this input size.
+    #[error("input of {canvas} pixels: must be a multiple of the patch, {patch} pixels, and at most {most}")]
+    Canvas {
+        /// Side asked for.
+        canvas: usize,
+        /// Side of a patch.
+        patch: usize,
+        /// Largest side.
+        most: usize,
+    },
+    /// A prompt makes no sense.
+    #[error("prompt {index}: {what}")]
+    Prompt {
+        /// Its place in the call, from 0.
+        index: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A setting is out of range; the text names it, its value and what would be right.
+    #[error("{0}")]
+    Config(String),
+    /// A mask that cannot be written as runs.
+    #[error(transparent)]
+    Mask(#[from] coco_mask::MaskError),
+    /// A weight file that cannot be read or does not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A weight file that is no SAM.
+    #[error("{path}: {what}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        what: String,
+    },
+    /// The device failed while a result was read.
+    #[error("a result could not be read from the device: {0}")]
+    Device(String),
+}

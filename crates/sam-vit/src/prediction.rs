@@ -1,0 +1,95 @@
+//! What a segmenter hands out: a mask, how sure it is, and a box.
+
+use burn::tensor::Tensor;
+use coco_mask::Rle;
+
+use crate::error::SamError;
+
+/// One mask at the image's own size: the answer of the text-prompted models built on SAM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The mask, as COCO's column-major runs.
+    pub mask: Rle,
+    /// Mean foreground probability inside the mask; 0 for an empty one.
+    pub score: f32,
+    /// Tight box (x, y, width, height) in pixels; zeros for an empty mask.
+    pub bbox: [f64; 4],
+}
+
+impl Prediction {
+    /// Thresholds logits; a pixel belongs to the mask where its logit is above `threshold` (0 is a probability of one
+    /// half). Logits that are no number are background.
+    ///
+    /// # Shapes
+    /// `logits`: `height * width` values, row-major
+    ///
+    /// # Errors
+    /// A size out of range or another number of values.
+    pub fn from_logits(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Self, SamError> {
+        let mask = binary(logits, height, width, threshold)?;
+        let (mut sum, mut count) = (0.0f64, 0u64);
+        for logit in logits.iter().filter(|v| **v > threshold) {
+            sum += 1.0 / (1.0 + f64::from(-logit).exp());
+            count += 1;
+        }
+        let score = if count == 0 { 0.0 } else { (sum / count as f64) as f32 };
+        let bbox = mask.bbox();
+        Ok(Self { mask, score, bbox })
+    }
+
+    /// As [`Prediction::from_logits`], from a tensor on a device.
+    ///
+    /// # Shapes
+    /// `logits`: [height, width]
+    ///
+    /// # Errors
+    /// As [`Prediction::from_logits`], or a device that cannot be read.
+    pub fn from_map(logits: Tensor<2>, threshold: f32) -> Result<Self, SamError> {
+        let [height, width] = logits.dims();
+        Self::from_logits(&read_back(logits)?, height, width, threshold)
+    }
+}
+
+/// Runs of the pixels above `threshold`.
+pub(crate) fn binary(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Rle, SamError> {
+    let bytes: Vec<u8> = logits.iter().map(|v| u8::from(*v > threshold)).collect();
+    encode(&bytes, height, width)
+}
+
+/// Runs of a byte mask.
+pub(crate) fn encode(bytes: &[u8], height: usize, width: usize) -> Result<Rle, SamError> {
+    // A side beyond u32 ends as u32::MAX, which the mask refuses.
+    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(Rle::from_row_major(side(height), side(width), bytes)?)
+}
+
+/// A tensor's numbers on the host.
+pub(crate) fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, SamError> {
+    tensor.try_into_vec_as::<f32>().map_err(|e| SamError::Device(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn score_is_the_mean_probability_inside() {
+        let ln3 = 3.0f32.ln();
+        let logits = [-5.0, ln3, 0.0, -ln3, f32::INFINITY, f32::NAN];
+        let p = Prediction::from_logits(&logits, 2, 3, 0.0).unwrap();
+        assert_eq!(p.mask.to_row_major(), [0, 1, 0, 0, 1, 0]);
+        assert!((p.score - 0.875).abs() < 1e-6, "{}", p.score);
+        assert_eq!(p.bbox, [1.0, 0.0, 1.0, 2.0]);
+        let map = Tensor::<2>::from_floats([[-5.0, ln3, 0.0], [-ln3, 9.0, -1.0]], &Device::flex());
+        assert_eq!(Prediction::from_map(map, 0.0).unwrap().mask, p.mask);
+    }
+
+    #[test]
+    fn empty_masks_score_nothing_and_bad_sizes_are_errors() {
+        let p = Prediction::from_logits(&[-1.0; 6], 2, 3, 0.0).unwrap();
+        assert_eq!((p.score, p.bbox, p.mask.area()), (0.0, [0.0; 4], 0));
+        assert!(Prediction::from_logits(&[0.0; 5], 2, 3, 0.0).is_err());
+        assert!(Prediction::from_logits(&[], 0, 3, 0.0).is_err());
+    }
+}
