@@ -94,7 +94,8 @@ impl Run<'_> {
         let batch = TextBatch::from_padded(&spec.token_ids, &spec.lengths()).map_err(|e| self.text(e))?;
         let image = self.image_of(&config, batch.rows())?;
         if self.wants("joint") || self.wants("cls") {
-            let rows: Vec<usize> = (0..batch.rows()).collect();
+            // One image a text, or one for all.
+            let rows: Vec<usize> = (0..batch.rows()).map(|row| row.min(image.dims()[0] - 1)).collect();
             let features = model.joint(image.clone(), &batch, &rows).map_err(|e| self.text(e))?;
             self.put_some("joint", features.sequence())?;
             self.put_some("cls", features.image_cls())?;
@@ -141,10 +142,11 @@ impl Run<'_> {
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
-    /// The image input whose side and number fit a BEiT-3.
+    /// The image input whose side fits a BEiT-3, an image a text or one for all.
     fn image_of(&self, config: &Beit3Config, rows: usize) -> Result<Tensor<4>, CheckError> {
         let fits = [rows, 3, config.image_size, config.image_size];
-        let found = self.case.inputs.iter().find(|(name, input)| name.starts_with("in.image") && input.0 == fits);
+        let like = |shape: &[usize]| shape.len() == 4 && shape[1..] == fits[1..] && (shape[0] == rows || shape[0] == 1);
+        let found = self.case.inputs.iter().find(|(name, input)| name.starts_with("in.image") && like(&input.0));
         match found {
             Some((name, _)) => self.input(name),
             None => Err(CheckError::Input { case: self.case.name.clone(), what: format!("an input `in.image*` of shape {fits:?}") }),
