@@ -1,7 +1,11 @@
 //! The Saymask command line.
 
 use clap::{Parser, Subcommand};
-use xtask::{check, data, eval, export, predict, test, tidy, train};
+use xtask::{bench, check, data, eval, export, predict, test, tidy, train};
+
+/// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Say it, mask it: text-prompted Segment Anything.
 ///
@@ -28,6 +32,9 @@ enum Command {
     Data(data::DataCommand),
     /// Run golden files against our models.
     Check(check::CheckArgs),
+    /// Measure, and write figures into README.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Run every test.
     Test(test::TestArgs),
     /// Check formatting, lints, docs and file sizes.
@@ -42,6 +49,7 @@ fn main() {
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command).map(|()| true),
         Command::Check(args) => check::check(&args),
+        Command::Bench(command) => bench::run(&command).map(|()| true),
         Command::Test(args) => test::run(&args).map(|()| true),
         Command::Tidy => tidy::run().map(|()| true),
     };

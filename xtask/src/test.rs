@@ -12,7 +12,7 @@ use crate::tidy::root;
 pub struct TestArgs {
     /// Also run the tests that need much time or memory.
     #[arg(long)]
-    full: bool,
+    pub full: bool,
 }
 
 /// Runs unit and integration tests, then the examples in the docs.

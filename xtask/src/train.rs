@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use text_encoders::tokenizer::WordPiece;
 use trainer::data::open_split;
@@ -11,6 +11,7 @@ use trainer::plan::RunPlan;
 use trainer::run_dir::RunDir;
 use trainer::train::{Event, Summary, train};
 
+use crate::bench::{Origin, RunFigures};
 use crate::progress::Progress;
 use crate::session::method;
 use crate::{device, table};
@@ -57,6 +58,17 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let segmenter = method(&plan, tokenizer(&plan, &data, args.resume)?)?;
     let summary = train(&segmenter, &plan, data, &device, args.resume, &mut tell)?;
     progress.finish();
+    if !summary.reports.is_empty() {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let figures = RunFigures {
+            origin: Origin::here(&format!("cargo xtask {}", words.join(" "))),
+            steps: summary.step,
+            seconds: summary.seconds,
+            reports: summary.reports.clone(),
+            shuffled: summary.shuffled.clone(),
+        };
+        trainer::report::write_json(&summary.dir.root().join("figures.json"), &figures)?;
+    }
     report(&plan, &summary);
     Ok(())
 }
@@ -65,11 +77,16 @@ pub fn run(args: TrainArgs) -> Result<()> {
 fn prepare_data(plan: &RunPlan) -> Result<()> {
     let Some(synth) = &plan.data.synth else { return Ok(()) };
     if plan.data.root.exists() {
-        return Ok(());
+        return match refcoco_data::generated_by(&plan.data.root)? {
+            Some(found) if found != *synth => bail!(
+                "data.synth: {} holds a set generated with other settings; remove it, or name another folder with data.root=...",
+                plan.data.root.display()
+            ),
+            _ => Ok(()),
+        };
     }
-    let config = refcoco_data::SynthConfig { images: synth.images, size: synth.size, seed: synth.seed, ..Default::default() };
     eprintln!("Generating {} images in {} ...", synth.images, plan.data.root.display());
-    refcoco_data::generate(&config, &plan.data.root)?;
+    refcoco_data::generate(synth, &plan.data.root)?;
     Ok(())
 }
 

@@ -119,7 +119,6 @@ fn shards_are_one_file() {
 
 /// An index that names itself, or two that name each other, must not be followed for ever.
 #[test]
-#[ignore = "a shard that is an index is still followed until the stack ends"]
 fn an_index_of_indices_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let itself = r#"{"weight_map":{"a":"a.index.json"}}"#;

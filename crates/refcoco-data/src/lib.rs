@@ -65,7 +65,7 @@ pub use loader::{ImageCache, decode, load, load_batch, size};
 pub use prefetch::Prefetcher;
 pub use refs::{AnnId, Sentence, SentenceKind};
 pub use sampler::{Epoch, Item, ItemPer, Sampler, sequential};
-pub use synth::{SynthConfig, SynthSummary, generate};
+pub use synth::{SynthConfig, SynthSummary, generate, generated_by};
 pub use text::{flip_substrings, flip_words};
 pub use transform::{Augment, Fit, FlipText, Placement, Transform, Transformed};
 pub use verify::{SplitCount, VerifyReport, verify, verify_deep};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::store::{BurnpackStore, ModuleStore};
+use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::Device;
 use tests::{parts, toy};
 use trainer::data::EvalData;
@@ -28,7 +28,7 @@ fn run(plan: &RunPlan, resume: bool) -> Summary {
 fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut store = BurnpackStore::from_file(path);
     let all = store.get_all_tensors().unwrap();
-    all.iter().map(|(name, tensor)| (name.clone(), tensor.to_data().unwrap().as_bytes().to_vec())).collect()
+    all.iter().map(|(name, tensor)| (name.clone(), bridge::to_data(tensor).unwrap().as_bytes().to_vec())).collect()
 }
 
 #[test]

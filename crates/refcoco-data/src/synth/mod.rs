@@ -32,6 +32,10 @@ pub struct SynthConfig {
     pub seed: u64,
     /// Least ratio of the shorter to the longer side, 0.7 to 1.
     pub min_aspect: f64,
+    /// Most objects in a picture, 2 to 5.
+    pub max_objects: usize,
+    /// Factor on the size of all objects, 0.8 to 1.4.
+    pub scale: f64,
     /// How often an object is placed on top of another, 0 to 1.
     pub occlusion: f64,
     /// JPEG quality, 50 to 100.
@@ -45,6 +49,8 @@ impl Default for SynthConfig {
             size: 128,
             seed: 0,
             min_aspect: 0.8,
+            max_objects: 5,
+            scale: 1.0,
             occlusion: 0.35,
             quality: 90,
         }
@@ -76,6 +82,12 @@ impl SynthConfig {
                 self.min_aspect.to_string(),
                 "must be 0.7 to 1",
             );
+        }
+        if !(2..=5).contains(&self.max_objects) {
+            return wrong("max_objects", self.max_objects.to_string(), "must be 2 to 5");
+        }
+        if !(0.8..=1.4).contains(&self.scale) {
+            return wrong("scale", self.scale.to_string(), "must be 0.8 to 1.4");
         }
         if !(0.0..=1.0).contains(&self.occlusion) {
             return wrong("occlusion", self.occlusion.to_string(), "must be 0 to 1");
@@ -144,7 +156,7 @@ pub(crate) fn image_name(index: usize) -> String {
 
 /// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`.
 ///
-/// Scenes hold two to five objects; sentences are kept only when exactly the intended objects satisfy them with a
+/// Scenes hold two objects or more; sentences are kept only when exactly the intended objects satisfy them with a
 /// margin. Bytes depend on the configuration alone, not on threads. Everything is written beside `out` and renamed at
 /// the end, so `out` is either whole or absent.
 ///
@@ -182,6 +194,22 @@ pub fn generate(cfg: &SynthConfig, out: &Path) -> Result<SynthSummary, DataError
     Ok(summary)
 }
 
+/// The file that says how a set was generated.
+const NOTE: &str = "synth.json";
+
+/// How the set in a folder was generated; `None` for a set that was not.
+///
+/// # Errors
+/// A note that cannot be read.
+pub fn generated_by(folder: &Path) -> Result<Option<SynthConfig>, DataError> {
+    let path = folder.join(NOTE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| DataError::io(&path, "read", e.into())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(DataError::io(&path, "read", e)),
+    }
+}
+
 /// Removes what was written so far when the work ends early; after the rename there is nothing left to remove.
 struct Partial<'a>(&'a Path);
 
@@ -213,6 +241,9 @@ fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, Dat
         })
         .collect::<Result<Vec<_>, DataError>>()?;
     let sets = files::write_sets(part, &pictures)?;
+    let note = part.join(NOTE);
+    let text = serde_json::to_string_pretty(cfg).unwrap_or_default();
+    std::fs::write(&note, text).map_err(|e| DataError::io(&note, "write", e))?;
     Ok(SynthSummary {
         path: out.into(),
         images: pictures.len(),

@@ -102,7 +102,7 @@ impl Scene {
         } else {
             (short, cfg.size)
         };
-        let wanted = 2 + rng.weighted(&[0.3, 0.36, 0.24, 0.1]);
+        let wanted = 2 + rng.weighted(&[0.3, 0.36, 0.24, 0.1][..cfg.max_objects.clamp(2, 5) - 1]);
         let mut full: Vec<Rle> = Vec::new();
         let mut objects: Vec<Object> = Vec::new();
         let mut tries = 0;
@@ -113,7 +113,7 @@ impl Scene {
                 break;
             }
             let onto = !objects.is_empty() && rng.chance(cfg.occlusion);
-            let object = candidate(width, height, wanted, onto, &objects, rng)?;
+            let object = candidate(cfg, (width, height), wanted, onto, &objects, rng)?;
             let mask = outline_mask(height, width, &object.outlines)?;
             if fits(&full, &objects, &mask, &object, onto)? {
                 full.push(mask);
@@ -125,8 +125,8 @@ impl Scene {
 }
 
 fn candidate(
-    width: u32,
-    height: u32,
+    cfg: &SynthConfig,
+    (width, height): (u32, u32),
     wanted: usize,
     onto: bool,
     others: &[Object],
@@ -143,6 +143,7 @@ fn candidate(
     let texture = as_texture.map_or_else(|| rng.pick(Texture::ALL), |o| o.texture);
     let big = rng.chance(if wanted <= 3 { 0.5 } else { 0.3 });
     let side = long
+        * cfg.scale
         * if big {
             rng.range(0.33, 0.45)
         } else {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use refcoco_data::{Augment, Fit};
+use refcoco_data::{Augment, Fit, SynthConfig};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::pattern_matches;
@@ -62,7 +62,7 @@ pub struct DataSection {
     pub augment: Augment,
     /// Generate a demonstration set when `root` does not exist. Default: do not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub synth: Option<Synth>,
+    pub synth: Option<SynthConfig>,
 }
 
 impl Default for DataSection {
@@ -91,28 +91,6 @@ pub enum Items {
     Referent,
     /// One item a sentence.
     Sentence,
-}
-
-/// `[data.synth]`: a demonstration set to generate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Synth {
-    /// Number of images. Default 400.
-    pub images: usize,
-    /// Side of each image in pixels. Default 128.
-    pub size: u32,
-    /// Seed of the generator. Default 0.
-    pub seed: u64,
-}
-
-impl Default for Synth {
-    fn default() -> Self {
-        Self {
-            images: 400,
-            size: 128,
-            seed: 0,
-        }
-    }
 }
 
 /// How SAM is made to understand text.
