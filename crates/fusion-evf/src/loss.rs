@@ -70,6 +70,16 @@ mod tests {
         assert_eq!(scalar(got.dice), 0.0);
     }
 
+    /// Half of everything where one pixel of four is right: 1 - (2 * 0.5 / 1000 + 1e-6) / (3 / 1000 + 1e-6).
+    #[test]
+    fn dice_divides_sums_by_a_thousand() {
+        let device = Device::flex();
+        let targets = Tensor::<3>::from_floats([[[1.0, 0.0], [0.0, 0.0]]], &device);
+        let got = loss(&EvfConfig::default(), vec![(Tensor::zeros([1, 2, 2], &device), targets)]).unwrap();
+        assert!((scalar(got.dice) - 0.666_444_5).abs() < 1e-6);
+        assert!((scalar(got.bce) - std::f32::consts::LN_2).abs() < 1e-6);
+    }
+
     #[test]
     fn masks_count_alike_whatever_image_they_belong_to() {
         let device = Device::flex();

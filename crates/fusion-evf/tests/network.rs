@@ -111,7 +111,7 @@ fn sentences_do_not_see_padding_or_each_other_and_share_their_image() {
         let alone = run(&["a"], &["abc"], &[0]);
         assert!(values(alone.clone()).iter().all(|v| v.is_finite()), "{what}");
         // Padded by a longer sentence, among other images, in another order.
-        let many = run(&["b", "a"], &["defgh", "abc", "ab"], &[0, 1, 1]);
+        let many = run(&["b", "a"], &["defgh", "abc", "ab", "cd"], &[0, 1, 0, 0]);
         assert!(difference(many.clone().narrow(0, 1, 1), alone.clone()) < 2e-5, "{what}");
         let shared = run(&["a"], &["defgh", "abc"], &[0, 0]);
         assert!(difference(shared.clone().narrow(0, 1, 1), alone.clone()) < 2e-5, "{what}");
@@ -256,6 +256,19 @@ fn gradients_reach_what_is_trained_and_nothing_else() {
 }
 
 #[test]
+fn encoders_that_are_not_trained_keep_no_graph() {
+    let device = Device::flex().autodiff();
+    let config = EvfConfig { train_encoder: false, ..toy() };
+    // Not frozen: the passes themselves are without a graph.
+    let model = model(&config, &device);
+    let out = model.forward(&config, &Letters, &images(&["a"], &device), &["abc", "de"], &[0, 0]).unwrap();
+    let reached = reached(&model, &GradientsParams::from_grads(out.logits.sum().backward(), &model));
+    let all = trained(&model, &EvfModel::names(config.encoder));
+    let with = |part: &str| all.iter().filter(|p| p.name.starts_with(part) && reached.contains(&p.id)).count();
+    assert_eq!((with("mm_extractor."), with("visual_model.image_encoder."), with("text_hidden_fcs.")), (0, 0, 4));
+}
+
+#[test]
 fn predicts_at_the_images_own_size_whatever_the_batch() {
     let device = Device::flex();
     let image = Image::new(70, 50, 3, (0..50 * 70 * 3).map(|i| (i * 31 % 251) as u8).collect()).unwrap();
@@ -265,6 +278,12 @@ fn predicts_at_the_images_own_size_whatever_the_batch() {
         let all = evf.predict(&image, &sentences).unwrap();
         assert_eq!((all.len(), all[0].mask.height(), all[0].mask.width()), (9, 50, 70));
         assert_eq!(all[1].mask, all[8].mask, "the same sentence in two groups");
+        let area = |threshold: f64| {
+            let mut evf = evf.clone();
+            evf.config.threshold = threshold;
+            evf.predict(&image, &["cde"]).unwrap()[0].mask.area()
+        };
+        assert_eq!((area(-1e6), area(1e6)), (50 * 70, 0));
         assert!(evf.predict(&image, &[]).unwrap().is_empty());
         assert!(matches!(evf.predict(&image, &["ab", ""]), Err(EvfError::Text(_))));
     }
