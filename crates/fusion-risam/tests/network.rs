@@ -128,7 +128,7 @@ fn the_paper_has_as_many_parameters_as_the_sheet() {
 fn frozen_encoders_get_no_gradient_and_text_does_when_it_is_trained() {
     let device = Device::flex().autodiff();
     for (config, text) in [(toy(), false), (RisamConfig { text_frozen: false, ..toy() }, true)] {
-        let model = config.init(&device).unwrap().freeze(&config);
+        let model = config.init(&device).unwrap();
         let out = model.forward(&config, &Letters, tensor("image", [2, 3, 64, 64], &device), &["abc", "de"]).unwrap();
         let grads = out.logits.powf_scalar(2.0).mean().backward();
         let reached = reached(&model, &GradientsParams::from_grads(grads, &model));
@@ -136,6 +136,8 @@ fn frozen_encoders_get_no_gradient_and_text_does_when_it_is_trained() {
         assert_eq!(with("image_encoder."), 0);
         assert_eq!(with("text_encoder.") > 0, text);
         assert!(with("fe.") > 10);
+        let frozen = trained(&model.freeze(&config), &RisamModel::names());
+        assert!(!frozen.is_empty() && frozen.iter().all(|p| config.trains(&p.name)));
     }
 }
 
@@ -233,6 +235,12 @@ fn predicts_at_the_images_own_size_whatever_the_batch() {
     let both = risam.predict(&image, &["ab", "cde"]).unwrap();
     assert_eq!((both[0].mask.height(), both[0].mask.width()), (50, 70));
     assert_eq!(risam.predict(&image, &["cde"]).unwrap()[0].mask, both[1].mask);
+    let area = |threshold: f64| {
+        let mut risam = risam.clone();
+        risam.config.threshold = threshold;
+        risam.predict(&image, &["cde"]).unwrap()[0].mask.area()
+    };
+    assert_eq!((area(1e-12), area(1.0 - 1e-12)), (50 * 70, 0));
     assert!(risam.predict(&image, &[]).unwrap().is_empty());
     assert!(matches!(risam.predict(&image, &["ab", ""]), Err(RisamError::Text(_))));
 }

@@ -1,0 +1,234 @@
+//! Sizes, encoders and ablations of EVF-SAM.
+
+use sam_vit::SamConfig;
+use serde::{Deserialize, Serialize};
+use text_encoders::beit3::Beit3Config;
+use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
+use text_encoders::vilt::ViltConfig;
+
+/// Which encoder prompts SAM, and how it joins image and text (EVF-SAM Tables 1, 3 and 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoder {
+    /// CLIP's text tower: the end-of-text vector, projected (whether it is, the paper leaves open).
+    ClipText,
+    /// CLIP's two towers, their vectors side by side.
+    ClipLate,
+    /// ViLT on text alone.
+    ViltText,
+    /// ViLT on text and on the image apart, the two class tokens side by side.
+    ViltLate,
+    /// ViLT on both together.
+    ViltEarly,
+    /// BEiT-3 on text alone: the feature of `<s>`.
+    Beit3Text,
+    /// BEiT-3 on text and on the image apart, the two class tokens side by side.
+    Beit3Late,
+    /// BEiT-3 on both together; `beit3.fused_layers` says in which layers they meet ("early fusion, L1-L12").
+    #[default]
+    Beit3Early,
+}
+
+impl Encoder {
+    /// Whether it sees the image.
+    pub fn sees(self) -> bool {
+        !matches!(self, Self::ClipText | Self::ViltText | Self::Beit3Text)
+    }
+}
+
+/// What of a joint BEiT-3 pass becomes the prompt (EVF-SAM Tab. 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// The image's `[CLS]`.
+    #[default]
+    ImageCls,
+    /// The text's `<s>`.
+    TextCls,
+    /// The mean of the patches.
+    AvgPool,
+    /// Image `[CLS]` and text `<s>` side by side.
+    Concat,
+}
+
+/// An EVF-SAM with its encoders. The default is the paper's model: BEiT-3 large and SAM ViT-H, 1,315,105,072 parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvfConfig {
+    /// The SAM that is prompted.
+    pub sam: SamConfig,
+    /// Which encoder prompts it.
+    pub encoder: Encoder,
+    /// What of a joint BEiT-3 pass is taken; the other encoders have one feature only.
+    pub feature: Feature,
+    /// Sizes of BEiT-3.
+    pub beit3: Beit3Config,
+    /// Sizes of CLIP's text tower.
+    pub clip_text: ClipTextConfig,
+    /// Sizes of CLIP's image tower.
+    pub clip_vision: ClipVisionConfig,
+    /// Sizes of ViLT.
+    pub vilt: ViltConfig,
+    /// Longest sentence in tokens, special ones included; encoders with fewer positions cut earlier.
+    pub max_tokens: usize,
+    /// Whether the multimodal encoder is trained (Tab. 4).
+    pub train_encoder: bool,
+    /// Whether the prompt encoder is trained (Tab. 4): of all it holds, the released code trains `no_mask_embed` only.
+    pub train_prompt_encoder: bool,
+    /// Whether SAM's mask decoder is trained (Tab. 4).
+    pub train_mask_decoder: bool,
+    /// Weight of the cross entropy in the loss.
+    pub bce_weight: f64,
+    /// Weight of the dice loss.
+    pub dice_weight: f64,
+    /// Logit above which a pixel is foreground.
+    pub threshold: f64,
+}
+
+impl Default for EvfConfig {
+    fn default() -> Self {
+        Self {
+            sam: SamConfig::vit_h(),
+            encoder: Encoder::Beit3Early,
+            feature: Feature::ImageCls,
+            beit3: Beit3Config::large(),
+            clip_text: ClipTextConfig::openai_l14(),
+            clip_vision: ClipVisionConfig::openai_l14(),
+            vilt: ViltConfig::b32(),
+            max_tokens: 512,
+            train_encoder: true,
+            train_prompt_encoder: true,
+            train_mask_decoder: true,
+            bce_weight: 1.0,
+            dice_weight: 1.0,
+            threshold: 0.0,
+        }
+    }
+}
+
+impl EvfConfig {
+    /// The paper's model.
+    pub fn large() -> Self {
+        Self::default()
+    }
+
+    /// With BEiT-3 base: 862,865,456 parameters.
+    pub fn base() -> Self {
+        Self { beit3: Beit3Config::base(), ..Self::default() }
+    }
+
+    /// Early fusion in the first half of the layers only (Tab. 3).
+    pub fn early_half() -> Self {
+        let beit3 = Beit3Config::large();
+        let fused_layers = Some((1..=beit3.layers / 2).collect());
+        Self { beit3: Beit3Config { fused_layers, ..beit3 }, ..Self::default() }
+    }
+
+    /// Width of the vector that the projector takes.
+    pub fn feature_width(&self) -> usize {
+        match (self.encoder, self.feature) {
+            (Encoder::ClipText, _) => self.clip_text.projection_dim,
+            (Encoder::ClipLate, _) => self.clip_text.projection_dim + self.clip_vision.projection_dim,
+            (Encoder::ViltText | Encoder::ViltEarly, _) => self.vilt.hidden,
+            (Encoder::ViltLate, _) => 2 * self.vilt.hidden,
+            (Encoder::Beit3Late, _) | (Encoder::Beit3Early, Feature::Concat) => 2 * self.beit3.dim,
+            (Encoder::Beit3Text | Encoder::Beit3Early, _) => self.beit3.dim,
+        }
+    }
+
+    /// Side of SAM's input, in pixels.
+    pub fn input_size(&self) -> usize {
+        self.sam.image_encoder.image_size
+    }
+
+    /// Whether the parameter with this official name is trained (sheet sec. 7). SAM's image encoder never is.
+    pub fn trains(&self, name: &str) -> bool {
+        let Some(name) = name.strip_prefix("visual_model.") else {
+            return self.train_encoder || !name.starts_with("mm_extractor.");
+        };
+        if name.starts_with("mask_decoder.") {
+            self.train_mask_decoder
+        } else {
+            self.train_prompt_encoder && name.starts_with("prompt_encoder.no_mask_embed.")
+        }
+    }
+
+    /// Checks the settings against each other; of the encoders only the chosen one.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value and what would be right.
+    pub fn validate(&self) -> Result<(), String> {
+        self.sam.validate().map_err(|e| format!("sam: {e}"))?;
+        match self.encoder {
+            Encoder::ClipText => self.clip_text.validate(),
+            Encoder::ClipLate => self.clip_text.validate().and_then(|()| self.clip_vision.validate()),
+            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => self.vilt.validate(),
+            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => self.beit3.validate(),
+        }
+        .map_err(|e| format!("{:?}: {e}", self.encoder))?;
+        if self.feature != Feature::ImageCls && self.encoder != Encoder::Beit3Early {
+            return Err(format!("feature {:?} is a choice of encoder = \"beit3_early\" only; {:?} has one feature", self.feature, self.encoder));
+        }
+        if self.max_tokens < 3 {
+            return Err(format!("max_tokens {} leaves no place for a word; it must be at least 3", self.max_tokens));
+        }
+        for (name, value) in [("bce_weight", self.bce_weight), ("dice_weight", self.dice_weight)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(format!("{name} {value} is negative or not finite"));
+            }
+        }
+        if !self.threshold.is_finite() {
+            return Err(format!("threshold {} is not a logit", self.threshold));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_hold_together() {
+        for config in [EvfConfig::large(), EvfConfig::base(), EvfConfig::early_half()] {
+            config.validate().unwrap();
+        }
+        assert_eq!(EvfConfig::early_half().beit3.fused_layers.unwrap(), (1..=12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn features_are_as_wide_as_their_encoders() {
+        use Encoder::*;
+        let width = |encoder| EvfConfig { encoder, ..EvfConfig::default() }.feature_width();
+        assert_eq!([ClipText, ClipLate, ViltText, ViltLate, ViltEarly, Beit3Text, Beit3Late, Beit3Early].map(width), [768, 1536, 768, 1536, 768, 1024, 2048, 1024]);
+        assert_eq!(EvfConfig { feature: Feature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
+    }
+
+    #[test]
+    fn names_say_what_is_trained() {
+        let config = EvfConfig::default();
+        for (name, trained) in [
+            ("visual_model.image_encoder.pos_embed", false),
+            ("visual_model.prompt_encoder.no_mask_embed.weight", true),
+            ("visual_model.prompt_encoder.point_embeddings.0.weight", false),
+            ("visual_model.mask_decoder.iou_token.weight", true),
+            ("mm_extractor.beit3.text_embed.weight", true),
+            ("text_hidden_fcs.0.0.weight", true),
+        ] {
+            assert_eq!(config.trains(name), trained, "{name}");
+        }
+        let frozen = EvfConfig { train_encoder: false, train_mask_decoder: false, train_prompt_encoder: false, ..config };
+        assert!(!frozen.trains("mm_extractor.beit3.text_embed.weight") && frozen.trains("text_hidden_fcs.0.0.weight"));
+        assert!(!frozen.trains("visual_model.mask_decoder.iou_token.weight") && !frozen.trains("visual_model.prompt_encoder.no_mask_embed.weight"));
+    }
+
+    #[test]
+    fn recipes_name_options_and_typos_are_errors() {
+        let config: EvfConfig = toml::from_str("encoder = \"vilt_late\"").unwrap();
+        assert_eq!(config.encoder, Encoder::ViltLate);
+        assert_eq!(toml::from_str::<EvfConfig>("feature = \"avg_pool\"").unwrap().feature, Feature::AvgPool);
+        assert!(toml::from_str::<EvfConfig>("encodr = \"vilt_late\"").is_err());
+        let wrong = EvfConfig { feature: Feature::TextCls, ..config };
+        assert!(wrong.validate().unwrap_err().contains("feature"));
+    }
+}

@@ -1,0 +1,73 @@
+//! An image and sentences in, masks out: the crate by itself.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use pil_ops::Image;
+use sam_vit::Prediction;
+use text_encoders::TextTokenizer;
+
+use crate::config::EvfConfig;
+use crate::error::EvfError;
+use crate::model::EvfModel;
+
+/// Sentences that go through the network together.
+const TOGETHER: usize = 8;
+
+/// An EVF-SAM ready to use: settings, weights and tokenizer.
+#[derive(Clone)]
+pub struct EvfSam {
+    /// Settings.
+    pub config: EvfConfig,
+    /// Weights, for inference.
+    pub model: EvfModel,
+    tokenizer: Arc<dyn TextTokenizer>,
+}
+
+impl std::fmt::Debug for EvfSam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EvfSam({:?}, input {})", self.config.encoder, self.config.input_size())
+    }
+}
+
+impl EvfSam {
+    /// Puts the parts together; a training model is turned into one for inference.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, or a tokenizer that can put out ids without a row in the encoder's table.
+    pub fn new(config: EvfConfig, model: &EvfModel, tokenizer: Arc<dyn TextTokenizer>) -> Result<Self, EvfError> {
+        config.validate().map_err(EvfError::Config)?;
+        if let Some(text) = model.mm_extractor.text() {
+            text.check_tokenizer(tokenizer.as_ref())?;
+        }
+        Ok(Self { config, model: model.valid(), tokenizer })
+    }
+
+    /// One mask a sentence, at the image's own size. The image is embedded once, whatever the number of sentences.
+    ///
+    /// SAM's postprocessing: logits go to the input's size, lose the padding, go to the image's size and are compared with
+    /// `config.threshold`.
+    ///
+    /// # Errors
+    /// An image that is inconsistent or too thin, a sentence without words.
+    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, EvfError> {
+        let device = self.model.net.visual_model.device();
+        let (images, placement) = self.config.preprocess(image, &device)?;
+        let mut found = Vec::with_capacity(sentences.len());
+        if sentences.is_empty() {
+            return Ok(found);
+        }
+        let embedding = self.model.net.embed(images.sam);
+        for group in sentences.chunks(TOGETHER) {
+            let batch = self.model.tokens(&self.config, self.tokenizer.as_ref(), group)?;
+            let same = vec![0; group.len()];
+            let feature = self.model.extract(&self.config, images.multimodal.clone(), &batch, &same)?;
+            let low_res = self.model.net.forward(&self.config, embedding.clone(), feature, &same)?.low_res;
+            for map in placement.restore(low_res).iter_dim(0) {
+                let map = map.reshape([image.height, image.width]);
+                found.push(Prediction::from_map(map, self.config.threshold as f32)?);
+            }
+        }
+        Ok(found)
+    }
+}
