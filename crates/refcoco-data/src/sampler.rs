@@ -9,6 +9,9 @@ pub enum ItemPer {
     Referent,
     /// A sentence (ReLA; evaluation).
     Sentence,
+    /// As `Referent`, with the referents of an image side by side: a batch then holds pictures under several sentences,
+    /// which differ in nothing but the text.
+    Image,
 }
 
 /// One item: indices into [`Dataset::referents`] and its sentences.
@@ -36,6 +39,8 @@ pub struct Sampler {
     // (referent, first sentence or all)
     items: Vec<(usize, usize)>,
     sentences: Vec<usize>,
+    // image of each referent
+    images: Vec<usize>,
 }
 
 impl Sampler {
@@ -50,7 +55,7 @@ impl Sampler {
         seed: u64,
     ) -> Result<Self, DataError> {
         let items = match per {
-            ItemPer::Referent => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
+            ItemPer::Referent | ItemPer::Image => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
             ItemPer::Sentence => pairs(dataset),
         };
         let sentences = dataset
@@ -66,6 +71,7 @@ impl Sampler {
             world: 1,
             items,
             sentences,
+            images: dataset.referents.iter().map(|r| r.image).collect(),
         };
         out.check()?;
         Ok(out)
@@ -133,6 +139,11 @@ impl Sampler {
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let mut order: Vec<u32> = (0..self.items.len() as u32).collect();
         Rng::keyed(&[self.seed, epoch, 1]).shuffle(&mut order);
+        if self.per == ItemPer::Image {
+            let place = |image: usize| Rng::keyed(&[self.seed, epoch, 4, image as u64]).next();
+            // Stable, so that the referents of an image stay in the shuffled order.
+            order.sort_by_cached_key(|&i| place(self.images[self.items[i as usize].0]));
+        }
         Epoch {
             sampler: self,
             epoch,
@@ -164,7 +175,7 @@ impl Epoch<'_> {
                 let (referent, sentence) = s.items[i as usize];
                 let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, u64::from(i)]);
                 let sentence = match s.per {
-                    ItemPer::Referent => rng.below(s.sentences[referent]),
+                    ItemPer::Referent | ItemPer::Image => rng.below(s.sentences[referent]),
                     ItemPer::Sentence => sentence,
                 };
                 Item {

@@ -66,6 +66,20 @@ fn sampler_is_a_function_of_its_arguments() {
         one.batch(2, 1)
     );
     assert_eq!(sequential(&set).len(), set.sentences());
+    // By image: every referent once, those of an image without another's between them, in another order each epoch.
+    let side = Sampler::new(&set, ItemPer::Image, 1, 9).unwrap();
+    let order = |epoch| -> Vec<usize> {
+        (0..side.steps_per_epoch())
+            .map(|s| side.batch(epoch, s)[0].referent)
+            .collect()
+    };
+    let mut images: Vec<usize> = order(0).iter().map(|&r| set.referents[r].image).collect();
+    images.dedup();
+    assert_eq!(images.len(), set.images.len());
+    let mut all = order(0);
+    all.sort_unstable();
+    assert_eq!(all, (0..set.referents.len()).collect::<Vec<_>>());
+    assert_ne!(order(0), order(1));
     assert!(Sampler::new(&set, ItemPer::Referent, 0, 9).is_err());
     assert!(Sampler::new(&set, ItemPer::Referent, 10_000, 9).is_err());
     assert!(

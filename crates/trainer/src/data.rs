@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use refcoco_data::{
-    DataError, Dataset, DatasetSpec, ImageCache, Item, ItemPer, Prefetcher, Sampler, Transform, load_batch,
+    DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch,
 };
 
 use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;
-use crate::plan::{self, RunPlan};
+use crate::plan::RunPlan;
 
 /// Decoded images kept in memory, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
@@ -41,11 +41,7 @@ impl TrainData {
     /// # Errors
     /// A split that cannot be read, or settings out of range.
     pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
-        let per = match plan.data.items {
-            plan::Items::Referent => ItemPer::Referent,
-            plan::Items::Sentence => ItemPer::Sentence,
-        };
-        let sampler = Sampler::new(&dataset, per, plan.train.batch_size, plan.run.seed)?;
+        let sampler = Sampler::new(&dataset, plan.data.items, plan.train.batch_size, plan.run.seed)?;
         let side = plan.data.image_size as usize;
         let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?;
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));

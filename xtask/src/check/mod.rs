@@ -2,7 +2,9 @@
 
 mod command;
 mod dit;
+mod evf;
 mod golden;
+mod risam;
 mod sam;
 mod text;
 
@@ -55,6 +57,8 @@ pub fn run(path: &Path, device: &Device, tolerance: f32) -> Result<Verdict> {
         "sam" => sam::run,
         "dit" => dit::run,
         "text-encoders" => text::run,
+        "risam" => risam::run,
+        "evf" => evf::run,
         other => return Ok(Verdict::Skipped(format!("kind `{other}` is not known yet"))),
     };
     run(&mut golden).with_context(|| format!("{}", path.display()))?;

@@ -40,7 +40,7 @@ pub use recipe::{
     Select, TrainSection,
 };
 pub use sections::{
-    DataSection, Init, Items, Method, ModelSection, RunSection,
+    DataSection, Init, Method, ModelSection, RunSection,
     TextSection, Tokenizer,
 };
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use refcoco_data::{Augment, Fit, SynthConfig};
+use refcoco_data::{Augment, Fit, ItemPer, SynthConfig};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::pattern_matches;
@@ -54,8 +54,8 @@ pub struct DataSection {
     pub image_size: u32,
     /// Where the resized image lies on the canvas. Default "centre".
     pub fit: Fit,
-    /// What counts as one training item. Default "referent".
-    pub items: Items,
+    /// What counts as one training item: "referent", "sentence" or "image". Default "referent".
+    pub items: ItemPer,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,
     /// Random changes of the training images. Default: none.
@@ -75,22 +75,12 @@ impl Default for DataSection {
             val_splits: vec!["val".to_owned()],
             image_size: 512,
             fit: Fit::Centre,
-            items: Items::Referent,
+            items: ItemPer::Referent,
             prefetch: 3,
             augment: Augment::default(),
             synth: None,
         }
     }
-}
-
-/// What counts as one training item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Items {
-    /// One item a referent, with one of its sentences drawn each time.
-    Referent,
-    /// One item a sentence.
-    Sentence,
 }
 
 /// How SAM is made to understand text.
