@@ -120,7 +120,8 @@ fn demo(args: &DemoArgs) -> Result<()> {
     if args.write.write {
         let docs = root()?.join("docs");
         save(&docs.join("figures/demo.json"), text.as_bytes())?;
-        let picture = args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
+        let picture =
+            args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
         let bytes = std::fs::read(&picture).with_context(|| format!("{}", picture.display()))?;
         save(&docs.join("demo.png"), &bytes)?;
         fill("demo", &block)?;

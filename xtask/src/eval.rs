@@ -39,7 +39,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let data = EvalData::open(&session.plan, split, session.segmenter.normalisation())?;
         let of = data.items.len();
         let mut judge = |seed| {
-            evaluate(&session.segmenter, &session.net, &data, &profile, seed, &session.device, |done| progress.judging(split, done, of))
+            evaluate(&session.segmenter, &session.net, &data, &profile, seed, &session.device, |done| {
+                progress.judging(split, done, of)
+            })
         };
         let (report, found) = judge(None)?;
         if let Some(dir) = &session.dir {

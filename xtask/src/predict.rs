@@ -69,7 +69,12 @@ fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Resu
         let mask = Mask::new(picture.width(), picture.height(), &bytes)?;
         save_png(&overlay(&picture, &mask, colour::MASKS[number % colour::MASKS.len()])?, &file)?;
         let [x, y, w, h] = prediction.bbox;
-        println!("{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"", file.display(), prediction.score, prediction.mask.area());
+        println!(
+            "{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"",
+            file.display(),
+            prediction.score,
+            prediction.mask.area()
+        );
         entries.push(json!({
             "sentence": sentence,
             "segmentation": { "size": [prediction.mask.height(), prediction.mask.width()], "counts": prediction.mask.to_compressed() },

@@ -19,14 +19,23 @@ pub struct Progress {
 impl Progress {
     /// Nothing to show yet.
     pub fn new() -> Self {
-        Self { bar: None, terminal: std::io::stderr().is_terminal(), begun: Instant::now(), from: 0, total: 0, told: Instant::now() }
+        Self {
+            bar: None,
+            terminal: std::io::stderr().is_terminal(),
+            begun: Instant::now(),
+            from: 0,
+            total: 0,
+            told: Instant::now(),
+        }
     }
 
     /// Shows an event.
     pub fn tell(&mut self, event: Event<'_>) {
         match event {
             Event::Start { step, total, parameters: (all, trained), items: (referents, sentences) } => {
-                self.line(&format!("{referents} referents, {sentences} sentences; {all} parameters, {trained} trained; steps {step} to {total}"));
+                self.line(&format!(
+                    "{referents} referents, {sentences} sentences; {all} parameters, {trained} trained; steps {step} to {total}"
+                ));
                 (self.begun, self.from, self.total) = (Instant::now(), step, total);
                 if self.terminal {
                     let bar = ProgressBar::new(total);
@@ -43,13 +52,21 @@ impl Progress {
                     self.told = Instant::now();
                     let rate = (step - self.from) as f64 / self.begun.elapsed().as_secs_f64().max(1e-9);
                     let left = (self.total - step) as f64 / rate.max(1e-9);
-                    self.line(&format!("step {step}/{}  loss {loss:.4}  lr {lr:.2e}  {rate:.1} steps/s  {left:.0} s left", self.total));
+                    self.line(&format!(
+                        "step {step}/{}  loss {loss:.4}  lr {lr:.2e}  {rate:.1} steps/s  {left:.0} s left",
+                        self.total
+                    ));
                 }
             }
             Event::Evaluating { done, of, split } => self.judging(split, done, of),
             Event::Evaluated { step, report, best } => {
                 let mark = if best { "  best so far" } else { "" };
-                let text = format!("step {step}  {}: mIoU {:.2}  oIoU {:.2}{mark}", report.split, 100.0 * report.miou, 100.0 * report.oiou);
+                let text = format!(
+                    "step {step}  {}: mIoU {:.2}  oIoU {:.2}{mark}",
+                    report.split,
+                    100.0 * report.miou,
+                    100.0 * report.oiou
+                );
                 self.line(&text);
             }
             Event::Note(text) => self.line(&text),
@@ -88,5 +105,6 @@ impl Default for Progress {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:32} {pos}/{len}  {per_sec}  {eta} left  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template("{bar:32} {pos}/{len}  {per_sec}  {eta} left  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

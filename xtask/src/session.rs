@@ -99,7 +99,8 @@ impl Source {
 
 /// The run folder that was written to last.
 fn newest_run(runs: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(runs).with_context(|| format!("{}: no runs here; train first (cargo xtask train) or pass --run", runs.display()))?;
+    let entries = std::fs::read_dir(runs)
+        .with_context(|| format!("{}: no runs here; train first (cargo xtask train) or pass --run", runs.display()))?;
     let newest = entries
         .filter_map(|e| e.ok().map(|e| e.path()))
         .filter(|p| p.join("config.toml").exists())

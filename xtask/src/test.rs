@@ -19,7 +19,8 @@ pub struct TestArgs {
 pub fn run(args: &TestArgs) -> Result<()> {
     let root = root()?;
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
-    let mut first: Vec<&str> = if nextest { vec!["nextest", "run", "--workspace"] } else { vec!["test", "--workspace", "--lib", "--bins", "--tests"] };
+    let mut first: Vec<&str> =
+        if nextest { vec!["nextest", "run", "--workspace"] } else { vec!["test", "--workspace", "--lib", "--bins", "--tests"] };
     if args.full {
         first.extend(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
     }

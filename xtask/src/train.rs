@@ -105,7 +105,10 @@ fn tokenizer(plan: &RunPlan, data: &refcoco_data::Dataset, resume: bool) -> Resu
 fn report(plan: &RunPlan, summary: &Summary) {
     let root = summary.dir.root().display().to_string();
     if summary.reports.is_empty() {
-        println!("Stopped at step {} of {} after {:.0} s; continue with the same command and --resume.", summary.step, summary.total, summary.seconds);
+        println!(
+            "Stopped at step {} of {} after {:.0} s; continue with the same command and --resume.",
+            summary.step, summary.total, summary.seconds
+        );
         return;
     }
     println!("{}", table::reports(&summary.reports, summary.shuffled.as_ref()));

@@ -94,7 +94,15 @@ fn train_eval_predict_export() {
         assert!(said.contains(word), "`{word}` is missing in:\n{said}");
     }
     let run = s.path("runs/first");
-    for file in ["config.toml", "log.jsonl", "curves.svg", "eval/val.json", "eval/val-results.json", "eval/val-shuffled.json", "pictures/val-1.png"] {
+    for file in [
+        "config.toml",
+        "log.jsonl",
+        "curves.svg",
+        "eval/val.json",
+        "eval/val-results.json",
+        "eval/val-shuffled.json",
+        "pictures/val-1.png",
+    ] {
         assert!(run.join(file).exists(), "{file} is missing");
     }
     assert_eq!(json(&run.join("eval/val-results.json")).as_array().unwrap().len(), 6);
@@ -119,8 +127,18 @@ fn train_eval_predict_export() {
     assert!(s.path("vocab.txt").exists());
     // Exported weights, read back under their official names, give the same masks.
     let again = s.ok(&[
-        "predict", image, "the red circle", "left one", "--out", "again", "--config", "runs/first/config.toml", "--weights",
-        "weights.safetensors", "--set", "text.vocabulary=vocab.txt",
+        "predict",
+        image,
+        "the red circle",
+        "left one",
+        "--out",
+        "again",
+        "--config",
+        "runs/first/config.toml",
+        "--weights",
+        "weights.safetensors",
+        "--set",
+        "text.vocabulary=vocab.txt",
     ]);
     assert!(again.contains("left one"));
     let again = json(&s.path("again/COCO_train2014_000000000001.json"));

@@ -6,11 +6,7 @@ impl Rle {
     /// # Errors
     /// On a byte outside 48..=111, a string that ends inside a run, a run that is negative or above 32 bits, or runs
     /// that do not add up to `height * width`.
-    pub fn from_compressed(
-        height: u32,
-        width: u32,
-        text: impl AsRef<[u8]>,
-    ) -> Result<Self, MaskError> {
+    pub fn from_compressed(height: u32, width: u32, text: impl AsRef<[u8]>) -> Result<Self, MaskError> {
         Self::from_counts(height, width, decode(text.as_ref())?)
     }
 
@@ -102,31 +98,12 @@ mod tests {
 
     #[test]
     fn hostile_strings() {
-        assert_eq!(
-            Rle::from_compressed(2, 2, "4\n"),
-            Err(MaskError::Character { at: 1, byte: 10 })
-        );
-        assert_eq!(
-            Rle::from_compressed(2, 2, "é"),
-            Err(MaskError::Character { at: 0, byte: 0xc3 })
-        );
+        assert_eq!(Rle::from_compressed(2, 2, "4\n"), Err(MaskError::Character { at: 1, byte: 10 }));
+        assert_eq!(Rle::from_compressed(2, 2, "é"), Err(MaskError::Character { at: 0, byte: 0xc3 }));
         assert_eq!(Rle::from_compressed(2, 2, "o"), Err(MaskError::Truncated));
-        assert_eq!(
-            Rle::from_compressed(2, 2, "oooooooooooooooo0"),
-            Err(MaskError::Run { index: 0 })
-        );
-        assert_eq!(
-            Rle::from_compressed(2, 2, "O"),
-            Err(MaskError::Run { index: 0 }),
-            "minus one"
-        );
-        assert_eq!(
-            Rle::from_compressed(2, 2, "5"),
-            Err(MaskError::RunSum { sum: 5, pixels: 4 })
-        );
-        assert_eq!(
-            Rle::from_compressed(2, 2, ""),
-            Err(MaskError::RunSum { sum: 0, pixels: 4 })
-        );
+        assert_eq!(Rle::from_compressed(2, 2, "oooooooooooooooo0"), Err(MaskError::Run { index: 0 }));
+        assert_eq!(Rle::from_compressed(2, 2, "O"), Err(MaskError::Run { index: 0 }), "minus one");
+        assert_eq!(Rle::from_compressed(2, 2, "5"), Err(MaskError::RunSum { sum: 5, pixels: 4 }));
+        assert_eq!(Rle::from_compressed(2, 2, ""), Err(MaskError::RunSum { sum: 0, pixels: 4 }));
     }
 }

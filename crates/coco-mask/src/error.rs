@@ -84,59 +84,31 @@ impl fmt::Display for MaskError {
                 crate::MAX_PIXELS
             ),
             Self::RunSum { sum, pixels } => {
-                write!(
-                    f,
-                    "runs add up to {sum} pixels, but height x width is {pixels}"
-                )
+                write!(f, "runs add up to {sum} pixels, but height x width is {pixels}")
             }
             Self::Length { found, expected } => {
-                write!(
-                    f,
-                    "byte mask has {found} bytes, but height x width is {expected}"
-                )
+                write!(f, "byte mask has {found} bytes, but height x width is {expected}")
             }
             Self::Character { at, byte } => {
-                write!(
-                    f,
-                    "byte {byte} at offset {at} of a compressed mask: must be 48 ('0') to 111 ('o')"
-                )
+                write!(f, "byte {byte} at offset {at} of a compressed mask: must be 48 ('0') to 111 ('o')")
             }
             Self::Truncated => write!(f, "compressed mask ends in the middle of a run"),
             Self::Run { index } => {
-                write!(
-                    f,
-                    "run {index} of a compressed mask is negative or does not fit 32 bits"
-                )
+                write!(f, "run {index} of a compressed mask is negative or does not fit 32 bits")
             }
             Self::NoPolygon => write!(f, "segmentation holds no polygon: at least one is needed"),
-            Self::PolygonLength {
-                polygon,
-                found,
-                least,
-            } => {
-                write!(
-                    f,
-                    "polygon {polygon} has {found} numbers: at least {least} are needed"
-                )
+            Self::PolygonLength { polygon, found, least } => {
+                write!(f, "polygon {polygon} has {found} numbers: at least {least} are needed")
             }
             Self::Coordinate { polygon, at, value } => {
-                write!(
-                    f,
-                    "number {at} of polygon {polygon} is {value}: must be finite and below 1e8 in size"
-                )
+                write!(f, "number {at} of polygon {polygon} is {value}: must be finite and below 1e8 in size")
             }
             Self::Outline { polygon } => {
-                write!(
-                    f,
-                    "outline of polygon {polygon} is longer than {} fifths of a pixel",
-                    crate::MAX_OUTLINE
-                )
+                write!(f, "outline of polygon {polygon} is longer than {} fifths of a pixel", crate::MAX_OUTLINE)
             }
-            Self::Mismatch { first, other } => write!(
-                f,
-                "masks differ in size: {} x {} and {} x {} (height x width)",
-                first.0, first.1, other.0, other.1
-            ),
+            Self::Mismatch { first, other } => {
+                write!(f, "masks differ in size: {} x {} and {} x {} (height x width)", first.0, first.1, other.0, other.1)
+            }
             Self::NothingToMerge => write!(f, "no mask to merge: at least one is needed"),
         }
     }

@@ -65,11 +65,7 @@ pub fn iou(detection: &Rle, truth: &Rle, crowd: bool) -> Result<f64, MaskError> 
 
 fn same_size(a: &Rle, b: &Rle) -> Result<(), MaskError> {
     let (first, other) = ((a.height(), a.width()), (b.height(), b.width()));
-    if first == other {
-        Ok(())
-    } else {
-        Err(MaskError::Mismatch { first, other })
-    }
+    if first == other { Ok(()) } else { Err(MaskError::Mismatch { first, other }) }
 }
 
 /// Calls `each(length, in a, in b)` for the maximal stretches where neither mask changes.
@@ -109,14 +105,8 @@ mod tests {
         assert_eq!(iou(&a, &b, false).unwrap(), 0.5);
         assert_eq!(iou(&a, &b, true).unwrap(), 2.0 / 3.0);
         let parts = [a, b];
-        assert_eq!(
-            merge(&parts, Merge::Union).unwrap(),
-            mask([1, 1, 0, 0, 1, 1])
-        );
-        assert_eq!(
-            merge(&parts, Merge::Intersection).unwrap(),
-            mask([1, 0, 0, 0, 1, 0])
-        );
+        assert_eq!(merge(&parts, Merge::Union).unwrap(), mask([1, 1, 0, 0, 1, 1]));
+        assert_eq!(merge(&parts, Merge::Intersection).unwrap(), mask([1, 0, 0, 0, 1, 0]));
     }
 
     #[test]
@@ -125,10 +115,7 @@ mod tests {
         assert_eq!(iou(&e, &e, false).unwrap(), 0.0);
         assert_eq!(intersection_union(&e, &e).unwrap(), (0, 0));
         let other = Rle::empty(3, 2).unwrap();
-        assert!(matches!(
-            iou(&e, &other, false),
-            Err(MaskError::Mismatch { .. })
-        ));
+        assert!(matches!(iou(&e, &other, false), Err(MaskError::Mismatch { .. })));
         assert_eq!(merge(&[], Merge::Union), Err(MaskError::NothingToMerge));
     }
 
@@ -137,9 +124,6 @@ mod tests {
         let a = Rle::from_counts(2, 3, vec![1, 0, 0, 2, 0, 3]).unwrap();
         let b = Rle::from_counts(2, 3, vec![0, 0, 0, 6]).unwrap();
         assert_eq!(intersection_union(&a, &b).unwrap(), (5, 6));
-        assert_eq!(
-            merge(&[a, b], Merge::Intersection).unwrap().counts(),
-            [1, 5]
-        );
+        assert_eq!(merge(&[a, b], Merge::Intersection).unwrap().counts(), [1, 5]);
     }
 }

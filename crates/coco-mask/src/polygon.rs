@@ -16,11 +16,7 @@ impl Rle {
     /// # Errors
     /// If the size is out of range, the list is empty, a polygon is too short, a coordinate is not finite or at least
     /// 1e8 in size, or an outline is longer than [`MAX_OUTLINE`].
-    pub fn from_polygons<P: AsRef<[f64]>>(
-        height: u32,
-        width: u32,
-        polygons: &[P],
-    ) -> Result<Self, MaskError> {
+    pub fn from_polygons<P: AsRef<[f64]>>(height: u32, width: u32, polygons: &[P]) -> Result<Self, MaskError> {
         if polygons.is_empty() {
             return Err(MaskError::NoPolygon);
         }
@@ -42,37 +38,19 @@ impl Rle {
     }
 }
 
-fn rasterise(
-    height: u32,
-    width: u32,
-    xy: &[f64],
-    polygon: usize,
-    least: usize,
-) -> Result<Rle, MaskError> {
+fn rasterise(height: u32, width: u32, xy: &[f64], polygon: usize, least: usize) -> Result<Rle, MaskError> {
     let n = pixels(height, width)?;
     if xy.len() < least {
-        return Err(MaskError::PolygonLength {
-            polygon,
-            found: xy.len(),
-            least,
-        });
+        return Err(MaskError::PolygonLength { polygon, found: xy.len(), least });
     }
     if let Some(at) = xy.iter().position(|c| !c.is_finite() || c.abs() >= 1e8) {
-        return Err(MaskError::Coordinate {
-            polygon,
-            at,
-            value: xy[at],
-        });
+        return Err(MaskError::Coordinate { polygon, at, value: xy[at] });
     }
     // `as` truncates toward zero, as the cast in C does; floor would differ for negative coordinates.
-    let points: Vec<(i64, i64)> = xy
-        .chunks_exact(2)
-        .map(|p| ((SCALE * p[0] + 0.5) as i64, (SCALE * p[1] + 0.5) as i64))
-        .collect();
+    let points: Vec<(i64, i64)> =
+        xy.chunks_exact(2).map(|p| ((SCALE * p[0] + 0.5) as i64, (SCALE * p[1] + 0.5) as i64)).collect();
     let edges = || points.iter().zip(points.iter().cycle().skip(1));
-    let outline: i64 = edges()
-        .map(|(a, b)| (a.0 - b.0).abs().max((a.1 - b.1).abs()) + 1)
-        .sum();
+    let outline: i64 = edges().map(|(a, b)| (a.0 - b.0).abs().max((a.1 - b.1).abs()) + 1).sum();
     if outline > MAX_OUTLINE {
         return Err(MaskError::Outline { polygon });
     }
@@ -160,85 +138,24 @@ mod tests {
     fn golden_polygons() {
         check(10, 10, &[0., 0., 1., 0., 1., 1., 0., 1.], "01S3", 1);
         check(10, 10, &[0., 0., 10., 0., 10., 10., 0., 10.], "0T3", 100);
-        check(
-            10,
-            10,
-            &[0., 0., 9., 0., 9., 9., 0., 9.],
-            "091000000000000000:",
-            81,
-        );
-        check(
-            10,
-            10,
-            &[0.5, 0.5, 2.5, 0.5, 2.5, 2.5, 0.5, 2.5],
-            ";280U2",
-            4,
-        );
-        check(
-            10,
-            10,
-            &[2.4, 2.4, 4.6, 2.4, 4.6, 4.6, 2.4, 4.6],
-            "f037000`1",
-            9,
-        );
-        check(
-            10,
-            10,
-            &[-5., -5., 20., -5., 20., 20., -5., 20.],
-            "0T3",
-            100,
-        );
+        check(10, 10, &[0., 0., 9., 0., 9., 9., 0., 9.], "091000000000000000:", 81);
+        check(10, 10, &[0.5, 0.5, 2.5, 0.5, 2.5, 2.5, 0.5, 2.5], ";280U2", 4);
+        check(10, 10, &[2.4, 2.4, 4.6, 2.4, 4.6, 4.6, 2.4, 4.6], "f037000`1", 9);
+        check(10, 10, &[-5., -5., 20., -5., 20., 20., -5., 20.], "0T3", 100);
         check(10, 10, &[3., 3., 3., 8., 3., 3.], "T3", 0);
         check(10, 10, &[30., 30., 30., 38., 35., 33.], "T3", 0);
-        check(
-            10,
-            10,
-            &[1., 1., 8., 8., 8., 1., 1., 8.],
-            ";65N2N;0E2N2b0",
-            24,
-        );
+        check(10, 10, &[1., 1., 8., 8., 8., 1., 1., 8.], ";65N2N;0E2N2b0", 24);
         check(10, 10, &[2.6, 2.6, 3.4, 2.6, 3.4, 7.4, 2.6, 7.4], "T3", 0);
-        check(
-            10,
-            10,
-            &[2.1, 2.1, 3.1, 2.1, 3.1, 7.1, 2.1, 7.1],
-            "f05Y2",
-            5,
-        );
-        check(
-            10,
-            10,
-            &[2., 2., 2., 2., 7., 2., 7., 7., 2., 7., 2., 2.],
-            "f0550000000l0",
-            25,
-        );
-        check(
-            10,
-            10,
-            &[2., 2., 2., 7., 7., 7., 7., 2.],
-            "f0550000000l0",
-            25,
-        );
-        check(
-            8,
-            8,
-            &[-3.5, -2.2, 4.4, -2.2, 4.4, 3.3, -3.5, 3.3],
-            "03500000P1",
-            12,
-        );
+        check(10, 10, &[2.1, 2.1, 3.1, 2.1, 3.1, 7.1, 2.1, 7.1], "f05Y2", 5);
+        check(10, 10, &[2., 2., 2., 2., 7., 2., 7., 7., 2., 7., 2., 2.], "f0550000000l0", 25);
+        check(10, 10, &[2., 2., 2., 7., 7., 7., 7., 2.], "f0550000000l0", 25);
+        check(8, 8, &[-3.5, -2.2, 4.4, -2.2, 4.4, 3.3, -3.5, 3.3], "03500000P1", 12);
     }
 
     #[test]
     fn overlapping_polygons_are_united() {
-        let rle = Rle::from_polygons(
-            10,
-            10,
-            &[
-                vec![0., 0., 4., 0., 4., 4., 0., 4.],
-                vec![2., 2., 8., 2., 8., 8., 2., 8.],
-            ],
-        )
-        .unwrap();
+        let rle =
+            Rle::from_polygons(10, 10, &[vec![0., 0., 4., 0., 4., 4., 0., 4.], vec![2., 2., 8., 2., 8., 8., 2., 8.]]).unwrap();
         assert_eq!(rle.to_compressed(), "046004L02N000000b0");
         assert_eq!(rle.area(), 48);
     }
@@ -248,53 +165,22 @@ mod tests {
         let none: [&[f64]; 0] = [];
         assert_eq!(Rle::from_polygons(9, 9, &none), Err(MaskError::NoPolygon));
         let short = |p: &[f64]| Rle::from_polygons(9, 9, &[p]);
-        assert_eq!(
-            short(&[]),
-            Err(MaskError::PolygonLength {
-                polygon: 0,
-                found: 0,
-                least: 5
-            })
-        );
-        assert_eq!(
-            short(&[1., 2., 3., 4.]),
-            Err(MaskError::PolygonLength {
-                polygon: 0,
-                found: 4,
-                least: 5
-            })
-        );
+        assert_eq!(short(&[]), Err(MaskError::PolygonLength { polygon: 0, found: 0, least: 5 }));
+        assert_eq!(short(&[1., 2., 3., 4.]), Err(MaskError::PolygonLength { polygon: 0, found: 4, least: 5 }));
         let square = vec![1., 1., 5., 1., 5., 5., 1., 5.];
         let with_line = Rle::from_polygons(9, 9, &[square.clone(), vec![0., 0., 8., 8.]]).unwrap();
         assert_eq!(with_line.area(), 16);
         let odd = Rle::from_polygons(9, 9, &[[square.clone(), vec![7.0]].concat()]).unwrap();
-        assert_eq!(
-            odd,
-            Rle::from_polygons(9, 9, std::slice::from_ref(&square)).unwrap()
-        );
-        assert!(matches!(
-            Rle::from_polygons(9, 9, &[square, vec![]]),
-            Err(MaskError::PolygonLength { polygon: 1, .. })
-        ));
-        assert_eq!(
-            Rle::from_box(10, 10, [0., 0., 9., 9.])
-                .unwrap()
-                .to_compressed(),
-            "091000000000000000:"
-        );
+        assert_eq!(odd, Rle::from_polygons(9, 9, std::slice::from_ref(&square)).unwrap());
+        assert!(matches!(Rle::from_polygons(9, 9, &[square, vec![]]), Err(MaskError::PolygonLength { polygon: 1, .. })));
+        assert_eq!(Rle::from_box(10, 10, [0., 0., 9., 9.]).unwrap().to_compressed(), "091000000000000000:");
     }
 
     #[test]
     fn hostile_coordinates() {
         let at = |c: f64| Rle::from_polygons(9, 9, &[vec![0., 0., c, 0., 5., 5.]]);
-        assert!(matches!(
-            at(f64::NAN),
-            Err(MaskError::Coordinate { at: 2, .. })
-        ));
-        assert!(matches!(
-            at(f64::INFINITY),
-            Err(MaskError::Coordinate { .. })
-        ));
+        assert!(matches!(at(f64::NAN), Err(MaskError::Coordinate { at: 2, .. })));
+        assert!(matches!(at(f64::INFINITY), Err(MaskError::Coordinate { .. })));
         assert!(matches!(at(-1e300), Err(MaskError::Coordinate { .. })));
         assert!(matches!(at(9.9e7), Err(MaskError::Outline { polygon: 0 })));
         assert!(at(1e5).is_ok());

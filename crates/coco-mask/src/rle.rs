@@ -30,17 +30,11 @@ impl Rle {
     /// If the size is out of range or the runs do not add up to `height * width`.
     pub fn from_counts(height: u32, width: u32, counts: Vec<u32>) -> Result<Self, MaskError> {
         let n = u64::from(pixels(height, width)?);
-        let sum = counts
-            .iter()
-            .fold(0u64, |s, &c| s.saturating_add(u64::from(c)));
+        let sum = counts.iter().fold(0u64, |s, &c| s.saturating_add(u64::from(c)));
         if sum != n {
             return Err(MaskError::RunSum { sum, pixels: n });
         }
-        Ok(Self {
-            height,
-            width,
-            counts,
-        })
+        Ok(Self { height, width, counts })
     }
 
     /// A mask without foreground.
@@ -49,11 +43,7 @@ impl Rle {
     /// If the size is out of range.
     pub fn empty(height: u32, width: u32) -> Result<Self, MaskError> {
         let n = pixels(height, width)?;
-        Ok(Self {
-            height,
-            width,
-            counts: vec![n],
-        })
+        Ok(Self { height, width, counts: vec![n] })
     }
 
     /// A mask from `height * width` bytes, row after row; any byte but 0 is foreground.
@@ -88,11 +78,7 @@ impl Rle {
             run += 1;
         }
         counts.push(run);
-        Self {
-            height,
-            width,
-            counts,
-        }
+        Self { height, width, counts }
     }
 
     /// `height * width` bytes of 0 and 1, row after row.
@@ -157,22 +143,13 @@ impl Rle {
         if at < n || counts.is_empty() {
             counts.push(n - at);
         }
-        Self {
-            height: self.height,
-            width: self.width,
-            counts,
-        }
+        Self { height: self.height, width: self.width, counts }
     }
 
     /// Foreground pixels.
     #[must_use]
     pub fn area(&self) -> u64 {
-        self.counts
-            .iter()
-            .skip(1)
-            .step_by(2)
-            .map(|&c| u64::from(c))
-            .sum()
+        self.counts.iter().skip(1).step_by(2).map(|&c| u64::from(c)).sum()
     }
 
     /// Whether there is no foreground.
@@ -218,10 +195,7 @@ impl Rle {
 fn check_length(height: u32, width: u32, bytes: &[u8]) -> Result<(), MaskError> {
     let expected = u64::from(pixels(height, width)?);
     if bytes.len() as u64 != expected {
-        return Err(MaskError::Length {
-            found: bytes.len(),
-            expected,
-        });
+        return Err(MaskError::Length { found: bytes.len(), expected });
     }
     Ok(())
 }
@@ -237,39 +211,18 @@ mod tests {
         assert_eq!(rle.counts(), [1, 4, 1]);
         assert_eq!(rle.to_row_major(), [0, 1, 1, 1, 1, 0]);
         assert_eq!(rle.to_column_major(), [0, 1, 1, 1, 1, 0]);
-        assert_eq!(
-            Rle::from_column_major(2, 3, &rle.to_column_major()).unwrap(),
-            rle
-        );
+        assert_eq!(Rle::from_column_major(2, 3, &rle.to_column_major()).unwrap(), rle);
         assert_eq!(Rle::from_row_major(3, 4, &[0; 12]).unwrap().counts(), [12]);
-        assert_eq!(
-            Rle::from_row_major(3, 4, &[7; 12]).unwrap().counts(),
-            [0, 12]
-        );
+        assert_eq!(Rle::from_row_major(3, 4, &[7; 12]).unwrap().counts(), [0, 12]);
     }
 
     #[test]
     fn bad_sizes_and_sums_are_errors() {
         assert!(matches!(Rle::empty(0, 4), Err(MaskError::Size { .. })));
-        assert!(matches!(
-            Rle::empty(u32::MAX, u32::MAX),
-            Err(MaskError::Size { .. })
-        ));
-        assert!(matches!(
-            Rle::from_counts(4, 4, vec![u32::MAX, u32::MAX]),
-            Err(MaskError::RunSum { .. })
-        ));
-        assert!(matches!(
-            Rle::from_counts(4, 4, vec![15]),
-            Err(MaskError::RunSum {
-                sum: 15,
-                pixels: 16
-            })
-        ));
-        assert!(matches!(
-            Rle::from_row_major(4, 4, &[0; 15]),
-            Err(MaskError::Length { .. })
-        ));
+        assert!(matches!(Rle::empty(u32::MAX, u32::MAX), Err(MaskError::Size { .. })));
+        assert!(matches!(Rle::from_counts(4, 4, vec![u32::MAX, u32::MAX]), Err(MaskError::RunSum { .. })));
+        assert!(matches!(Rle::from_counts(4, 4, vec![15]), Err(MaskError::RunSum { sum: 15, pixels: 16 })));
+        assert!(matches!(Rle::from_row_major(4, 4, &[0; 15]), Err(MaskError::Length { .. })));
     }
 
     #[test]
@@ -277,13 +230,7 @@ mod tests {
         let rle = Rle::from_counts(2, 5, vec![0, 2, 0, 3, 4, 0, 1, 0]).unwrap();
         assert_eq!(rle.canonical().counts(), [0, 5, 5]);
         assert_eq!(rle.canonical().to_row_major(), rle.to_row_major());
-        assert_eq!(
-            Rle::from_counts(2, 2, vec![4, 0])
-                .unwrap()
-                .canonical()
-                .counts(),
-            [4]
-        );
+        assert_eq!(Rle::from_counts(2, 2, vec![4, 0]).unwrap().canonical().counts(), [4]);
     }
 
     #[test]

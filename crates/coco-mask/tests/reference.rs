@@ -22,39 +22,19 @@ fn equals_pycocotools() {
 
         let b = Rle::from_compressed(h, w, f[6]).unwrap();
         assert_eq!(b.to_compressed(), f[6], "line {line}: text");
-        assert_eq!(
-            b.bbox().to_vec(),
-            numbers(f[7]),
-            "line {line}: box of bytes"
-        );
+        assert_eq!(b.bbox().to_vec(), numbers(f[7]), "line {line}: box of bytes");
         if f[8] != "-" {
             let bytes: Vec<u8> = f[8].bytes().map(|c| c - b'0').collect();
-            assert_eq!(
-                Rle::from_row_major(h, w, &bytes).unwrap(),
-                b,
-                "line {line}: bytes"
-            );
+            assert_eq!(Rle::from_row_major(h, w, &bytes).unwrap(), b, "line {line}: bytes");
             assert_eq!(b.to_row_major(), bytes, "line {line}: bytes back");
         }
 
-        assert_eq!(
-            iou(&a, &b, false).unwrap(),
-            f[11].parse().unwrap(),
-            "line {line}: iou"
-        );
-        assert_eq!(
-            iou(&a, &b, true).unwrap(),
-            f[12].parse().unwrap(),
-            "line {line}: crowd iou"
-        );
+        assert_eq!(iou(&a, &b, false).unwrap(), f[11].parse().unwrap(), "line {line}: iou");
+        assert_eq!(iou(&a, &b, true).unwrap(), f[12].parse().unwrap(), "line {line}: crowd iou");
         let both = [a, b];
         let intersection = merge(&both, Merge::Intersection).unwrap();
         let union = merge(&both, Merge::Union).unwrap();
-        assert_eq!(
-            intersection.to_compressed(),
-            f[9],
-            "line {line}: intersection"
-        );
+        assert_eq!(intersection.to_compressed(), f[9], "line {line}: intersection");
         assert_eq!(union.to_compressed(), f[10], "line {line}: union");
         assert_eq!(
             intersection_union(&both[0], &both[1]).unwrap(),

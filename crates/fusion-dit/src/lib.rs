@@ -1,4 +1,41 @@
 //! Deep Instruction Tuning (DIT) for Segment Anything: text tokens run through SAM's own image encoder.
+//!
+//! SAM's encoder is un-windowed and carries text slots in front of its image tokens. What is written into the slots before
+//! each block is the method's [`Variant`]: a projection of the text features (L-DIT, DIT sec. 3.3), the slots' own output
+//! carried on (E-DIT), learnable tokens added, cross-attention, or nothing (default fusion). The decoder sees the text as
+//! prompt tokens in every variant.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use burn::tensor::Device;
+//! use fusion_dit::{Dit, DitConfig};
+//! use sam_vit::{ImageEncoderConfig, SamConfig};
+//! use text_encoders::{TextTokenizer, bert::BertConfig, tokenizer::WordPiece};
+//!
+//! let device = Device::flex();
+//! let words = WordPiece::train(["the man in red", "the left zebra"], 60)?;
+//! // A toy size; `DitConfig::layer_wise_vit_b()` and `layer_wise_vit_h()` are the published ones.
+//! let image_encoder = ImageEncoderConfig {
+//!     image_size: 64, embed_dim: 32, depth: 2, heads: 2, out_channels: 32, global_blocks: vec![1], ..Default::default()
+//! };
+//! let config = DitConfig {
+//!     sam: SamConfig { image_encoder, ..Default::default() },
+//!     input_size: 64,
+//!     text_dim: 32,
+//!     bert: BertConfig { vocab_size: words.vocab_size(), hidden: 32, layers: 1, heads: 2, ffn: 64, ..Default::default() },
+//!     ..Default::default()
+//! };
+//! // Fresh weights; `DitModel::load` takes released files and exports of the trainer.
+//! let dit = Dit::new(config.clone(), &config.init(&device)?, Arc::new(words))?;
+//! let image = pil_ops::Image::new(80, 60, 3, vec![128; 80 * 60 * 3])?;
+//! let found = dit.predict(&image, &["the man in red"])?;
+//! assert_eq!((found[0].mask.height(), found[0].mask.width()), (60, 80));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits
+//! The text encoder is BERT; CLIP (Tab. 5) and mixed point, box and text prompts (Tab. 6) are not wired yet. The released
+//! models attend globally in every block; a windowed option is not there yet.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod config;
@@ -14,5 +51,5 @@ pub use cross_attention::{Attention, GuidedBlock, StdNorm};
 pub use error::DitError;
 pub use instruction::Instruction;
 pub use model::DitModel;
-pub use predict::Dit;
 pub use net::{DitNet, DitOutput, loss, released_names};
+pub use predict::Dit;

@@ -56,8 +56,13 @@ impl DitModel {
     pub fn load_sam(mut self, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
         let checkpoint = checkpoint.rename(|n| Some(n.replacen("image_encoder.", "visual_encoder.", 1)))?;
         let new = [
-            "visual_encoder.probs.*", "visual_encoder.prob_text.*", "visual_encoder.tokens", "visual_encoder.cross.*",
-            "visual_encoder.ln.*", "text_proj.*", "mask_decoder.transformer.layers.*",
+            "visual_encoder.probs.*",
+            "visual_encoder.prob_text.*",
+            "visual_encoder.tokens",
+            "visual_encoder.cross.*",
+            "visual_encoder.ln.*",
+            "text_proj.*",
+            "mask_decoder.transformer.layers.*",
         ];
         let (net, report) = load(self.net, &checkpoint, &released_names(), &Allow { missing: &new, unused: &[] })?;
         self.net = net;
@@ -71,7 +76,13 @@ impl DitModel {
     ///
     /// # Errors
     /// A sentence without words, or a tokenizer that does not fit the text encoder.
-    pub fn forward(&self, config: &DitConfig, tokenizer: &dyn TextTokenizer, images: Tensor<4>, sentences: &[&str]) -> Result<DitOutput, DitError> {
+    pub fn forward(
+        &self,
+        config: &DitConfig,
+        tokenizer: &dyn TextTokenizer,
+        images: Tensor<4>,
+        sentences: &[&str],
+    ) -> Result<DitOutput, DitError> {
         let batch = tokenizer.encode_batch(sentences, config.text_tokens, Padding::Max)?;
         let text = self.lang_encoder.encode(&batch)?.tokens;
         Ok(self.net.forward(config, images, text))

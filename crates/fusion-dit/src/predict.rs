@@ -89,7 +89,10 @@ impl Place {
         let side = |n: usize| ((n as f64 * ratio).round_ties_even() as usize).min(canvas);
         let (height, width) = (side(image.height), side(image.width));
         if image.channels != 3 || height == 0 || width == 0 {
-            let what = format!("{} x {} with {} channels; an RGB image whose sides differ by less than {canvas} times is needed", image.width, image.height, image.channels);
+            let what = format!(
+                "{} x {} with {} channels; an RGB image whose sides differ by less than {canvas} times is needed",
+                image.width, image.height, image.channels
+            );
             return Err(DitError::Image(what));
         }
         Ok(Self { canvas, top: (canvas - height) / 2, left: (canvas - width) / 2, height, width })

@@ -167,7 +167,10 @@ impl EvfConfig {
         }
         .map_err(|e| format!("{:?}: {e}", self.encoder))?;
         if self.feature != Feature::ImageCls && self.encoder != Encoder::Beit3Early {
-            return Err(format!("feature {:?} is a choice of encoder = \"beit3_early\" only; {:?} has one feature", self.feature, self.encoder));
+            return Err(format!(
+                "feature {:?} is a choice of encoder = \"beit3_early\" only; {:?} has one feature",
+                self.feature, self.encoder
+            ));
         }
         if self.max_tokens < 3 {
             return Err(format!("max_tokens {} leaves no place for a word; it must be at least 3", self.max_tokens));
@@ -200,7 +203,10 @@ mod tests {
     fn features_are_as_wide_as_their_encoders() {
         use Encoder::*;
         let width = |encoder| EvfConfig { encoder, ..EvfConfig::default() }.feature_width();
-        assert_eq!([ClipText, ClipLate, ViltText, ViltLate, ViltEarly, Beit3Text, Beit3Late, Beit3Early].map(width), [768, 1536, 768, 1536, 768, 1024, 2048, 1024]);
+        assert_eq!(
+            [ClipText, ClipLate, ViltText, ViltLate, ViltEarly, Beit3Text, Beit3Late, Beit3Early].map(width),
+            [768, 1536, 768, 1536, 768, 1024, 2048, 1024]
+        );
         assert_eq!(EvfConfig { feature: Feature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
     }
 
@@ -219,7 +225,10 @@ mod tests {
         }
         let frozen = EvfConfig { train_encoder: false, train_mask_decoder: false, train_prompt_encoder: false, ..config };
         assert!(!frozen.trains("mm_extractor.beit3.text_embed.weight") && frozen.trains("text_hidden_fcs.0.0.weight"));
-        assert!(!frozen.trains("visual_model.mask_decoder.iou_token.weight") && !frozen.trains("visual_model.prompt_encoder.no_mask_embed.weight"));
+        assert!(
+            !frozen.trains("visual_model.mask_decoder.iou_token.weight")
+                && !frozen.trains("visual_model.prompt_encoder.no_mask_embed.weight")
+        );
     }
 
     #[test]

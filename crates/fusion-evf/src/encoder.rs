@@ -66,7 +66,13 @@ impl Extractor {
     ///
     /// # Errors
     /// Shapes and ids that do not fit.
-    pub fn forward(&self, config: &EvfConfig, images: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<2>, EvfError> {
+    pub fn forward(
+        &self,
+        config: &EvfConfig,
+        images: Tensor<4>,
+        batch: &TextBatch,
+        image_of: &[usize],
+    ) -> Result<Tensor<2>, EvfError> {
         let beside = |a: Tensor<2>, b: Tensor<2>| Tensor::cat(vec![a, b], 1);
         match (config.encoder, &self.beit3, &self.vilt, &self.clip_text, &self.clip_vision) {
             (Encoder::ClipText, _, _, Some(text), _) => Ok(text.encode(batch)?.pooled),
@@ -85,7 +91,9 @@ impl Extractor {
                 let seen = beit3.vision_only(images)?.image_cls().ok_or_else(absent)?;
                 Ok(beside(rows(seen, image_of), beit3.encode(batch)?.pooled))
             }
-            (Encoder::Beit3Early, Some(beit3), _, _, _) => chosen(config.feature, &beit3.joint(images, batch, image_of)?).ok_or_else(absent),
+            (Encoder::Beit3Early, Some(beit3), _, _, _) => {
+                chosen(config.feature, &beit3.joint(images, batch, image_of)?).ok_or_else(absent)
+            }
             _ => Err(absent()),
         }
     }

@@ -131,7 +131,12 @@ mod tests {
 
     fn config(encoder: Encoder) -> EvfConfig {
         let image_encoder = ImageEncoderConfig { image_size: 64, ..ImageEncoderConfig::default() };
-        EvfConfig { sam: SamConfig { image_encoder, ..SamConfig::default() }, encoder, beit3: Beit3Config::tiny(9), ..EvfConfig::default() }
+        EvfConfig {
+            sam: SamConfig { image_encoder, ..SamConfig::default() },
+            encoder,
+            beit3: Beit3Config::tiny(9),
+            ..EvfConfig::default()
+        }
     }
 
     fn photo(width: usize, height: usize) -> Image {

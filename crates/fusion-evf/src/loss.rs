@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn masks_count_alike_whatever_image_they_belong_to() {
         let device = Device::flex();
-        let mask = |logit: f32, side: usize| (Tensor::full([1, side, side], logit, &device), Tensor::ones([1, side, side], &device));
+        let mask =
+            |logit: f32, side: usize| (Tensor::full([1, side, side], logit, &device), Tensor::ones([1, side, side], &device));
         let bce = |x: f64| (1.0 + (-x).exp()).ln();
         // One image with two masks, another of another size with one.
         let two = (Tensor::cat(vec![mask(0.0, 4).0, mask(1.0, 4).0], 0), Tensor::ones([2, 4, 4], &device));
@@ -100,7 +101,8 @@ mod tests {
     fn overlapping_polygons_count_once() {
         let device = Device::flex();
         let logits = Tensor::full([1, 2, 2], 0.5, &device);
-        let of = |value: f32| loss(&EvfConfig::default(), vec![(logits.clone(), Tensor::full([1, 2, 2], value, &device))]).unwrap();
+        let of =
+            |value: f32| loss(&EvfConfig::default(), vec![(logits.clone(), Tensor::full([1, 2, 2], value, &device))]).unwrap();
         assert_eq!(scalar(of(2.0).total), scalar(of(1.0).total));
     }
 }

@@ -71,7 +71,12 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load_encoder(mut self, config: &EvfConfig, checkpoint: &Checkpoint, device: &Device) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load_encoder(
+        mut self,
+        config: &EvfConfig,
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<(Self, LoadReport), EvfError> {
         let extractor = &mut self.mm_extractor;
         let mut reports = Vec::new();
         if extractor.beit3.is_some() {
@@ -120,7 +125,13 @@ impl EvfModel {
     ///
     /// # Errors
     /// Shapes and ids that do not fit.
-    pub fn extract(&self, config: &EvfConfig, multimodal: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<2>, EvfError> {
+    pub fn extract(
+        &self,
+        config: &EvfConfig,
+        multimodal: Tensor<4>,
+        batch: &TextBatch,
+        image_of: &[usize],
+    ) -> Result<Tensor<2>, EvfError> {
         check_rows(multimodal.dims()[0], batch.rows(), image_of)?;
         if config.train_encoder || !multimodal.device().is_autodiff() {
             return self.mm_extractor.forward(config, multimodal, batch, image_of);

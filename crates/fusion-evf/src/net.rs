@@ -93,7 +93,13 @@ impl EvfNet {
     ///
     /// # Errors
     /// Numbers that do not fit.
-    pub fn forward(&self, config: &EvfConfig, embeddings: Tensor<4>, feature: Tensor<2>, image_of: &[usize]) -> Result<EvfOutput, EvfError> {
+    pub fn forward(
+        &self,
+        config: &EvfConfig,
+        embeddings: Tensor<4>,
+        feature: Tensor<2>,
+        image_of: &[usize],
+    ) -> Result<EvfOutput, EvfError> {
         let [images, _, height, width] = embeddings.dims();
         let [sentences, features] = feature.dims();
         if sentences == 0 || features != config.feature_width() {

@@ -43,7 +43,17 @@ fn toy() -> EvfConfig {
         beit3: Beit3Config::tiny(30),
         clip_text: ClipTextConfig::tiny(30),
         clip_vision: ClipVisionConfig::tiny(),
-        vilt: ViltConfig { vocab_size: 30, hidden: 32, layers: 2, heads: 2, ffn: 64, max_positions: 16, image_size: 32, patch_size: 16, ..ViltConfig::b32() },
+        vilt: ViltConfig {
+            vocab_size: 30,
+            hidden: 32,
+            layers: 2,
+            heads: 2,
+            ffn: 64,
+            max_positions: 16,
+            image_size: 32,
+            patch_size: 16,
+            ..ViltConfig::b32()
+        },
         ..EvfConfig::default()
     }
 }
@@ -64,7 +74,9 @@ fn tensor<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Ten
 }
 
 fn images(names: &[&str], device: &Device) -> EvfImages {
-    let all = |what: &str, side: usize| Tensor::cat(names.iter().map(|n| tensor(&format!("{n}.{what}"), [1, 3, side, side], device)).collect(), 0);
+    let all = |what: &str, side: usize| {
+        Tensor::cat(names.iter().map(|n| tensor(&format!("{n}.{what}"), [1, 3, side, side], device)).collect(), 0)
+    };
     EvfImages { sam: all("sam", 64), multimodal: all("mm", 32) }
 }
 
@@ -74,7 +86,11 @@ fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 
 fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) })
+    values(a)
+        .iter()
+        .zip(values(b))
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) })
 }
 
 /// One id a letter.
@@ -165,7 +181,11 @@ fn parameter_totals_are_the_published_ones() {
 
 #[test]
 fn names_are_those_of_the_released_checkpoints() {
-    let names: Vec<String> = parameters(&EvfConfig::large().init(&Device::flex()).unwrap(), &EvfModel::names(Encoder::Beit3Early)).into_iter().map(|p| p.name).collect();
+    let names: Vec<String> =
+        parameters(&EvfConfig::large().init(&Device::flex()).unwrap(), &EvfModel::names(Encoder::Beit3Early))
+            .into_iter()
+            .map(|p| p.name)
+            .collect();
     for name in [
         "visual_model.image_encoder.neck.0.weight",
         "visual_model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
@@ -181,7 +201,11 @@ fn names_are_those_of_the_released_checkpoints() {
     ] {
         assert!(names.iter().any(|n| n == name), "{name}");
     }
-    assert!(names.iter().all(|n| n.starts_with("visual_model.") || n.starts_with("mm_extractor.beit3.") || n.starts_with("text_hidden_fcs.0.")));
+    assert!(
+        names.iter().all(|n| n.starts_with("visual_model.")
+            || n.starts_with("mm_extractor.beit3.")
+            || n.starts_with("text_hidden_fcs.0."))
+    );
 }
 
 #[test]
@@ -237,7 +261,9 @@ fn reached<M: Module>(module: &M, grads: &GradientsParams) -> Vec<ParamId> {
 fn gradients_reach_what_is_trained_and_nothing_else() {
     let device = Device::flex().autodiff();
     let none = EvfConfig { train_encoder: false, train_prompt_encoder: false, train_mask_decoder: false, ..toy() };
-    for config in [toy(), none, EvfConfig { encoder: Encoder::ViltEarly, ..toy() }, EvfConfig { encoder: Encoder::ClipLate, ..toy() }] {
+    for config in
+        [toy(), none, EvfConfig { encoder: Encoder::ViltEarly, ..toy() }, EvfConfig { encoder: Encoder::ClipLate, ..toy() }]
+    {
         let names = EvfModel::names(config.encoder);
         let model = model(&config, &device).freeze(&config);
         let out = model.forward(&config, &Letters, &images(&["a", "b"], &device), &["abc", "de", "fgh"], &[0, 0, 1]).unwrap();
@@ -294,7 +320,9 @@ fn wrong_numbers_are_errors() {
     let device = Device::flex();
     let config = toy();
     let model = model(&config, &device);
-    let run = |sentences: &[&str], image_of: &[usize]| model.forward(&config, &Letters, &images(&["a", "b"], &device), sentences, image_of);
+    let run = |sentences: &[&str], image_of: &[usize]| {
+        model.forward(&config, &Letters, &images(&["a", "b"], &device), sentences, image_of)
+    };
     assert!(matches!(run(&["a", "b"], &[0, 2]), Err(EvfError::Shape { .. })));
     assert!(matches!(run(&["a", "b"], &[0]), Err(EvfError::Shape { .. })));
     assert!(run(&[], &[]).is_err());

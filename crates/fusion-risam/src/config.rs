@@ -4,7 +4,9 @@ use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
 use text_encoders::clip::ClipTextConfig;
 
-use crate::options::{Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition};
+use crate::options::{
+    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+};
 
 /// A RISAM with its encoders. The default is the paper's model: 5,795,904 trained parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,7 +236,11 @@ impl RisamConfig {
             return Err(format!("width {} differs from SAM's {}, which {what} need", self.width, self.sam.prompt_dim()));
         }
         if self.enhancement == Enhancement::VitDet && self.grid() < 2 {
-            return Err(format!("input_size {} leaves a grid of {}; enhancement = \"vit_det\" halves it", self.input_size, self.grid()));
+            return Err(format!(
+                "input_size {} leaves a grid of {}; enhancement = \"vit_det\" halves it",
+                self.input_size,
+                self.grid()
+            ));
         }
         if self.vlt_head && (self.language_in_decoder || self.decoder == Decoder::Sam) {
             return Err("vlt_head replaces the decoder: set language_in_decoder = false and decoder = \"own\"".into());
@@ -243,7 +249,9 @@ impl RisamConfig {
             return Err(format!("width {} is not a multiple of 4, which vlt_head needs", self.width));
         }
         if self.decoder == Decoder::Sam && (!self.language_in_decoder || self.token_to_image) {
-            return Err("decoder = \"sam\" has its own token layers: leave language_in_decoder true and token_to_image false".into());
+            return Err(
+                "decoder = \"sam\" has its own token layers: leave language_in_decoder true and token_to_image false".into()
+            );
         }
         Ok(())
     }
@@ -316,7 +324,8 @@ mod tests {
 
     #[test]
     fn recipes_name_options_and_typos_are_errors() {
-        let config: RisamConfig = toml::from_str("interaction = \"bcm\"\nlinguistic_position = \"decoder\"\nnorm = \"pre\"").unwrap();
+        let config: RisamConfig =
+            toml::from_str("interaction = \"bcm\"\nlinguistic_position = \"decoder\"\nnorm = \"pre\"").unwrap();
         assert_eq!((config.interaction, config.norm), (Interaction::Serial, NormPlacement::Pre));
         assert!(toml::from_str::<RisamConfig>("interacton = \"conv\"").is_err());
     }

@@ -168,10 +168,12 @@ impl FeatureEnhancement {
             [last] => last.forward(taps[i].clone()),
             norms => norms[i].forward(taps[i].clone()),
         };
-        let mlp = |mlp: &Option<TapMlp>, x: Tensor<4>| first(match mlp {
-            Some(mlp) => mlp.forward(x),
-            None => x,
-        });
+        let mlp = |mlp: &Option<TapMlp>, x: Tensor<4>| {
+            first(match mlp {
+                Some(mlp) => mlp.forward(x),
+                None => x,
+            })
+        };
         let (Some(cba1), Some(cba2)) = (&self.cba1, &self.cba2) else { return mlp(&self.mlp4, tap(2)) };
         let [one, two, three] = match &self.pyramid {
             Some(pyramid) => pyramid.forward(tap(2)),

@@ -86,6 +86,8 @@ pub use loss::{RisamLoss, loss, valid_areas};
 pub use model::RisamModel;
 pub use mutual::{MutualAttention, Pair};
 pub use net::{ImageFeatures, RisamNet, RisamOutput, SamDecoder, net_names};
-pub use options::{Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition};
+pub use options::{
+    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+};
 pub use positions::sine;
 pub use predict::Risam;

@@ -24,7 +24,18 @@ pub struct RisamModel {
 
 /// What SAM's files do not hold.
 const OURS: &[&str] = &[
-    "linguistic_position", "fe.*", "ma.*", "ma_conv.*", "ma_te.*", "query", "decoder.*", "up1*", "up2*", "mask_mlp.*", "vlt.*", "text_proj.*",
+    "linguistic_position",
+    "fe.*",
+    "ma.*",
+    "ma_conv.*",
+    "ma_te.*",
+    "query",
+    "decoder.*",
+    "up1*",
+    "up2*",
+    "mask_mlp.*",
+    "vlt.*",
+    "text_proj.*",
 ];
 /// What of SAM's files RISAM may leave unused.
 const UNUSED: &[&str] = &["image_encoder.*", "prompt_encoder.*", "mask_decoder.*", "pixel_mean", "pixel_std"];
@@ -71,7 +82,8 @@ impl RisamModel {
     /// When a tensor of SAM is missing, superfluous or of another shape.
     pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
         let encoder = sam_vit::facebook_names().with_prefix("image_encoder.");
-        let (image_encoder, mut report) = load(self.image_encoder, checkpoint, &encoder, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+        let (image_encoder, mut report) =
+            load(self.image_encoder, checkpoint, &encoder, &Allow { missing: &[], unused: &UNUSED[1..] })?;
         let (net, rest) = load(self.net, checkpoint, &net_names(), &Allow { missing: OURS, unused: UNUSED })?;
         (self.image_encoder, self.net) = (image_encoder, net);
         report.matched.extend(rest.matched);
@@ -84,7 +96,12 @@ impl RisamModel {
     ///
     /// # Errors
     /// When a tensor of the text tower is missing, superfluous or of another shape.
-    pub fn load_clip(mut self, config: &RisamConfig, checkpoint: Checkpoint, device: &Device) -> Result<(Self, LoadReport), RisamError> {
+    pub fn load_clip(
+        mut self,
+        config: &RisamConfig,
+        checkpoint: Checkpoint,
+        device: &Device,
+    ) -> Result<(Self, LoadReport), RisamError> {
         let report;
         (self.text_encoder, report) = config.clip.load(checkpoint, device)?;
         Ok((self, report))
@@ -103,7 +120,9 @@ impl RisamModel {
         } else {
             self.image_encoder.forward_taps(images, &config.taps)
         };
-        let taps = taps.try_into().map_err(|t: Vec<_>| RisamError::Config(format!("taps {:?} name {} blocks of the encoder, not 3", config.taps, t.len())))?;
+        let taps = taps.try_into().map_err(|t: Vec<_>| {
+            RisamError::Config(format!("taps {:?} name {} blocks of the encoder, not 3", config.taps, t.len()))
+        })?;
         Ok(ImageFeatures { taps, embedding: config.baseline.then_some(embedding) })
     }
 
@@ -136,7 +155,13 @@ impl RisamModel {
     ///
     /// # Errors
     /// A sentence without words, or numbers that do not fit.
-    pub fn forward(&self, config: &RisamConfig, tokenizer: &dyn TextTokenizer, images: Tensor<4>, sentences: &[&str]) -> Result<RisamOutput, RisamError> {
+    pub fn forward(
+        &self,
+        config: &RisamConfig,
+        tokenizer: &dyn TextTokenizer,
+        images: Tensor<4>,
+        sentences: &[&str],
+    ) -> Result<RisamOutput, RisamError> {
         let batch = Self::tokens(config, tokenizer, sentences)?;
         let text = self.encode_text(config, &batch)?;
         let image = self.encode_images(config, images)?;

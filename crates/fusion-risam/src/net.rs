@@ -202,27 +202,38 @@ impl RisamNet {
     ///
     /// # Errors
     /// Shapes that do not fit the configuration or each other.
-    pub fn forward(&self, config: &RisamConfig, image: &ImageFeatures, text: Tensor<3>, lengths: &[usize]) -> Result<RisamOutput, RisamError> {
+    pub fn forward(
+        &self,
+        config: &RisamConfig,
+        image: &ImageFeatures,
+        text: Tensor<3>,
+        lengths: &[usize],
+    ) -> Result<RisamOutput, RisamError> {
         let (rows, grid) = self.check(config, image, &text, lengths)?;
-        let (low_res, attention) = if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
-            (self.decode_sam(sam, embedding.clone(), project.forward(text), lengths), None)
-        } else {
-            let map = self.enhance(image);
-            let [images, width, height, breadth] = map.dims();
-            let map = if images == rows { map } else { map.expand([rows, width, height, breadth]) };
-            let mut pairs = self.interact(config, map.clone(), text, lengths);
-            let pair = pairs.pop().unwrap_or_else(|| Pair { visual: flatten(map), language: Tensor::zeros([rows, 0, width], &image.taps[2].device()), attention: None });
-            let low_res = match (&self.sam, &self.vlt, &self.head) {
-                (Some(sam), _, _) => self.decode_sam(sam, unflatten(pair.visual, grid), pair.language, lengths),
-                (_, Some(vlt), _) => vlt.forward(unflatten(pair.visual, grid)),
-                (_, _, Some(head)) => {
-                    let state = self.decode(config, &pair, lengths, grid);
-                    head.forward(unflatten(state.visual, grid), state.tokens.narrow(1, 0, 1).squeeze_dim::<2>(1))
-                }
-                _ => return Err(RisamError::Config("the network has neither a head nor SAM's decoder".into())),
+        let (low_res, attention) =
+            if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
+                (self.decode_sam(sam, embedding.clone(), project.forward(text), lengths), None)
+            } else {
+                let map = self.enhance(image);
+                let [images, width, height, breadth] = map.dims();
+                let map = if images == rows { map } else { map.expand([rows, width, height, breadth]) };
+                let mut pairs = self.interact(config, map.clone(), text, lengths);
+                let pair = pairs.pop().unwrap_or_else(|| Pair {
+                    visual: flatten(map),
+                    language: Tensor::zeros([rows, 0, width], &image.taps[2].device()),
+                    attention: None,
+                });
+                let low_res = match (&self.sam, &self.vlt, &self.head) {
+                    (Some(sam), _, _) => self.decode_sam(sam, unflatten(pair.visual, grid), pair.language, lengths),
+                    (_, Some(vlt), _) => vlt.forward(unflatten(pair.visual, grid)),
+                    (_, _, Some(head)) => {
+                        let state = self.decode(config, &pair, lengths, grid);
+                        head.forward(unflatten(state.visual, grid), state.tokens.narrow(1, 0, 1).squeeze_dim::<2>(1))
+                    }
+                    _ => return Err(RisamError::Config("the network has neither a head nor SAM's decoder".into())),
+                };
+                (low_res, pair.attention)
             };
-            (low_res, pair.attention)
-        };
         let patch = config.sam.image_encoder.patch_size;
         let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * patch, grid.1 * patch]);
         Ok(RisamOutput { low_res, logits, attention })
@@ -263,14 +274,24 @@ impl RisamNet {
         masks.select(0, indices(&back, &device))
     }
 
-    fn check(&self, config: &RisamConfig, image: &ImageFeatures, text: &Tensor<3>, lengths: &[usize]) -> Result<(usize, (usize, usize)), RisamError> {
+    fn check(
+        &self,
+        config: &RisamConfig,
+        image: &ImageFeatures,
+        text: &Tensor<3>,
+        lengths: &[usize],
+    ) -> Result<(usize, (usize, usize)), RisamError> {
         let wrong = |what, found: &[usize], expected: String| Err(RisamError::Shape { what, found: found.to_vec(), expected });
         let [rows, length, width] = text.dims();
         if width != config.text_width() || rows == 0 {
             return wrong("text features", &[rows, length, width], format!("[Q, L, {}] with Q at least 1", config.text_width()));
         }
         if length > config.max_tokens() && self.linguistic_position.is_some() {
-            return wrong("text features", &[rows, length, width], format!("at most {} words, the learned positions", config.max_tokens()));
+            return wrong(
+                "text features",
+                &[rows, length, width],
+                format!("at most {} words, the learned positions", config.max_tokens()),
+            );
         }
         if lengths.len() != rows || lengths.iter().any(|l| !(1..=length).contains(l)) {
             return wrong("lengths of the texts", lengths, format!("{rows} numbers from 1 to {length}"));
@@ -278,7 +299,11 @@ impl RisamNet {
         let [images, height, breadth, _] = image.taps[2].dims();
         let fits = [images, height, breadth, config.encoder_width()];
         if let Some(tap) = image.taps.iter().find(|t| t.dims() != fits || (images != 1 && images != rows)) {
-            return wrong("a tap of the image encoder", &tap.dims(), format!("[1 or {rows}, h, w, {}], all alike", config.encoder_width()));
+            return wrong(
+                "a tap of the image encoder",
+                &tap.dims(),
+                format!("[1 or {rows}, h, w, {}], all alike", config.encoder_width()),
+            );
         }
         match &image.embedding {
             None if config.baseline => wrong("image embedding", &[], "one, for baseline = true prompts SAM itself".into()),

@@ -90,7 +90,9 @@ fn feature_enhancement() {
 #[test]
 fn interactions() {
     let device = Device::flex().autodiff();
-    for interaction in [Interaction::Mutual, Interaction::VisionGuided, Interaction::Serial, Interaction::Transformer, Interaction::Conv] {
+    for interaction in
+        [Interaction::Mutual, Interaction::VisionGuided, Interaction::Serial, Interaction::Transformer, Interaction::Conv]
+    {
         let config = RisamConfig { interaction, ..toy() };
         let map = tensor("map", [2, config.width, GRID.0, GRID.1], &device);
         let text = words(&config, &["one", "two"], 5, &device);
@@ -108,7 +110,10 @@ fn decoder_block() {
     for norm in [NormPlacement::None, NormPlacement::Pre, NormPlacement::Post] {
         let config = RisamConfig { norm, ffn: 20, token_to_image: true, ..toy() };
         let module = net(&config, &device).decoder.remove(0);
-        let state = DecoderState { visual: tensor("v", [2, 16, config.width], &device), tokens: tensor("t", [2, 5, config.width], &device) };
+        let state = DecoderState {
+            visual: tensor("v", [2, 16, config.width], &device),
+            tokens: tensor("t", [2, 5, config.width], &device),
+        };
         check(&format!("{norm:?}"), &module, |m| {
             let out = m.forward(state.clone(), &DecoderContext::default());
             Tensor::cat(vec![number(out.visual), number(out.tokens)], 0)
@@ -131,7 +136,11 @@ fn heads() {
 fn the_whole_network_under_its_loss() {
     let device = Device::flex().autodiff();
     let wide = |config| RisamConfig { focal_alpha: Some(0.25), ..config };
-    for (what, config) in [("own", toy()), ("sam", wide(RisamConfig { decoder: Decoder::Sam, ..toy() })), ("baseline", RisamConfig { baseline: true, ..toy() })] {
+    for (what, config) in [
+        ("own", toy()),
+        ("sam", wide(RisamConfig { decoder: Decoder::Sam, ..toy() })),
+        ("baseline", RisamConfig { baseline: true, ..toy() }),
+    ] {
         let image = features(&config, &["a", "b"], &device);
         let text = words(&config, &["one", "two"], 5, &device);
         let targets = tensor("mask", [2, 1, 64, 64], &device);

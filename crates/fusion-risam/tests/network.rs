@@ -10,8 +10,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{GRID, Letters, assert_near, features, net, reached, tensor, toy, values, words};
 use fusion_risam::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Risam, RisamConfig, RisamError, RisamModel, Upsampling,
-    VisualPosition, loss, net_names,
+    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Risam, RisamConfig, RisamError,
+    RisamModel, Upsampling, VisualPosition, loss, net_names,
 };
 use nn_ops::weights::{Checkpoint, export, load_formula, parameters, trained};
 use pil_ops::Image;
@@ -51,7 +51,9 @@ fn sentences_do_not_see_padding_or_each_other() {
     for (name, config) in forms() {
         let net = net(&config, &device);
         let run = |images: &[&str], sentences: &[&str], length: usize, lengths: &[usize]| {
-            let out = net.forward(&config, &features(&config, images, &device), words(&config, sentences, length, &device), lengths).unwrap();
+            let out = net
+                .forward(&config, &features(&config, images, &device), words(&config, sentences, length, &device), lengths)
+                .unwrap();
             assert_eq!(out.low_res.dims(), [sentences.len(), 1, 4 * GRID.0, 4 * GRID.1], "{name}");
             assert_eq!(out.logits.dims(), [sentences.len(), 1, 64, 64], "{name}");
             out.low_res
@@ -84,7 +86,9 @@ fn every_trained_parameter_gets_a_gradient() {
             .map(|p| p.name)
             // SAM's decoder has mask tokens and a quality head that the single mask does not use; words that the last
             // interaction puts out are not used without them in the decoder, nor are positions of places not reached.
-            .filter(|n| !n.starts_with("mask_decoder.output_hypernetworks_mlps.") && !n.starts_with("mask_decoder.iou_prediction_head."))
+            .filter(|n| {
+                !n.starts_with("mask_decoder.output_hypernetworks_mlps.") && !n.starts_with("mask_decoder.iou_prediction_head.")
+            })
             .filter(|n| config.language_in_decoder || !n.contains("norm_l.") && !n.contains("w_l."))
             .collect();
         assert!(missing.is_empty(), "{name}: {missing:?}");
@@ -100,9 +104,16 @@ fn the_paper_has_as_many_parameters_as_the_sheet() {
         chosen.map(|p| p.shape.iter().product::<usize>()).sum()
     };
     let paper = RisamConfig::vit_h();
-    for (part, want) in
-        [("", 5_795_904), ("fe.", 3_673_088), ("ma.", 329_728), ("decoder.0.", 789_504), ("decoder.1.", 789_504), ("query", 256), ("up", 74_016), ("mask_mlp.", 139_808)]
-    {
+    for (part, want) in [
+        ("", 5_795_904),
+        ("fe.", 3_673_088),
+        ("ma.", 329_728),
+        ("decoder.0.", 789_504),
+        ("decoder.1.", 789_504),
+        ("query", 256),
+        ("up", 74_016),
+        ("mask_mlp.", 139_808),
+    ] {
         assert_eq!(count(&paper, part), want, "{part}");
     }
     let wide = RisamConfig { clip: text_encoders::clip::ClipTextConfig::openai_l14(), ..paper.clone() };
@@ -117,7 +128,9 @@ fn the_paper_has_as_many_parameters_as_the_sheet() {
 
     let model = parameters(&paper.init(&device).unwrap(), &RisamModel::names());
     let total = |trained: bool| -> usize {
-        let chosen = model.iter().filter(|p| !p.name.contains(".running_") && !p.name.contains("_norm.running_") && paper.trains(&p.name) == trained);
+        let chosen = model
+            .iter()
+            .filter(|p| !p.name.contains(".running_") && !p.name.contains("_norm.running_") && paper.trains(&p.name) == trained);
         chosen.map(|p| p.shape.iter().product::<usize>()).sum()
     };
     assert_eq!(total(true), 5_795_904);
@@ -132,7 +145,9 @@ fn frozen_encoders_get_no_gradient_and_text_does_when_it_is_trained() {
         let out = model.forward(&config, &Letters, tensor("image", [2, 3, 64, 64], &device), &["abc", "de"]).unwrap();
         let grads = out.logits.powf_scalar(2.0).mean().backward();
         let reached = reached(&model, &GradientsParams::from_grads(grads, &model));
-        let with = |prefix: &str| trained(&model, &RisamModel::names()).iter().filter(|p| p.name.starts_with(prefix) && reached.contains(&p.id)).count();
+        let with = |prefix: &str| {
+            trained(&model, &RisamModel::names()).iter().filter(|p| p.name.starts_with(prefix) && reached.contains(&p.id)).count()
+        };
         assert_eq!(with("image_encoder."), 0);
         assert_eq!(with("text_encoder.") > 0, text);
         assert!(with("fe.") > 10);
@@ -162,7 +177,12 @@ fn batch_norm_uses_the_batch_in_training_and_its_own_statistics_after() {
     let trained = run(&net, &graph);
     assert_ne!(values(trained), first);
     let norm = &net.fe.as_ref().unwrap().cba1.as_ref().unwrap();
-    let map = norm.norm.forward(norm.conv.forward(Tensor::cat(vec![image.taps[0].clone().narrow(3, 0, 16), image.taps[1].clone().narrow(3, 0, 16)], 3).permute([0, 3, 1, 2])));
+    let map = norm.norm.forward(
+        norm.conv.forward(
+            Tensor::cat(vec![image.taps[0].clone().narrow(3, 0, 16), image.taps[1].clone().narrow(3, 0, 16)], 3)
+                .permute([0, 3, 1, 2]),
+        ),
+    );
     let mean = values(map.mean_dim(0).mean_dim(2).mean_dim(3));
     let beta = values(norm.norm.beta.val());
     assert!(mean.iter().zip(&beta).all(|(m, b)| (m - b).abs() < 1e-5));
@@ -198,7 +218,18 @@ fn checkpoints_come_back_whole() {
     let model = load_formula(config.init(&device).unwrap(), "one", &RisamModel::names()).0;
     let file = export(&model, &RisamModel::names(), "toy");
     let names: Vec<&str> = file.names().collect();
-    for name in ["fe.mlp1.0.weight", "fe.mlp4.2.bias", "fe.cba2.norm.running_var", "ma.1.w_l.weight", "query", "decoder.0.cross.out.bias", "up1.weight", "up2_norm.weight", "mask_mlp.2.bias", "image_encoder.neck.0.weight"] {
+    for name in [
+        "fe.mlp1.0.weight",
+        "fe.mlp4.2.bias",
+        "fe.cba2.norm.running_var",
+        "ma.1.w_l.weight",
+        "query",
+        "decoder.0.cross.out.bias",
+        "up1.weight",
+        "up2_norm.weight",
+        "mask_mlp.2.bias",
+        "image_encoder.neck.0.weight",
+    ] {
         assert!(names.contains(&name), "{name}");
     }
     let (back, report) = config.init(&device).unwrap().load(&file).unwrap();
@@ -259,5 +290,9 @@ fn wrong_shapes_are_errors() {
     assert!(net.forward(&config, &two, text.narrow(2, 0, 5), &[4, 4]).is_err());
     let baseline = RisamConfig { baseline: true, ..toy() };
     let without = fusion_risam::ImageFeatures { embedding: None, ..two };
-    assert!(common::net(&baseline, &device).forward(&baseline, &without, words(&config, &["one", "two"], 4, &device), &[4, 4]).is_err());
+    assert!(
+        common::net(&baseline, &device)
+            .forward(&baseline, &without, words(&config, &["one", "two"], 4, &device), &[4, 4])
+            .is_err()
+    );
 }

@@ -11,9 +11,7 @@ pub enum MetricError {
     #[error("prediction and truth: {0}")]
     Mask(#[from] MaskError),
     /// Byte masks of different lengths.
-    #[error(
-        "prediction has {prediction} pixels but truth has {truth}: both must be of the same size"
-    )]
+    #[error("prediction has {prediction} pixels but truth has {truth}: both must be of the same size")]
     Length {
         /// Pixels of the prediction.
         prediction: usize,
@@ -21,9 +19,7 @@ pub enum MetricError {
         truth: usize,
     },
     /// A map whose length is not height x width, or a side of 0.
-    #[error(
-        "map has {found} values for {height} x {width} (height x width): sides must be at least 1 and match"
-    )]
+    #[error("map has {found} values for {height} x {width} (height x width): sides must be at least 1 and match")]
     Map {
         /// Values given.
         found: usize,
@@ -56,10 +52,7 @@ impl Confusion {
     /// If the sizes differ.
     pub fn from_rle(prediction: &Rle, truth: &Rle) -> Result<Self, MetricError> {
         let (intersection, union) = intersection_union(prediction, truth)?;
-        Ok(Self {
-            intersection,
-            union,
-        })
+        Ok(Self { intersection, union })
     }
 
     /// From byte masks of one size, any byte but 0 being foreground.
@@ -68,15 +61,9 @@ impl Confusion {
     /// If the lengths differ.
     pub fn from_bytes(prediction: &[u8], truth: &[u8]) -> Result<Self, MetricError> {
         if prediction.len() != truth.len() {
-            return Err(MetricError::Length {
-                prediction: prediction.len(),
-                truth: truth.len(),
-            });
+            return Err(MetricError::Length { prediction: prediction.len(), truth: truth.len() });
         }
-        let mut out = Self {
-            intersection: 0,
-            union: 0,
-        };
+        let mut out = Self { intersection: 0, union: 0 };
         for (&p, &t) in prediction.iter().zip(truth) {
             out.intersection += u64::from(p != 0 && t != 0);
             out.union += u64::from(p != 0 || t != 0);

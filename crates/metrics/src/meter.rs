@@ -21,12 +21,7 @@ impl Sample {
     /// A sample without kind whose prediction claims a target.
     #[must_use]
     pub fn new(confusion: Confusion, truth_pixels: u64) -> Self {
-        Self {
-            confusion,
-            truth_pixels,
-            says_none: false,
-            kind: None,
-        }
+        Self { confusion, truth_pixels, says_none: false, kind: None }
     }
 
     /// The same sample, counted under a kind.
@@ -58,17 +53,7 @@ impl Meter {
     #[must_use]
     pub fn new(profile: EvalProfile) -> Self {
         let hits = vec![0; profile.precision.len()];
-        Self {
-            profile,
-            samples: 0,
-            intersection: 0,
-            union: 0,
-            iou: 0.0,
-            targets: 0,
-            hits,
-            cells: [0; 4],
-            kinds: BTreeMap::new(),
-        }
+        Self { profile, samples: 0, intersection: 0, union: 0, iou: 0.0, targets: 0, hits, cells: [0; 4], kinds: BTreeMap::new() }
     }
 
     /// The profile in use.
@@ -143,10 +128,7 @@ impl Meter {
                 .hits
                 .iter()
                 .zip(&self.profile.precision)
-                .map(|(&hit, &at)| PrecisionAt {
-                    at,
-                    value: ratio(hit as f64, self.targets),
-                })
+                .map(|(&hit, &at)| PrecisionAt { at, value: ratio(hit as f64, self.targets) })
                 .collect(),
             gres: self.profile.no_target.map(|rule| GresReport {
                 giou: miou,
@@ -158,15 +140,7 @@ impl Meter {
             kinds: self
                 .kinds
                 .iter()
-                .map(|(kind, &(n, sum))| {
-                    (
-                        kind.clone(),
-                        KindReport {
-                            samples: n,
-                            miou: ratio(sum, n),
-                        },
-                    )
-                })
+                .map(|(kind, &(n, sum))| (kind.clone(), KindReport { samples: n, miou: ratio(sum, n) }))
                 .collect(),
         }
     }
@@ -243,13 +217,7 @@ mod tests {
     use super::*;
 
     fn sample(intersection: u64, union: u64, truth: u64) -> Sample {
-        Sample::new(
-            Confusion {
-                intersection,
-                union,
-            },
-            truth,
-        )
+        Sample::new(Confusion { intersection, union }, truth)
     }
 
     #[test]
@@ -263,25 +231,9 @@ mod tests {
         assert_eq!(report.oiou, 92.0 / 112.0);
         assert_eq!(report.miou, (0.9 + 0.1 + 1.0 + 0.5) / 4.0);
         // Strict: 0.5 is not above 0.5, 0.9 is not above 0.9.
-        assert_eq!(
-            report.precision.iter().map(|p| p.value).collect::<Vec<_>>(),
-            [0.5, 0.5, 0.25]
-        );
-        assert_eq!(
-            report.kinds["place"],
-            KindReport {
-                samples: 2,
-                miou: 0.55
-            }
-        );
-        assert_eq!(
-            (
-                report.profile.as_str(),
-                report.split.as_str(),
-                report.samples
-            ),
-            ("saymask", "val", 4)
-        );
+        assert_eq!(report.precision.iter().map(|p| p.value).collect::<Vec<_>>(), [0.5, 0.5, 0.25]);
+        assert_eq!(report.kinds["place"], KindReport { samples: 2, miou: 0.55 });
+        assert_eq!((report.profile.as_str(), report.split.as_str(), report.samples), ("saymask", "val", 4));
         assert!(report.gres.is_none());
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
@@ -290,15 +242,8 @@ mod tests {
     #[test]
     fn gres_rule() {
         let mut meter = Meter::new(EvalProfile::gres());
-        let none = |s: Sample| Sample {
-            says_none: true,
-            ..s
-        };
-        assert_eq!(
-            meter.add(&none(sample(0, 7, 0))),
-            1.0,
-            "rightly none, whatever the mask"
-        );
+        let none = |s: Sample| Sample { says_none: true, ..s };
+        assert_eq!(meter.add(&none(sample(0, 7, 0))), 1.0, "rightly none, whatever the mask");
         assert_eq!(meter.add(&sample(0, 60, 0)), 0.0, "mask without target");
         assert_eq!(meter.add(&none(sample(5, 40, 30))), 0.0, "missed target");
         assert_eq!(meter.add(&sample(70, 100, 80)), 0.7, "normal");

@@ -108,34 +108,19 @@ impl EvalProfile {
     /// above 0.
     #[must_use]
     pub fn dit() -> Self {
-        Self {
-            name: "dit".into(),
-            threshold: 0.35,
-            resample: Resample::Binary,
-            ..Self::saymask()
-        }
+        Self { name: "dit".into(), threshold: 0.35, resample: Resample::Binary, ..Self::saymask() }
     }
 
     /// EVF-SAM's `eval.py`: logits at the original size above 0.
     #[must_use]
     pub fn evf() -> Self {
-        Self {
-            name: "evf".into(),
-            space: Space::Logit,
-            threshold: 0.0,
-            ..Self::saymask()
-        }
+        Self { name: "evf".into(), space: Space::Logit, threshold: 0.0, ..Self::saymask() }
     }
 
     /// RISAM: logits resampled, probability above 0.35; overall IoU and Pr@50 to Pr@90 with a strict sign.
     #[must_use]
     pub fn risam() -> Self {
-        Self {
-            name: "risam".into(),
-            threshold: 0.35,
-            precision: vec![0.5, 0.6, 0.7, 0.8, 0.9],
-            ..Self::saymask()
-        }
+        Self { name: "risam".into(), threshold: 0.35, precision: vec![0.5, 0.6, 0.7, 0.8, 0.9], ..Self::saymask() }
     }
 
     /// GRES (ReLA): no-target rule, P@0.7 to P@0.9 with "at least", over samples that have a target. ReLA compares at
@@ -185,25 +170,14 @@ impl EvalProfile {
     ///
     /// # Errors
     /// If a side is 0 or the length is not `from.0 * from.1`.
-    pub fn binarise(
-        &self,
-        logits: &[f32],
-        from: (usize, usize),
-        to: (usize, usize),
-    ) -> Result<Vec<u8>, MetricError> {
+    pub fn binarise(&self, logits: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>, MetricError> {
         let threshold = self.logit_threshold();
         let on = |v: f32| self.compare.passes(f64::from(v), threshold);
         match self.resample {
-            Resample::Logits => Ok(bilinear(logits, from, to)?
-                .into_iter()
-                .map(|v| u8::from(on(v)))
-                .collect()),
+            Resample::Logits => Ok(bilinear(logits, from, to)?.into_iter().map(|v| u8::from(on(v))).collect()),
             Resample::Binary => {
                 let map: Vec<f32> = logits.iter().map(|&v| f32::from(u8::from(on(v)))).collect();
-                Ok(bilinear(&map, from, to)?
-                    .into_iter()
-                    .map(|v| u8::from(v > 0.0))
-                    .collect())
+                Ok(bilinear(&map, from, to)?.into_iter().map(|v| u8::from(v > 0.0)).collect())
             }
         }
     }
@@ -212,8 +186,7 @@ impl EvalProfile {
     /// without the GRES rule.
     #[must_use]
     pub fn says_none(&self, predicted_pixels: u64, head: Option<bool>) -> bool {
-        self.no_target
-            .is_some_and(|rule| head.unwrap_or(predicted_pixels < rule.min_pixels))
+        self.no_target.is_some_and(|rule| head.unwrap_or(predicted_pixels < rule.min_pixels))
     }
 }
 
@@ -226,18 +199,8 @@ mod tests {
         assert!((EvalProfile::dit().logit_threshold() - -0.619_039_2).abs() < 1e-7);
         assert_eq!(EvalProfile::saymask().logit_threshold(), 0.0);
         // Strict: exactly one half is background.
-        assert_eq!(
-            EvalProfile::saymask()
-                .binarise(&[0.0, 1e-6], (1, 2), (1, 2))
-                .unwrap(),
-            [0, 1]
-        );
-        assert_eq!(
-            EvalProfile::risam()
-                .binarise(&[-0.62, -0.618], (1, 2), (1, 2))
-                .unwrap(),
-            [0, 1]
-        );
+        assert_eq!(EvalProfile::saymask().binarise(&[0.0, 1e-6], (1, 2), (1, 2)).unwrap(), [0, 1]);
+        assert_eq!(EvalProfile::risam().binarise(&[-0.62, -0.618], (1, 2), (1, 2)).unwrap(), [0, 1]);
     }
 
     #[test]
@@ -264,11 +227,6 @@ mod tests {
             let json = serde_json::to_string(&profile).unwrap();
             assert_eq!(serde_json::from_str::<EvalProfile>(&json).unwrap(), profile);
         }
-        assert!(
-            EvalProfile::named("lavt")
-                .unwrap_err()
-                .to_string()
-                .contains("saymask, dit")
-        );
+        assert!(EvalProfile::named("lavt").unwrap_err().to_string().contains("saymask, dit"));
     }
 }

@@ -8,18 +8,10 @@ use crate::MetricError;
 ///
 /// # Errors
 /// If a side is 0 or the length is not `from.0 * from.1`.
-pub fn bilinear(
-    map: &[f32],
-    from: (usize, usize),
-    to: (usize, usize),
-) -> Result<Vec<f32>, MetricError> {
+pub fn bilinear(map: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<Vec<f32>, MetricError> {
     let (h, w) = from;
     if h == 0 || w == 0 || to.0 == 0 || to.1 == 0 || h.checked_mul(w) != Some(map.len()) {
-        return Err(MetricError::Map {
-            found: map.len(),
-            height: h,
-            width: w,
-        });
+        return Err(MetricError::Map { found: map.len(), height: h, width: w });
     }
     if from == to {
         return Ok(map.to_vec());
@@ -54,14 +46,8 @@ mod tests {
 
     #[test]
     fn halves_doubles_and_refuses() {
-        assert_eq!(
-            bilinear(&[0.0, 1.0], (1, 2), (1, 4)).unwrap(),
-            [0.0, 0.25, 0.75, 1.0]
-        );
-        assert_eq!(
-            bilinear(&[0.0, 1.0, 2.0, 3.0], (2, 2), (1, 1)).unwrap(),
-            [1.5]
-        );
+        assert_eq!(bilinear(&[0.0, 1.0], (1, 2), (1, 4)).unwrap(), [0.0, 0.25, 0.75, 1.0]);
+        assert_eq!(bilinear(&[0.0, 1.0, 2.0, 3.0], (2, 2), (1, 1)).unwrap(), [1.5]);
         assert!(bilinear(&[0.0; 3], (2, 2), (1, 1)).is_err());
         assert!(bilinear(&[], (0, 2), (1, 1)).is_err());
         assert!(bilinear(&[0.0; 4], (2, 2), (0, 1)).is_err());

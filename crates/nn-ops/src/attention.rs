@@ -59,7 +59,8 @@ mod tests {
         let q = formula::<4>("q", [2, 3, 5, 8], &device);
         let k = formula::<4>("k", [2, 3, 7, 8], &device);
         let v = formula::<4>("v", [2, 3, 7, 4], &device);
-        let masked = Tensor::<1, burn::tensor::Int>::from_ints([0, 0, 1, 0, 0, 1, 1], &device).equal_elem(1).reshape([1, 1, 1, 7]);
+        let masked =
+            Tensor::<1, burn::tensor::Int>::from_ints([0, 0, 1, 0, 0, 1, 1], &device).equal_elem(1).reshape([1, 1, 1, 7]);
         let mask = masked.clone().expand([2, 3, 5, 7]);
         let logits = (q.clone() * 0.3).matmul(k.clone().swap_dims(2, 3)).mask_fill(mask, f32::NEG_INFINITY);
         let want = softmax(logits, 3).matmul(v.clone());

@@ -40,7 +40,8 @@ pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
     let [batch, _, height, width] = x.dims();
     let weight = conv.weight.val().reshape([inner, out * kh * kw]);
     let y = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inner]).matmul(weight);
-    let y = y.reshape([batch, height, width, out, kh, kw]).permute([0, 3, 1, 4, 2, 5]).reshape([batch, out, height * kh, width * kw]);
+    let y =
+        y.reshape([batch, height, width, out, kh, kw]).permute([0, 3, 1, 4, 2, 5]).reshape([batch, out, height * kh, width * kw]);
     match &conv.bias {
         Some(bias) => y + bias.val().reshape([1, out, 1, 1]),
         None => y,

@@ -44,7 +44,11 @@ mod tests {
     fn equals_layer_norm_over_the_last_axis() {
         let device = Device::flex();
         let x = formula::<4>("x", [2, 6, 3, 4], &device);
-        let want = LayerNormConfig::new(6).with_epsilon(1e-6).init(&device).forward(x.clone().permute([0, 2, 3, 1])).permute([0, 3, 1, 2]);
+        let want = LayerNormConfig::new(6)
+            .with_epsilon(1e-6)
+            .init(&device)
+            .forward(x.clone().permute([0, 2, 3, 1]))
+            .permute([0, 3, 1, 2]);
         assert_close(LayerNorm2d::new(6, 1e-6, &device).forward(x), want, 1e-5);
     }
 }

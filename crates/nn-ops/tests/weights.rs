@@ -130,8 +130,14 @@ fn an_index_of_indices_is_an_error() {
 #[test]
 fn headers_that_lie_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    let one = |dtype: &str, shape: &str, offsets: &str| format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#);
-    let two = |b: &str| format!(r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{b}}}}}"#);
+    let one = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
+    };
+    let two = |b: &str| {
+        format!(
+            r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{b}}}}}"#
+        )
+    };
     assert_eq!(read_all(&put(&folder, "good.safetensors", &raw(&two("[8,16]"), 16))).unwrap(), 2);
     let bad: Vec<(&str, Vec<u8>)> = vec![
         ("empty", Vec::new()),
@@ -198,7 +204,9 @@ fn entries(zip: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 fn crc(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, b| (0..8).fold(crc ^ u32::from(*b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xEDB8_8320 } else { c >> 1 }))
+    !bytes
+        .iter()
+        .fold(!0u32, |crc, b| (0..8).fold(crc ^ u32::from(*b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xEDB8_8320 } else { c >> 1 }))
 }
 
 fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -297,7 +305,15 @@ fn modules_round_trip() {
     let written = export(&model, &names, "net");
     assert_eq!(written.shape("net.linear.weight"), Some(&[5, 4][..]));
     assert_eq!(written.read("net.linear.weight").unwrap(), nn_ops::formula::weight("seed", "net.linear.weight", &[5, 4]));
-    assert!(written.names().eq(["net.0.bias", "net.0.weight", "net.1.bias", "net.1.weight", "net.linear.bias", "net.linear.weight", "net.table.weight"]));
+    assert!(written.names().eq([
+        "net.0.bias",
+        "net.0.weight",
+        "net.1.bias",
+        "net.1.weight",
+        "net.linear.bias",
+        "net.linear.weight",
+        "net.table.weight"
+    ]));
     let path = folder.path().join("net.safetensors");
     written.save(&path, &[("made by", "a test")]).unwrap();
     let opened = Checkpoint::open(&path).unwrap();

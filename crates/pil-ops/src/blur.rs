@@ -8,9 +8,7 @@ use crate::image::{Image, ImageError};
 pub fn gaussian_blur(image: &Image, radius: f32) -> Result<Image, ImageError> {
     image.check()?;
     if !(0.0..=1000.0).contains(&radius) {
-        return Err(ImageError::Radius {
-            radius: radius.to_string(),
-        });
+        return Err(ImageError::Radius { radius: radius.to_string() });
     }
     let mut out = image.clone();
     if radius == 0.0 {
@@ -67,11 +65,7 @@ impl Window {
         let whole = radius as usize;
         let near = ((1u32 << 24) as f32 / (radius * 2.0 + 1.0)) as u32;
         let far = ((1u32 << 24) - (2 * whole as u32 + 1) * near) / 2;
-        Self {
-            radius: whole,
-            near,
-            far,
-        }
+        Self { radius: whole, near, far }
     }
 
     fn blur(&self, line: &[u8], out: &mut [u8]) {

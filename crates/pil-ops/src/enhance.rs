@@ -57,12 +57,7 @@ pub fn luma(image: &Image) -> Result<Image, ImageError> {
         ((sum + 0x8000) >> 16) as u8
     };
     let data = image.data.chunks_exact(3).map(grey).collect();
-    Ok(Image {
-        width: image.width,
-        height: image.height,
-        channels: 1,
-        data,
-    })
+    Ok(Image { width: image.width, height: image.height, channels: 1, data })
 }
 
 /// `Image.blend`: single precision, truncated (not rounded) to 8 bits; factors beyond 0 and 1 extrapolate.

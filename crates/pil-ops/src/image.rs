@@ -50,18 +50,8 @@ impl Image {
     ///
     /// # Errors
     /// If a side is 0 or beyond 65,535, the channels are neither 1 nor 3, or the length does not fit.
-    pub fn new(
-        width: usize,
-        height: usize,
-        channels: usize,
-        data: Vec<u8>,
-    ) -> Result<Self, ImageError> {
-        let image = Self {
-            width,
-            height,
-            channels,
-            data,
-        };
+    pub fn new(width: usize, height: usize, channels: usize, data: Vec<u8>) -> Result<Self, ImageError> {
+        let image = Self { width, height, channels, data };
         image.check()?;
         Ok(image)
     }
@@ -70,16 +60,11 @@ impl Image {
     pub(crate) fn check(&self) -> Result<(), ImageError> {
         check_size(self.width, self.height)?;
         if self.channels != 1 && self.channels != 3 {
-            return Err(ImageError::Channels {
-                channels: self.channels,
-            });
+            return Err(ImageError::Channels { channels: self.channels });
         }
         let expected = self.width * self.height * self.channels;
         if self.data.len() != expected {
-            return Err(ImageError::Length {
-                found: self.data.len(),
-                expected,
-            });
+            return Err(ImageError::Length { found: self.data.len(), expected });
         }
         Ok(())
     }
@@ -87,11 +72,7 @@ impl Image {
 
 pub(crate) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
     let fits = |side: usize| (1..=65_535).contains(&side);
-    if fits(width) && fits(height) {
-        Ok(())
-    } else {
-        Err(ImageError::Size { width, height })
-    }
+    if fits(width) && fits(height) { Ok(()) } else { Err(ImageError::Size { width, height }) }
 }
 
 /// Mirrors left and right in place.

@@ -18,12 +18,7 @@ pub enum Filter {
 ///
 /// # Errors
 /// If the image is inconsistent or a new side is 0 or beyond 65,535.
-pub fn resize(
-    image: &Image,
-    new_width: usize,
-    new_height: usize,
-    filter: Filter,
-) -> Result<Image, ImageError> {
+pub fn resize(image: &Image, new_width: usize, new_height: usize, filter: Filter) -> Result<Image, ImageError> {
     image.check()?;
     check_size(new_width, new_height)?;
     if (new_width, new_height) == (image.width, image.height) {
@@ -79,19 +74,13 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
             // `as` truncates toward zero and stops at 0, as the reference's cast and clamp do together.
             let first = (centre - support + 0.5) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
-            let raw: Vec<f64> = (first..end)
-                .map(|x| weight(filter, (x as f64 - centre + 0.5) * inverse))
-                .collect();
+            let raw: Vec<f64> = (first..end).map(|x| weight(filter, (x as f64 - centre + 0.5) * inverse)).collect();
             let sum: f64 = raw.iter().sum();
             let weights = raw
                 .into_iter()
                 .map(|w| {
                     let w = if sum == 0.0 { w } else { w / sum } * f64::from(1u32 << BITS);
-                    if w < 0.0 {
-                        (w - 0.5) as i32
-                    } else {
-                        (w + 0.5) as i32
-                    }
+                    if w < 0.0 { (w - 0.5) as i32 } else { (w + 0.5) as i32 }
                 })
                 .collect();
             Taps { first, weights }
@@ -107,10 +96,7 @@ fn horizontal(image: &Image, to: usize, filter: Filter) -> Image {
     let taps = taps(image.width, to, filter);
     let c = image.channels;
     let mut data = vec![0u8; to * image.height * c];
-    for (out, row) in data
-        .chunks_exact_mut(to * c)
-        .zip(image.data.chunks_exact(image.width * c))
-    {
+    for (out, row) in data.chunks_exact_mut(to * c).zip(image.data.chunks_exact(image.width * c)) {
         for (pixel, t) in out.chunks_exact_mut(c).zip(&taps) {
             let source = &row[t.first * c..];
             if c == 3 {
@@ -124,21 +110,12 @@ fn horizontal(image: &Image, to: usize, filter: Filter) -> Image {
                     pixel[k] = clip(sums[k]);
                 }
             } else {
-                let dot: i32 = source
-                    .iter()
-                    .zip(&t.weights)
-                    .map(|(&p, &w)| i32::from(p) * w)
-                    .sum();
+                let dot: i32 = source.iter().zip(&t.weights).map(|(&p, &w)| i32::from(p) * w).sum();
                 pixel[0] = clip(dot + (1 << (BITS - 1)));
             }
         }
     }
-    Image {
-        width: to,
-        height: image.height,
-        channels: c,
-        data,
-    }
+    Image { width: to, height: image.height, channels: c, data }
 }
 
 fn vertical(image: &Image, to: usize, filter: Filter) -> Image {
@@ -147,22 +124,14 @@ fn vertical(image: &Image, to: usize, filter: Filter) -> Image {
     let mut sums = vec![0i32; stride];
     for t in taps(image.height, to, filter) {
         sums.fill(1 << (BITS - 1));
-        for (row, &w) in image.data[t.first * stride..]
-            .chunks_exact(stride)
-            .zip(&t.weights)
-        {
+        for (row, &w) in image.data[t.first * stride..].chunks_exact(stride).zip(&t.weights) {
             for (sum, &p) in sums.iter_mut().zip(row) {
                 *sum += i32::from(p) * w;
             }
         }
         data.extend(sums.iter().map(|&s| clip(s)));
     }
-    Image {
-        width: image.width,
-        height: to,
-        channels: image.channels,
-        data,
-    }
+    Image { width: image.width, height: to, channels: image.channels, data }
 }
 
 fn nearest(image: &Image, new_width: usize, new_height: usize) -> Image {
@@ -178,10 +147,7 @@ fn nearest(image: &Image, new_width: usize, new_height: usize) -> Image {
             })
             .collect::<Vec<_>>()
     };
-    let (columns, rows) = (
-        positions(image.width, new_width),
-        positions(image.height, new_height),
-    );
+    let (columns, rows) = (positions(image.width, new_width), positions(image.height, new_height));
     let c = image.channels;
     let mut data = Vec::with_capacity(new_width * new_height * c);
     for &y in &rows {
@@ -190,10 +156,5 @@ fn nearest(image: &Image, new_width: usize, new_height: usize) -> Image {
             data.extend_from_slice(&image.data[at..at + c]);
         }
     }
-    Image {
-        width: new_width,
-        height: new_height,
-        channels: c,
-        data,
-    }
+    Image { width: new_width, height: new_height, channels: c, data }
 }

@@ -4,9 +4,7 @@
 use pil_ops::{Filter, Image, brightness, contrast, gaussian_blur, resize, saturation};
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2)
-        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
-        .collect()
+    (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
 fn numbers(text: &str) -> Vec<usize> {
@@ -36,14 +34,7 @@ fn equals_pillow() {
             "blur" => image = gaussian_blur(&image, factor()).unwrap(),
             other => panic!("unknown operation {other}"),
         }
-        assert_eq!(
-            image.data,
-            bytes(f[4]),
-            "line {line}: {} {} on {}",
-            f[0],
-            f[1],
-            f[2]
-        );
+        assert_eq!(image.data, bytes(f[4]), "line {line}: {} {} on {}", f[0], f[1], f[2]);
     }
 }
 

@@ -27,11 +27,7 @@ impl DatasetSpec {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, name: &str) -> Self {
         let split_by = if name == "refcocog" { "umd" } else { "unc" };
-        Self {
-            root: root.into(),
-            name: name.into(),
-            split_by: split_by.into(),
-        }
+        Self { root: root.into(), name: name.into(), split_by: split_by.into() }
     }
 }
 
@@ -109,52 +105,30 @@ impl Dataset {
             return Err(error);
         }
         let splits: BTreeSet<String> = records.iter().map(|r| r.split.clone()).collect();
-        let records: Vec<RefRecord> = records
-            .into_iter()
-            .filter(|r| in_split(split, &r.split))
-            .collect();
+        let records: Vec<RefRecord> = records.into_iter().filter(|r| in_split(split, &r.split)).collect();
         if records.is_empty() {
             let valid = splits.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(DataError::Name {
-                what: "split",
-                found: split.into(),
-                valid,
-            });
+            return Err(DataError::Name { what: "split", found: split.into(), valid });
         }
         let instances_path = folder.join("instances.json");
         if !instances_path.is_file() {
             let hint = "every set needs one".to_owned();
-            return Err(DataError::Missing {
-                path: instances_path,
-                what: "annotation file",
-                hint,
-            });
+            return Err(DataError::Missing { path: instances_path, what: "annotation file", hint });
         }
         let instances = Instances::read(&instances_path)?;
         let finder = ImageFinder::new(&spec.root);
 
-        let mut out = Self {
-            spec: spec.clone(),
-            split: split.into(),
-            images: Vec::new(),
-            referents: Vec::new(),
-            skipped: 0,
-        };
+        let mut out = Self { spec: spec.clone(), split: split.into(), images: Vec::new(), referents: Vec::new(), skipped: 0 };
         let mut index: HashMap<i64, usize> = HashMap::new();
         let mut kept: Vec<(RefRecord, usize)> = Vec::with_capacity(records.len());
         for record in records {
-            let info =
-                instances
-                    .images
-                    .get(&record.image_id)
-                    .ok_or_else(|| DataError::Dangling {
-                        path: refs_path.clone(),
-                        field: format!("{}.image_id", record.field),
-                        id: record.image_id.to_string(),
-                        table: "images",
-                    })?;
-            let broken =
-                spec.name == "refclef" && layout::BROKEN_REFCLEF.contains(&info.file_name.as_str());
+            let info = instances.images.get(&record.image_id).ok_or_else(|| DataError::Dangling {
+                path: refs_path.clone(),
+                field: format!("{}.image_id", record.field),
+                id: record.image_id.to_string(),
+                table: "images",
+            })?;
+            let broken = spec.name == "refclef" && layout::BROKEN_REFCLEF.contains(&info.file_name.as_str());
             if record.sentences.is_empty() || broken {
                 out.skipped += 1;
                 continue;
@@ -205,8 +179,7 @@ impl Dataset {
                 self.images.push(image);
             }
         }
-        self.referents
-            .retain_mut(|r| moved.get(&r.image).map(|&new| r.image = new).is_some());
+        self.referents.retain_mut(|r| moved.get(&r.image).map(|&new| r.image = new).is_some());
         before - self.referents.len()
     }
 }
@@ -220,20 +193,10 @@ fn referent(
 ) -> Result<Referent, DataError> {
     let (mask, bbox) = target(&record, instances, refs_path, instances_path)?;
     let category = match record.category_id {
-        Some(id) if !record.ann_ids.is_empty() => {
-            instances.categories.get(&id).cloned().unwrap_or_default()
-        }
+        Some(id) if !record.ann_ids.is_empty() => instances.categories.get(&id).cloned().unwrap_or_default(),
         _ => String::new(),
     };
-    Ok(Referent {
-        ref_id: record.ref_id,
-        image,
-        ann_ids: record.ann_ids,
-        category,
-        sentences: record.sentences,
-        mask,
-        bbox,
-    })
+    Ok(Referent { ref_id: record.ref_id, image, ann_ids: record.ann_ids, category, sentences: record.sentences, mask, bbox })
 }
 
 /// Mask and box of a record.
@@ -249,17 +212,12 @@ pub(crate) fn target(
         id,
         table,
     };
-    let image = instances
-        .images
-        .get(&record.image_id)
-        .ok_or_else(|| dangling("image_id", record.image_id.to_string(), "images"))?;
+    let image =
+        instances.images.get(&record.image_id).ok_or_else(|| dangling("image_id", record.image_id.to_string(), "images"))?;
     let mut masks = Vec::new();
     let (mut x0, mut y0, mut x1, mut y1) = (f64::MAX, f64::MAX, f64::MIN, f64::MIN);
     for id in &record.ann_ids {
-        let annotation = instances
-            .annotations
-            .get(id)
-            .ok_or_else(|| dangling("ann_id", id.to_string(), "annotations"))?;
+        let annotation = instances.annotations.get(id).ok_or_else(|| dangling("ann_id", id.to_string(), "annotations"))?;
         if annotation.image_id != record.image_id {
             let path: PathBuf = refs_path.into();
             return Err(DataError::Field {
@@ -282,15 +240,9 @@ pub(crate) fn target(
         reason: e.to_string(),
     };
     if masks.is_empty() {
-        return Ok((
-            Rle::empty(image.height, image.width).map_err(as_error)?,
-            [0.0; 4],
-        ));
+        return Ok((Rle::empty(image.height, image.width).map_err(as_error)?, [0.0; 4]));
     }
-    Ok((
-        merge(&masks, Merge::Union).map_err(as_error)?,
-        [x0, y0, x1 - x0, y1 - y0],
-    ))
+    Ok((merge(&masks, Merge::Union).map_err(as_error)?, [x0, y0, x1 - x0, y1 - y0]))
 }
 
 /// Ids of all images that serve any split but `train` in these sets.
@@ -308,12 +260,7 @@ pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<i64>, DataError
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
-        out.extend(
-            records
-                .iter()
-                .filter(|r| r.split != "train")
-                .map(|r| r.image_id),
-        );
+        out.extend(records.iter().filter(|r| r.split != "train").map(|r| r.image_id));
     }
     Ok(out)
 }

@@ -109,24 +109,10 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.into(),
-            action,
-            source,
-        }
+        Self::Io { path: path.into(), action, source }
     }
 
-    pub(crate) fn field(
-        path: &Path,
-        field: impl Into<String>,
-        expected: &str,
-        found: impl Into<String>,
-    ) -> Self {
-        Self::Field {
-            path: path.into(),
-            field: field.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
+    pub(crate) fn field(path: &Path, field: impl Into<String>, expected: &str, found: impl Into<String>) -> Self {
+        Self::Field { path: path.into(), field: field.into(), expected: expected.into(), found: found.into() }
     }
 }

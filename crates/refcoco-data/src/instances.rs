@@ -89,33 +89,17 @@ impl Instances {
         let file: File = serde_json::from_slice(&bytes).map_err(|e| explain(path, &bytes, &e))?;
         Ok(Self {
             images: file.images.into_iter().map(|i| (i.id, i)).collect(),
-            annotations: file
-                .annotations
-                .into_iter()
-                .map(|a| (a.id.clone(), a))
-                .collect(),
-            categories: file
-                .categories
-                .into_iter()
-                .map(|c| (c.id, c.name))
-                .collect(),
+            annotations: file.annotations.into_iter().map(|a| (a.id.clone(), a)).collect(),
+            categories: file.categories.into_iter().map(|c| (c.id, c.name)).collect(),
         })
     }
 
     /// The mask of an annotation, as large as its image.
-    pub(crate) fn mask(
-        &self,
-        path: &Path,
-        id: &AnnId,
-        image: &ImageRecord,
-    ) -> Result<Rle, DataError> {
+    pub(crate) fn mask(&self, path: &Path, id: &AnnId, image: &ImageRecord) -> Result<Rle, DataError> {
         let Some(annotation) = self.annotations.get(id) else {
             return Rle::empty(image.height, image.width).map_err(|e| mask_error(path, id, &e));
         };
-        annotation
-            .segmentation
-            .mask(image.height, image.width)
-            .map_err(|e| mask_error(path, id, &e))
+        annotation.segmentation.mask(image.height, image.width).map_err(|e| mask_error(path, id, &e))
     }
 }
 
@@ -127,11 +111,7 @@ fn mask_error(path: &Path, id: &AnnId, error: &MaskError) -> DataError {
         ),
         other => other.to_string(),
     };
-    DataError::Mask {
-        path: path.into(),
-        field: format!("annotations[id={id}].segmentation"),
-        reason,
-    }
+    DataError::Mask { path: path.into(), field: format!("annotations[id={id}].segmentation"), reason }
 }
 
 impl Segmentation {
@@ -139,10 +119,7 @@ impl Segmentation {
         let runs = |r: &RunLength| {
             if r.size != [height, width] {
                 let other = (r.size[0], r.size[1]);
-                return Err(MaskError::Mismatch {
-                    first: (height, width),
-                    other,
-                });
+                return Err(MaskError::Mismatch { first: (height, width), other });
             }
             match &r.counts {
                 Counts::Plain(counts) => Rle::from_counts(height, width, counts.clone()),
@@ -152,11 +129,7 @@ impl Segmentation {
         match self {
             Self::Polygons(polygons) => {
                 // One or two points cover nothing; pycocotools stumbles over them when they come first.
-                let whole: Vec<&[f64]> = polygons
-                    .iter()
-                    .map(Vec::as_slice)
-                    .filter(|p| p.len() >= 6)
-                    .collect();
+                let whole: Vec<&[f64]> = polygons.iter().map(Vec::as_slice).filter(|p| p.len() >= 6).collect();
                 if whole.is_empty() {
                     return Rle::empty(height, width);
                 }
@@ -173,10 +146,7 @@ impl Segmentation {
 
 /// The typed parser knows line and column; this second, slower look names the field.
 fn explain(path: &Path, bytes: &[u8], error: &serde_json::Error) -> DataError {
-    let json = |reason: String| DataError::Json {
-        path: path.into(),
-        reason,
-    };
+    let json = |reason: String| DataError::Json { path: path.into(), reason };
     if !error.is_data() {
         return json(error.to_string());
     }
@@ -192,28 +162,17 @@ fn explain(path: &Path, bytes: &[u8], error: &serde_json::Error) -> DataError {
 
 fn inspect(path: &Path, value: &Value) -> Result<(), DataError> {
     let Some(map) = value.as_object() else {
-        return Err(At::new(path, "(top level)", value)
-            .wrong("a dictionary with `images`, `annotations` and `categories`"));
+        return Err(At::new(path, "(top level)", value).wrong("a dictionary with `images`, `annotations` and `categories`"));
     };
     let table = |name: &str| match map.get(name) {
         Some(v) => At::new(path, name, v).items(),
-        None => Err(DataError::field(
-            path,
-            name,
-            "a list",
-            "nothing (the key is missing)",
-        )),
+        None => Err(DataError::field(path, name, "a list", "nothing (the key is missing)")),
     };
     let positive = |at: At<'_>| match at.value.as_u64() {
         Some(n) if n <= u64::from(u32::MAX) => Ok(()),
         _ => Err(at.wrong("a whole number of pixels")),
     };
-    let integer = |at: At<'_>| {
-        at.value
-            .as_i64()
-            .map(|_| ())
-            .ok_or_else(|| at.wrong("a whole number"))
-    };
+    let integer = |at: At<'_>| at.value.as_i64().map(|_| ()).ok_or_else(|| at.wrong("a whole number"));
     for image in table("images")? {
         integer(image.key("id")?)?;
         image.key("file_name")?.text()?;
@@ -242,8 +201,7 @@ fn inspect(path: &Path, value: &Value) -> Result<(), DataError> {
         }
         let segmentation = ann.key("segmentation")?;
         if Segmentation::deserialize(segmentation.value).is_err() {
-            return Err(segmentation
-                .wrong("polygons [[x, y, ..], ..] or run lengths {size: [h, w], counts}"));
+            return Err(segmentation.wrong("polygons [[x, y, ..], ..] or run lengths {size: [h, w], counts}"));
         }
     }
     if map.contains_key("categories") {

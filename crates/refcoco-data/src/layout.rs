@@ -8,11 +8,7 @@ use crate::DataError;
 pub const SETS: [&str; 5] = ["refcoco", "refcoco+", "refcocog", "grefcoco", "refclef"];
 
 /// Folders below the root in which images are looked for, in this order.
-pub const IMAGE_FOLDERS: [&str; 3] = [
-    "images/train2014",
-    "images/mscoco/images/train2014",
-    "images/saiapr_tc-12",
-];
+pub const IMAGE_FOLDERS: [&str; 3] = ["images/train2014", "images/mscoco/images/train2014", "images/saiapr_tc-12"];
 
 /// Images of RefCLEF that are known to be damaged; their referents are left out, as every published loader does.
 pub(crate) const BROKEN_REFCLEF: [&str; 3] = ["19579.jpg", "17975.jpg", "19575.jpg"];
@@ -20,21 +16,12 @@ pub(crate) const BROKEN_REFCLEF: [&str; 3] = ["19579.jpg", "17975.jpg", "19575.j
 /// The folder of a set.
 pub(crate) fn folder(root: &Path, name: &str) -> Result<PathBuf, DataError> {
     if !SETS.contains(&name) {
-        return Err(DataError::Name {
-            what: "data set",
-            found: name.into(),
-            valid: SETS.join(", "),
-        });
+        return Err(DataError::Name { what: "data set", found: name.into(), valid: SETS.join(", ") });
     }
     let folder = root.join(name);
     if !folder.is_dir() {
-        let hint =
-            format!("expected `{name}/refs(..).p` and `{name}/instances.json` below the root");
-        return Err(DataError::Missing {
-            path: folder,
-            what: "folder",
-            hint,
-        });
+        let hint = format!("expected `{name}/refs(..).p` and `{name}/instances.json` below the root");
+        return Err(DataError::Missing { path: folder, what: "folder", hint });
     }
     Ok(folder)
 }
@@ -48,9 +35,7 @@ pub(crate) fn refs_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataEr
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
             continue;
         };
-        let inner = name
-            .strip_prefix("grefs(")
-            .or_else(|| name.strip_prefix("refs("));
+        let inner = name.strip_prefix("grefs(").or_else(|| name.strip_prefix("refs("));
         let by = inner.and_then(|n| n.strip_suffix(").p").or_else(|| n.strip_suffix(").json")));
         if let Some(by) = by {
             found.push((by.to_owned(), path));
@@ -75,11 +60,7 @@ pub(crate) fn refs_file(folder: &Path, by: &str) -> Result<PathBuf, DataError> {
     } else {
         format!("split_by can be {}", there.join(", "))
     };
-    Err(DataError::Missing {
-        path: folder.join(format!("refs({by}).p")),
-        what: "refs file",
-        hint,
-    })
+    Err(DataError::Missing { path: folder.join(format!("refs({by}).p")), what: "refs file", hint })
 }
 
 /// Finds image files.
@@ -90,15 +71,8 @@ pub(crate) struct ImageFinder {
 
 impl ImageFinder {
     pub(crate) fn new(root: &Path) -> Self {
-        let folders = IMAGE_FOLDERS
-            .iter()
-            .map(|f| root.join(f))
-            .filter(|f| f.is_dir())
-            .collect();
-        Self {
-            root: root.into(),
-            folders,
-        }
+        let folders = IMAGE_FOLDERS.iter().map(|f| root.join(f)).filter(|f| f.is_dir()).collect();
+        Self { root: root.into(), folders }
     }
 
     pub(crate) fn has_folder(&self) -> bool {
@@ -106,23 +80,11 @@ impl ImageFinder {
     }
 
     pub(crate) fn find(&self, file_name: &str) -> Result<PathBuf, DataError> {
-        let found = self
-            .folders
-            .iter()
-            .map(|f| f.join(file_name))
-            .find(|p| p.is_file());
+        let found = self.folders.iter().map(|f| f.join(file_name)).find(|p| p.is_file());
         found.ok_or_else(|| DataError::Missing {
-            path: self
-                .folders
-                .first()
-                .unwrap_or(&self.root.join(IMAGE_FOLDERS[0]))
-                .join(file_name),
+            path: self.folders.first().unwrap_or(&self.root.join(IMAGE_FOLDERS[0])).join(file_name),
             what: "image",
-            hint: format!(
-                "looked in {} below {}",
-                IMAGE_FOLDERS.join(", "),
-                self.root.display()
-            ),
+            hint: format!("looked in {} below {}", IMAGE_FOLDERS.join(", "), self.root.display()),
         })
     }
 }

@@ -8,10 +8,7 @@ use rayon::prelude::*;
 use crate::{DataError, Dataset, Item, Transform, Transformed};
 
 fn bad(path: &Path, reason: impl ToString) -> DataError {
-    DataError::Image {
-        path: path.into(),
-        reason: reason.to_string(),
-    }
+    DataError::Image { path: path.into(), reason: reason.to_string() }
 }
 
 /// Reads an image as 8-bit RGB. EXIF rotation is not applied (PIL does not either).
@@ -24,9 +21,7 @@ fn bad(path: &Path, reason: impl ToString) -> DataError {
 pub fn decode(path: &Path) -> Result<Image, DataError> {
     let reader = image::ImageReader::open(path).map_err(|e| DataError::io(path, "read", e))?;
     // COCO names PNG files .jpg here and there, so the content decides.
-    let reader = reader
-        .with_guessed_format()
-        .map_err(|e| DataError::io(path, "read", e))?;
+    let reader = reader.with_guessed_format().map_err(|e| DataError::io(path, "read", e))?;
     let rgb = reader.decode().map_err(|e| bad(path, e))?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Image::new(width, height, 3, rgb.into_raw()).map_err(|e| bad(path, e))
@@ -38,9 +33,7 @@ pub fn decode(path: &Path) -> Result<Image, DataError> {
 /// If the file cannot be read or has no valid header.
 pub fn size(path: &Path) -> Result<(u32, u32), DataError> {
     let reader = image::ImageReader::open(path).map_err(|e| DataError::io(path, "read", e))?;
-    let reader = reader
-        .with_guessed_format()
-        .map_err(|e| DataError::io(path, "read", e))?;
+    let reader = reader.with_guessed_format().map_err(|e| DataError::io(path, "read", e))?;
     reader.into_dimensions().map_err(|e| bad(path, e))
 }
 
@@ -62,10 +55,7 @@ impl ImageCache {
     /// every image once, so throwing out the oldest would never hit.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            held: Mutex::default(),
-        }
+        Self { limit, held: Mutex::default() }
     }
 
     /// The image of a path, decoded at most once while it fits.
@@ -74,20 +64,12 @@ impl ImageCache {
     /// As [`decode`].
     pub fn get(&self, path: &Path) -> Result<Arc<Image>, DataError> {
         // A panic elsewhere cannot leave the map half-changed, so a poisoned lock is still good.
-        if let Some(image) = self
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .images
-            .get(path)
-        {
+        if let Some(image) = self.held.lock().unwrap_or_else(PoisonError::into_inner).images.get(path) {
             return Ok(image.clone());
         }
         let image = Arc::new(decode(path)?);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.bytes + image.data.len() <= self.limit
-            && held.images.insert(path.into(), image.clone()).is_none()
-        {
+        if held.bytes + image.data.len() <= self.limit && held.images.insert(path.into(), image.clone()).is_none() {
             held.bytes += image.data.len();
         }
         Ok(image)
@@ -98,31 +80,17 @@ impl ImageCache {
 ///
 /// # Errors
 /// If the image cannot be read or has another size than its record.
-pub fn load(
-    dataset: &Dataset,
-    item: &Item,
-    transform: &Transform,
-    cache: &ImageCache,
-) -> Result<Transformed, DataError> {
+pub fn load(dataset: &Dataset, item: &Item, transform: &Transform, cache: &ImageCache) -> Result<Transformed, DataError> {
     let referent = &dataset.referents[item.referent];
     let info = &dataset.images[referent.image];
     let image = cache.get(&info.path)?;
     let (h, w) = (info.height as usize, info.width as usize);
     if (image.height, image.width) != (h, w) {
-        let reason = format!(
-            "the file is {} x {} but its record says {w} x {h} (width x height)",
-            image.width, image.height
-        );
+        let reason = format!("the file is {} x {} but its record says {w} x {h} (width x height)", image.width, image.height);
         return Err(bad(&info.path, reason));
     }
     let mask = referent.mask.to_row_major();
-    transform.apply(
-        info,
-        &image,
-        &mask,
-        &referent.sentences[item.sentence].text,
-        item.key,
-    )
+    transform.apply(info, &image, &mask, &referent.sentences[item.sentence].text, item.key)
 }
 
 /// Loads the items of a batch in parallel, in order.
@@ -135,9 +103,6 @@ pub fn load_batch(
     transform: &Transform,
     cache: &ImageCache,
 ) -> Result<Vec<Transformed>, DataError> {
-    let loaded: Vec<_> = items
-        .par_iter()
-        .map(|item| load(dataset, item, transform, cache))
-        .collect();
+    let loaded: Vec<_> = items.par_iter().map(|item| load(dataset, item, transform, cache)).collect();
     loaded.into_iter().collect()
 }

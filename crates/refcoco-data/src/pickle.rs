@@ -21,45 +21,26 @@ const MAX_GROWTH: u64 = 64;
 /// Reads a pickled list, one record at a time as a JSON-like value. Protocols 0 to 5; Python 2's `str` is taken as UTF-8
 /// with replacement characters; tuples become lists.
 pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataError> {
-    let fail = |reason: String| DataError::Pickle {
-        path: path.into(),
-        reason,
-    };
+    let fail = |reason: String| DataError::Pickle { path: path.into(), reason };
     // Protocol 0 is text, so a careless transfer may "fix" its line ends. Parts of such a file would still decode, with
     // stray carriage returns in the text, so it is refused as a whole.
     let first_line = bytes.iter().position(|&b| b == b'\n').unwrap_or(0);
     if !bytes.starts_with(&[0x80]) && first_line > 0 && bytes[first_line - 1] == b'\r' {
-        return Err(fail(
-            "its line ends were changed to CRLF; fetch the file again in binary mode".into(),
-        ));
+        return Err(fail("its line ends were changed to CRLF; fetch the file again in binary mode".into()));
     }
-    let mut machine = Machine {
-        rest: bytes,
-        ..Machine::default()
-    };
+    let mut machine = Machine { rest: bytes, ..Machine::default() };
     let root = machine.run().map_err(|what| {
         let at = bytes.len() - machine.rest.len();
-        fail(format!(
-            "{what} at byte {at} (the file may be cut short; compare its size or fetch it again)"
-        ))
+        fail(format!("{what} at byte {at} (the file may be cut short; compare its size or fetch it again)"))
     })?;
     let Node::List(records) = &machine.nodes[root] else {
-        return Err(DataError::field(
-            path,
-            "(top level)",
-            "a list of records",
-            "another kind of object",
-        ));
+        return Err(DataError::field(path, "(top level)", "a list of records", "another kind of object"));
     };
     let mut budget = (bytes.len() as u64 + 1024) * MAX_GROWTH;
     records
         .iter()
         .enumerate()
-        .map(|(i, &r)| {
-            machine
-                .write_out(r, 1, &mut budget)
-                .map_err(|what| fail(format!("refs[{i}]: {what}")))
-        })
+        .map(|(i, &r)| machine.write_out(r, 1, &mut budget).map_err(|what| fail(format!("refs[{i}]: {what}"))))
         .collect()
 }
 
@@ -87,10 +68,7 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn take(&mut self, n: u64) -> Step<&'a [u8]> {
-        let n = usize::try_from(n)
-            .ok()
-            .filter(|n| *n <= self.rest.len())
-            .ok_or(SHORT)?;
+        let n = usize::try_from(n).ok().filter(|n| *n <= self.rest.len()).ok_or(SHORT)?;
         let (head, tail) = self.rest.split_at(n);
         self.rest = tail;
         Ok(head)
@@ -98,11 +76,7 @@ impl<'a> Machine<'a> {
 
     /// A little-endian number of up to eight bytes.
     fn number(&mut self, n: u64) -> Step<u64> {
-        Ok(self
-            .take(n)?
-            .iter()
-            .rev()
-            .fold(0, |v, &b| (v << 8) | u64::from(b)))
+        Ok(self.take(n)?.iter().rev().fold(0, |v, &b| (v << 8) | u64::from(b)))
     }
 
     fn line(&mut self) -> Step<&'a [u8]> {
@@ -115,10 +89,7 @@ impl<'a> Machine<'a> {
     fn parsed<T: std::str::FromStr>(&mut self) -> Step<T> {
         let line = self.line()?;
         let text = std::str::from_utf8(line).map_err(|_| BAD_NUMBER)?;
-        text.trim()
-            .trim_end_matches('L')
-            .parse()
-            .map_err(|_| BAD_NUMBER)
+        text.trim().trim_end_matches('L').parse().map_err(|_| BAD_NUMBER)
     }
 
     fn push(&mut self, node: Node) {
@@ -132,10 +103,7 @@ impl<'a> Machine<'a> {
 
     /// The values above the last mark.
     fn marked(&mut self) -> Step<Vec<usize>> {
-        let mark = self
-            .marks
-            .pop()
-            .ok_or("it closes a group that was never opened")?;
+        let mark = self.marks.pop().ok_or("it closes a group that was never opened")?;
         if mark > self.stack.len() {
             return Err(EMPTY);
         }
@@ -169,12 +137,7 @@ impl<'a> Machine<'a> {
     }
 
     fn get(&mut self, key: u64) -> Step<()> {
-        self.stack.push(
-            *self
-                .memo
-                .get(&key)
-                .ok_or("it recalls a value that was never remembered")?,
-        );
+        self.stack.push(*self.memo.get(&key).ok_or("it recalls a value that was never remembered")?);
         Ok(())
     }
 
@@ -267,11 +230,7 @@ impl<'a> Machine<'a> {
                 let value = raw.iter().rev().fold(0u64, |v, &b| (v << 8) | u64::from(b));
                 // Two's complement of n bytes: bring the sign to the top and back.
                 let spare = 64 - 8 * raw.len() as u32;
-                let value = if raw.is_empty() {
-                    0
-                } else {
-                    ((value << spare) as i64) >> spare
-                };
+                let value = if raw.is_empty() { 0 } else { ((value << spare) as i64) >> spare };
                 self.scalar(value);
             }
             b'U' | b'C' | 0x8c | b'T' | b'X' | b'B' | 0x8d | 0x8e => {
@@ -316,10 +275,7 @@ impl<'a> Machine<'a> {
             }
             Node::List(items) => {
                 spend(0)?;
-                items
-                    .iter()
-                    .map(|&i| self.write_out(i, depth + 1, budget))
-                    .collect()
+                items.iter().map(|&i| self.write_out(i, depth + 1, budget)).collect()
             }
             Node::Dict(items) => {
                 spend(0)?;
@@ -400,10 +356,7 @@ fn raw_unicode(line: &[u8]) -> Step<String> {
 
 fn hex(bytes: &mut impl Iterator<Item = u8>, digits: usize) -> Step<u32> {
     (0..digits).try_fold(0, |v, _| {
-        let digit = bytes
-            .next()
-            .and_then(|b| char::from(b).to_digit(16))
-            .ok_or(BAD_TEXT)?;
+        let digit = bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or(BAD_TEXT)?;
         Ok(v << 4 | digit)
     })
 }
@@ -421,26 +374,14 @@ mod tests {
     fn plain_values_of_text_protocol() {
         let text = b"(lp0\nI-5\naI01\naL99L\naF1.5\naS'a\\x41\\'\\\\\\n'\np1\naS\"it's\"\naVcaf\xe9 \\u20ac\\ud83d\\ude00\nag1\naNa(I1\nI2\nta.";
         let got = read(text).unwrap();
-        let want = json!([
-            -5,
-            true,
-            99,
-            1.5,
-            "aA'\\\n",
-            "it's",
-            "caf\u{e9} \u{20ac}\u{1f600}",
-            "aA'\\\n",
-            null,
-            [1, 2]
-        ]);
+        let want = json!([-5, true, 99, 1.5, "aA'\\\n", "it's", "caf\u{e9} \u{20ac}\u{1f600}", "aA'\\\n", null, [1, 2]]);
         assert_eq!(Value::from(got), want);
     }
 
     #[test]
     fn plain_values_of_binary_protocols() {
         let bytes = b"\x80\x02](K\x05M\x00\x01J\xff\xff\xff\xff\x8a\x00\x8a\x01\x80\x8a\x02\xff\x00\x88\x89C\x01a}U\x01k]q\x00X\x01\x00\x00\x00vash\x00h\x00\x86e.";
-        let want =
-            json!([5, 256, -1, 0, -128, 255, true, false, "a", {"k": ["v"]}, [["v"], ["v"]]]);
+        let want = json!([5, 256, -1, 0, -128, 255, true, false, "a", {"k": ["v"]}, [["v"], ["v"]]]);
         assert_eq!(Value::from(read(bytes).unwrap()), want);
     }
 }

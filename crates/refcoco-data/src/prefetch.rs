@@ -25,10 +25,7 @@ pub struct Prefetcher<T> {
 
 impl<T: Send + 'static> Prefetcher<T> {
     /// Starts the worker; at most `ahead` finished batches wait in the queue (at least 1).
-    pub fn spawn(
-        ahead: usize,
-        mut make: impl FnMut(u64) -> Result<Option<T>, DataError> + Send + 'static,
-    ) -> Self {
+    pub fn spawn(ahead: usize, mut make: impl FnMut(u64) -> Result<Option<T>, DataError> + Send + 'static) -> Self {
         let (sender, queue) = sync_channel(ahead.max(1));
         let worker = std::thread::spawn(move || {
             for i in 0.. {
@@ -42,10 +39,7 @@ impl<T: Send + 'static> Prefetcher<T> {
                 }
             }
         });
-        Self {
-            queue: Some(queue),
-            worker: Some(worker),
-        }
+        Self { queue: Some(queue), worker: Some(worker) }
     }
 }
 
@@ -91,10 +85,7 @@ mod tests {
         });
         assert_eq!(batches.next().unwrap().unwrap(), 0);
         std::thread::sleep(std::time::Duration::from_millis(100));
-        assert!(
-            made.load(Ordering::SeqCst) <= 4,
-            "one taken, two waiting, one in hand"
-        );
+        assert!(made.load(Ordering::SeqCst) <= 4, "one taken, two waiting, one in hand");
         drop(batches);
         let after = made.load(Ordering::SeqCst);
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -104,15 +95,7 @@ mod tests {
     #[test]
     fn errors_pass_and_end_it() {
         let mut batches = Prefetcher::spawn(1, |i| {
-            if i == 1 {
-                Err(DataError::Setting {
-                    key: "x",
-                    found: "1".into(),
-                    expected: "2",
-                })
-            } else {
-                Ok(Some(i))
-            }
+            if i == 1 { Err(DataError::Setting { key: "x", found: "1".into(), expected: "2" }) } else { Ok(Some(i)) }
         });
         assert!(batches.next().unwrap().is_ok());
         assert!(batches.next().unwrap().is_err());

@@ -10,26 +10,12 @@ pub(crate) struct Published {
     pub(crate) images: Option<u64>,
 }
 
-const fn row(
-    set: &'static str,
-    by: &'static str,
-    split: &'static str,
-    refs: u64,
-    sentences: u64,
-    images: u64,
-) -> Published {
+const fn row(set: &'static str, by: &'static str, split: &'static str, refs: u64, sentences: u64, images: u64) -> Published {
     // 0 stands for "not published".
     const fn some(n: u64) -> Option<u64> {
         if n == 0 { None } else { Some(n) }
     }
-    Published {
-        set,
-        by,
-        split,
-        refs: some(refs),
-        sentences: some(sentences),
-        images: some(images),
-    }
+    Published { set, by, split, refs: some(refs), sentences: some(sentences), images: some(images) }
 }
 
 pub(crate) const TABLE: &[Published] = &[
@@ -65,16 +51,10 @@ pub(crate) const TABLE: &[Published] = &[
 
 /// The published row of a split.
 pub(crate) fn find(set: &str, by: &str, split: &str) -> Option<&'static Published> {
-    TABLE
-        .iter()
-        .find(|p| p.set == set && p.by == by && p.split == split)
+    TABLE.iter().find(|p| p.set == set && p.by == by && p.split == split)
 }
 
 /// Published images over all splits, the figure every set has; splits of one set may share images.
 pub(crate) fn total_images(set: &str, by: &str) -> u64 {
-    TABLE
-        .iter()
-        .filter(|p| p.set == set && p.by == by)
-        .filter_map(|p| p.images)
-        .sum()
+    TABLE.iter().filter(|p| p.set == set && p.by == by).filter_map(|p| p.images).sum()
 }

@@ -26,14 +26,7 @@ pub enum SentenceKind {
 
 impl SentenceKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [Self; 6] = [
-        Self::Colour,
-        Self::Shape,
-        Self::Size,
-        Self::Texture,
-        Self::Place,
-        Self::Relation,
-    ];
+    pub const ALL: [Self; 6] = [Self::Colour, Self::Shape, Self::Size, Self::Texture, Self::Place, Self::Relation];
 
     /// The name in files and reports.
     #[must_use]
@@ -105,10 +98,7 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<RefRecord>, Vec<DataError>), Data
     let bytes = std::fs::read(path).map_err(|e| DataError::io(path, "read", e))?;
     let list = if path.extension().is_some_and(|e| e == "json") {
         let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|e| DataError::Json {
-                path: path.into(),
-                reason: e.to_string(),
-            })?;
+            serde_json::from_slice(&bytes).map_err(|e| DataError::Json { path: path.into(), reason: e.to_string() })?;
         match value {
             serde_json::Value::Array(list) => list,
             other => return Err(At::new(path, "(top level)", &other).wrong("a list of records")),
@@ -128,14 +118,8 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<RefRecord>, Vec<DataError>), Data
 
 fn record(at: &At<'_>) -> Result<RefRecord, DataError> {
     let ann = at.key("ann_id")?;
-    let ann_ids = if ann.value.is_array() {
-        ann.items()?
-            .iter()
-            .map(ann_id)
-            .collect::<Result<Vec<_>, _>>()?
-    } else {
-        vec![ann_id(&ann)?]
-    };
+    let ann_ids =
+        if ann.value.is_array() { ann.items()?.iter().map(ann_id).collect::<Result<Vec<_>, _>>()? } else { vec![ann_id(&ann)?] };
     let category_id = match at.optional("category_id")? {
         Some(c) if c.value.is_array() => c.items()?.first().map(At::integer).transpose()?,
         Some(c) => Some(c.integer()?),
@@ -145,18 +129,10 @@ fn record(at: &At<'_>) -> Result<RefRecord, DataError> {
         ref_id: at.key("ref_id")?.integer()?,
         image_id: at.key("image_id")?.integer()?,
         // [-1] is gRefCOCO's way to say that nothing is meant.
-        ann_ids: ann_ids
-            .into_iter()
-            .filter(|id| *id != AnnId::Number(-1))
-            .collect(),
+        ann_ids: ann_ids.into_iter().filter(|id| *id != AnnId::Number(-1)).collect(),
         category_id,
         split: at.key("split")?.text()?,
-        sentences: at
-            .key("sentences")?
-            .items()?
-            .iter()
-            .map(sentence)
-            .collect::<Result<_, _>>()?,
+        sentences: at.key("sentences")?.items()?.iter().map(sentence).collect::<Result<_, _>>()?,
         field: at.field.clone(),
     })
 }
@@ -173,20 +149,14 @@ fn sentence(at: &At<'_>) -> Result<Sentence, DataError> {
     let kind = match at.optional("kind")? {
         Some(k) => {
             let name = k.text()?;
-            let known = SentenceKind::ALL
-                .into_iter()
-                .find(|kind| kind.name() == name);
+            let known = SentenceKind::ALL.into_iter().find(|kind| kind.name() == name);
             Some(known.ok_or_else(|| k.wrong("colour, shape, size, texture, place or relation"))?)
         }
         None => None,
     };
     Ok(Sentence {
         id: at.key("sent_id")?.integer()?,
-        raw: at
-            .optional("raw")?
-            .map(|r| r.text())
-            .transpose()?
-            .unwrap_or_else(|| text.clone()),
+        raw: at.optional("raw")?.map(|r| r.text()).transpose()?.unwrap_or_else(|| text.clone()),
         text,
         kind,
     })

@@ -16,9 +16,7 @@ fn mix(mut z: u64) -> u64 {
 impl Rng {
     /// The stream of a key such as (seed, epoch, item).
     pub(crate) fn keyed(key: &[u64]) -> Self {
-        Self(key.iter().fold(GOLDEN, |state, &k| {
-            mix(state.wrapping_add(GOLDEN) ^ mix(k.wrapping_add(GOLDEN)))
-        }))
+        Self(key.iter().fold(GOLDEN, |state, &k| mix(state.wrapping_add(GOLDEN) ^ mix(k.wrapping_add(GOLDEN)))))
     }
 
     pub(crate) fn next(&mut self) -> u64 {

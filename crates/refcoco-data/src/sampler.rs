@@ -48,21 +48,12 @@ impl Sampler {
     ///
     /// # Errors
     /// If the batch is 0 or larger than the set.
-    pub fn new(
-        dataset: &Dataset,
-        per: ItemPer,
-        batch: usize,
-        seed: u64,
-    ) -> Result<Self, DataError> {
+    pub fn new(dataset: &Dataset, per: ItemPer, batch: usize, seed: u64) -> Result<Self, DataError> {
         let items = match per {
             ItemPer::Referent | ItemPer::Image => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
             ItemPer::Sentence => pairs(dataset),
         };
-        let sentences = dataset
-            .referents
-            .iter()
-            .map(|r| r.sentences.len())
-            .collect();
+        let sentences = dataset.referents.iter().map(|r| r.sentences.len()).collect();
         let out = Self {
             seed,
             per,
@@ -84,11 +75,7 @@ impl Sampler {
     pub fn distributed(mut self, rank: usize, world: usize) -> Result<Self, DataError> {
         if rank >= world {
             let expected = "must be below the number of processes";
-            return Err(DataError::Setting {
-                key: "rank",
-                found: rank.to_string(),
-                expected,
-            });
+            return Err(DataError::Setting { key: "rank", found: rank.to_string(), expected });
         }
         (self.rank, self.world) = (rank, world);
         self.check()?;
@@ -98,13 +85,8 @@ impl Sampler {
     fn check(&self) -> Result<(), DataError> {
         let step = self.batch.saturating_mul(self.world);
         if self.batch == 0 || step > self.items.len() {
-            let expected =
-                "must be at least 1, and one step of all processes must not exceed the set";
-            return Err(DataError::Setting {
-                key: "batch",
-                found: self.batch.to_string(),
-                expected,
-            });
+            let expected = "must be at least 1, and one step of all processes must not exceed the set";
+            return Err(DataError::Setting { key: "batch", found: self.batch.to_string(), expected });
         }
         Ok(())
     }
@@ -144,11 +126,7 @@ impl Sampler {
             // Stable, so that the referents of an image stay in the shuffled order.
             order.sort_by_cached_key(|&i| place(self.images[self.items[i as usize].0]));
         }
-        Epoch {
-            sampler: self,
-            epoch,
-            order,
-        }
+        Epoch { sampler: self, epoch, order }
     }
 }
 
@@ -178,37 +156,19 @@ impl Epoch<'_> {
                     ItemPer::Referent | ItemPer::Image => rng.below(s.sentences[referent]),
                     ItemPer::Sentence => sentence,
                 };
-                Item {
-                    referent,
-                    sentence,
-                    key: rng.next(),
-                }
+                Item { referent, sentence, key: rng.next() }
             })
             .collect()
     }
 }
 
 fn pairs(dataset: &Dataset) -> Vec<(usize, usize)> {
-    let sentences = |(r, referent): (usize, &crate::Referent)| {
-        (0..referent.sentences.len()).map(move |s| (r, s))
-    };
-    dataset
-        .referents
-        .iter()
-        .enumerate()
-        .flat_map(sentences)
-        .collect()
+    let sentences = |(r, referent): (usize, &crate::Referent)| (0..referent.sentences.len()).map(move |s| (r, s));
+    dataset.referents.iter().enumerate().flat_map(sentences).collect()
 }
 
 /// Every sentence once, in the order of the file: the order of evaluation.
 #[must_use]
 pub fn sequential(dataset: &Dataset) -> Vec<Item> {
-    pairs(dataset)
-        .into_iter()
-        .map(|(referent, sentence)| Item {
-            referent,
-            sentence,
-            key: 0,
-        })
-        .collect()
+    pairs(dataset).into_iter().map(|(referent, sentence)| Item { referent, sentence, key: 0 }).collect()
 }

@@ -7,9 +7,7 @@ pub fn flip_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_alphanumeric())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
         let (word, tail) = rest.split_at(end);
         out.push_str(&flip_word(word));
         let gap = tail.find(char::is_alphanumeric).unwrap_or(tail.len());
@@ -20,9 +18,7 @@ pub fn flip_words(text: &str) -> String {
 }
 
 fn flip_word(word: &str) -> String {
-    const ENDS: [&str; 10] = [
-        "", "s", "most", "hand", "handed", "ward", "wards", "side", "er", "est",
-    ];
+    const ENDS: [&str; 10] = ["", "s", "most", "hand", "handed", "ward", "wards", "side", "er", "est"];
     let lower = word.to_ascii_lowercase();
     for (from, to) in [("left", "right"), ("right", "left")] {
         if let Some(end) = lower.strip_prefix(from)
@@ -45,9 +41,7 @@ fn flip_word(word: &str) -> String {
 #[must_use]
 pub fn flip_substrings(text: &str) -> String {
     const HOLD: &str = "\u{0}";
-    text.replace("right", HOLD)
-        .replace("left", "right")
-        .replace(HOLD, "left")
+    text.replace("right", HOLD).replace("left", "right").replace(HOLD, "left")
 }
 
 #[cfg(test)]

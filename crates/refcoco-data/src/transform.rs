@@ -67,37 +67,18 @@ impl Augment {
     /// DIT's released recipe on its canvas of 512 pixels.
     #[must_use]
     pub fn dit() -> Self {
-        Self {
-            long_sides: (0..=6).map(|k| 512 - 32 * k).collect(),
-            jitter: 0.8,
-            flip: 0.5,
-            ..Self::default()
-        }
+        Self { long_sides: (0..=6).map(|k| 512 - 32 * k).collect(), jitter: 0.8, flip: 0.5, ..Self::default() }
     }
 
     fn check(&self, canvas: usize) -> Result<(), DataError> {
-        let wrong = |key, found: String, expected| {
-            Err(DataError::Setting {
-                key,
-                found,
-                expected,
-            })
-        };
-        for (key, p) in [
-            ("jitter", self.jitter),
-            ("blur", self.blur),
-            ("flip", self.flip),
-        ] {
+        let wrong = |key, found: String, expected| Err(DataError::Setting { key, found, expected });
+        for (key, p) in [("jitter", self.jitter), ("blur", self.blur), ("flip", self.flip)] {
             if !(0.0..=1.0).contains(&p) {
                 return wrong(key, p.to_string(), "must be a probability, 0 to 1");
             }
         }
         if !(0.0..=1.0).contains(&self.jitter_strength) {
-            return wrong(
-                "jitter_strength",
-                self.jitter_strength.to_string(),
-                "must be 0 to 1",
-            );
+            return wrong("jitter_strength", self.jitter_strength.to_string(), "must be 0 to 1");
         }
         let side = u32::try_from(canvas).unwrap_or(u32::MAX);
         if self.long_sides.iter().any(|s| !(1..=side).contains(s)) {
@@ -107,11 +88,7 @@ impl Augment {
         let [low, high] = self.blur_sigma;
         if !(0.0..=100.0).contains(&low) || !(low..=100.0).contains(&high) {
             let found = format!("{:?}", self.blur_sigma);
-            return wrong(
-                "blur_sigma",
-                found,
-                "must be [low, high] with 0 <= low <= high <= 100",
-            );
+            return wrong("blur_sigma", found, "must be [low, high] with 0 <= low <= high <= 100");
         }
         Ok(())
     }
@@ -144,14 +121,8 @@ impl Placement {
         if map.len() != self.canvas * self.canvas {
             return None;
         }
-        let rows = map
-            .chunks_exact(self.canvas)
-            .skip(self.top)
-            .take(self.height);
-        Some(
-            rows.flat_map(|row| row.iter().skip(self.left).take(self.width).copied())
-                .collect(),
-        )
+        let rows = map.chunks_exact(self.canvas).skip(self.top).take(self.height);
+        Some(rows.flat_map(|row| row.iter().skip(self.left).take(self.width).copied()).collect())
     }
 }
 
@@ -184,10 +155,7 @@ impl Transform {
     /// If the canvas is not 16 to 4096 pixels or an augmentation is out of range.
     pub fn train(canvas: usize, fit: Fit, augment: Augment) -> Result<Self, DataError> {
         augment.check(canvas)?;
-        Ok(Self {
-            augment: Some(augment),
-            ..Self::eval(canvas, fit)?
-        })
+        Ok(Self { augment: Some(augment), ..Self::eval(canvas, fit)? })
     }
 
     /// Evaluation: long side to the canvas (small images are enlarged), nothing random.
@@ -197,17 +165,9 @@ impl Transform {
     pub fn eval(canvas: usize, fit: Fit) -> Result<Self, DataError> {
         if !(16..=4096).contains(&canvas) {
             let expected = "must be 16 to 4096 pixels";
-            return Err(DataError::Setting {
-                key: "canvas",
-                found: canvas.to_string(),
-                expected,
-            });
+            return Err(DataError::Setting { key: "canvas", found: canvas.to_string(), expected });
         }
-        Ok(Self {
-            canvas,
-            fit,
-            augment: None,
-        })
+        Ok(Self { canvas, fit, augment: None })
     }
 
     /// Applies the transform. The same key gives the same result on any thread.
@@ -225,10 +185,7 @@ impl Transform {
         sentence: &str,
         key: u64,
     ) -> Result<Transformed, DataError> {
-        let bad = |reason: String| DataError::Image {
-            path: info.path.clone(),
-            reason,
-        };
+        let bad = |reason: String| DataError::Image { path: info.path.clone(), reason };
         let (h, w) = (image.height, image.width);
         if image.channels != 3 || mask.len() != h * w {
             return Err(bad(format!(
@@ -243,20 +200,13 @@ impl Transform {
             _ => self.canvas as f64,
         };
         let (nh, nw) = fitted(h, w, long, self.canvas, self.fit);
-        let mut picture =
-            resize(image, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
+        let mut picture = resize(image, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
         let scaled = mask.iter().map(|&m| if m == 0 { 0 } else { 255 }).collect();
-        let soft = Image {
-            width: w,
-            height: h,
-            channels: 1,
-            data: scaled,
-        };
+        let soft = Image { width: w, height: h, channels: 1, data: scaled };
         let mut soft = resize(&soft, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
         let mut sentence = sentence.to_owned();
         if let Some(a) = &self.augment {
-            self.colours(a, &mut picture, &mut rng)
-                .map_err(|e| bad(e.to_string()))?;
+            self.colours(a, &mut picture, &mut rng).map_err(|e| bad(e.to_string()))?;
             if rng.chance(a.flip) {
                 pil_ops::flip_horizontal(&mut picture).map_err(|e| bad(e.to_string()))?;
                 pil_ops::flip_horizontal(&mut soft).map_err(|e| bad(e.to_string()))?;
@@ -271,28 +221,11 @@ impl Transform {
             Fit::Centre => ((self.canvas - nh) / 2, (self.canvas - nw) / 2),
             Fit::TopLeft => (0, 0),
         };
-        let placement = Placement {
-            canvas: self.canvas,
-            top,
-            left,
-            height: nh,
-            width: nw,
-            original: (h, w),
-        };
-        Ok(Transformed {
-            image: place(&picture, &placement),
-            mask: place(&soft, &placement),
-            placement,
-            sentence,
-        })
+        let placement = Placement { canvas: self.canvas, top, left, height: nh, width: nw, original: (h, w) };
+        Ok(Transformed { image: place(&picture, &placement), mask: place(&soft, &placement), placement, sentence })
     }
 
-    fn colours(
-        &self,
-        a: &Augment,
-        picture: &mut Image,
-        rng: &mut Rng,
-    ) -> Result<(), pil_ops::ImageError> {
+    fn colours(&self, a: &Augment, picture: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {
         if rng.chance(a.jitter) {
             let mut steps = [0, 1, 2];
             rng.shuffle(&mut steps);

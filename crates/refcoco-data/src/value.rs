@@ -16,11 +16,7 @@ pub(crate) struct At<'a> {
 
 impl<'a> At<'a> {
     pub(crate) fn new(path: &'a Path, field: impl Into<String>, value: &'a Value) -> Self {
-        Self {
-            path,
-            field: field.into(),
-            value,
-        }
+        Self { path, field: field.into(), value }
     }
 
     pub(crate) fn wrong(&self, expected: &str) -> DataError {
@@ -29,14 +25,8 @@ impl<'a> At<'a> {
 
     /// A key of a dictionary, if present and not null.
     pub(crate) fn optional(&self, key: &str) -> Result<Option<At<'a>>, DataError> {
-        let map = self
-            .value
-            .as_object()
-            .ok_or_else(|| self.wrong("a dictionary"))?;
-        Ok(map
-            .get(key)
-            .filter(|v| !v.is_null())
-            .map(|v| At::new(self.path, format!("{}.{key}", self.field), v)))
+        let map = self.value.as_object().ok_or_else(|| self.wrong("a dictionary"))?;
+        Ok(map.get(key).filter(|v| !v.is_null()).map(|v| At::new(self.path, format!("{}.{key}", self.field), v)))
     }
 
     pub(crate) fn key(&self, key: &str) -> Result<At<'a>, DataError> {
@@ -48,26 +38,16 @@ impl<'a> At<'a> {
 
     pub(crate) fn items(&self) -> Result<Vec<At<'a>>, DataError> {
         let list = self.value.as_array().ok_or_else(|| self.wrong("a list"))?;
-        Ok(list
-            .iter()
-            .enumerate()
-            .map(|(i, v)| At::new(self.path, format!("{}[{i}]", self.field), v))
-            .collect())
+        Ok(list.iter().enumerate().map(|(i, v)| At::new(self.path, format!("{}[{i}]", self.field), v)).collect())
     }
 
     pub(crate) fn text(&self) -> Result<String, DataError> {
-        self.value
-            .as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| self.wrong("text"))
+        self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("text"))
     }
 
     /// A whole number; text that spells one counts (RefCLEF writes some ids so).
     pub(crate) fn integer(&self) -> Result<i64, DataError> {
-        let whole = self
-            .value
-            .as_f64()
-            .filter(|v| v.fract() == 0.0 && v.abs() < 9e15);
+        let whole = self.value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 9e15);
         (self.value.as_i64())
             .or(whole.map(|v| v as i64))
             .or_else(|| self.value.as_str().and_then(|s| s.parse().ok()))

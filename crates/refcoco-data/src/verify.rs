@@ -35,9 +35,7 @@ impl SplitCount {
     #[must_use]
     pub fn matches(&self) -> bool {
         let same = |found: u64, wanted: Option<u64>| wanted.is_none_or(|w| w == found);
-        self.published.is_none_or(|(r, s, i)| {
-            same(self.refs, r) && same(self.sentences, s) && same(self.images, i)
-        })
+        self.published.is_none_or(|(r, s, i)| same(self.refs, r) && same(self.sentences, s) && same(self.images, i))
     }
 }
 
@@ -77,31 +75,19 @@ pub fn verify_deep(root: &Path) -> Result<VerifyReport, DataError> {
 }
 
 fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
-    let missing = |hint: String| DataError::Missing {
-        path: root.into(),
-        what: "data folder",
-        hint,
-    };
+    let missing = |hint: String| DataError::Missing { path: root.into(), what: "data folder", hint };
     if !root.is_dir() {
-        return Err(missing(
-            "give the folder that holds refcoco, refcoco+, ... and images".into(),
-        ));
+        return Err(missing("give the folder that holds refcoco, refcoco+, ... and images".into()));
     }
     let sets: Vec<&str> = SETS.into_iter().filter(|s| root.join(s).is_dir()).collect();
     if sets.is_empty() {
-        return Err(missing(format!(
-            "the folder exists but holds none of {}",
-            SETS.join(", ")
-        )));
+        return Err(missing(format!("the folder exists but holds none of {}", SETS.join(", "))));
     }
     let mut report = VerifyReport::default();
     let finder = ImageFinder::new(root);
     if !finder.has_folder() {
         let folders = IMAGE_FOLDERS.join(", ");
-        report.errors.push(format!(
-            "{}: no image folder; expected one of {folders}",
-            root.display()
-        ));
+        report.errors.push(format!("{}: no image folder; expected one of {folders}", root.display()));
     }
     let mut seen_images = BTreeSet::new();
     for set in sets {
@@ -123,9 +109,7 @@ fn check_set(
     let folder = layout::folder(root, set)?;
     let files = layout::refs_files(&folder)?;
     if files.is_empty() {
-        report
-            .errors
-            .push(format!("{}: no refs file", folder.display()));
+        report.errors.push(format!("{}: no refs file", folder.display()));
     }
     let instances_path = folder.join("instances.json");
     let instances = match Instances::read(&instances_path) {
@@ -192,11 +176,8 @@ fn check_images(
     report: &mut VerifyReport,
 ) {
     let ids: BTreeSet<i64> = records.iter().map(|r| r.image_id).collect();
-    let fresh: Vec<_> = ids
-        .iter()
-        .filter_map(|id| instances.images.get(id))
-        .filter(|i| seen.insert(i.file_name.clone()))
-        .collect();
+    let fresh: Vec<_> =
+        ids.iter().filter_map(|id| instances.images.get(id)).filter(|i| seen.insert(i.file_name.clone())).collect();
     let errors: Vec<Option<String>> = fresh
         .par_iter()
         .map(|info| {
@@ -238,12 +219,7 @@ fn count(set: &str, by: &str, records: &[RefRecord], report: &mut VerifyReport) 
     let published = published::total_images(set, by);
     let real = published > 0 && images.abs_diff(published) * 5 <= published;
     let mut order: Vec<&str> = splits.keys().copied().collect();
-    order.sort_by_key(|s| {
-        (
-            ["train", "val"].iter().position(|k| k == s).unwrap_or(2),
-            *s,
-        )
-    });
+    order.sort_by_key(|s| (["train", "val"].iter().position(|k| k == s).unwrap_or(2), *s));
     for split in order {
         let (refs, sentences, images) = &splits[split];
         let row = published::find(set, by, split).filter(|_| real);
@@ -267,11 +243,7 @@ impl fmt::Display for VerifyReport {
             "set", "split by", "split", "refs", "sentences", "images"
         )?;
         for s in &self.splits {
-            write!(
-                f,
-                "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  ",
-                s.set, s.split_by, s.split, s.refs, s.sentences, s.images
-            )?;
+            write!(f, "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  ", s.set, s.split_by, s.split, s.refs, s.sentences, s.images)?;
             match s.published {
                 None => writeln!(f, "-")?,
                 Some(_) if s.matches() => writeln!(f, "same")?,
@@ -286,12 +258,7 @@ impl fmt::Display for VerifyReport {
                 writeln!(f, "{title}: {line}")?;
             }
         }
-        write!(
-            f,
-            "{} errors, {} warnings",
-            self.errors.len(),
-            self.warnings.len()
-        )
+        write!(f, "{} errors, {} warnings", self.errors.len(), self.warnings.len())
     }
 }
 
@@ -301,12 +268,7 @@ mod tests {
 
     /// `images` pictures with one referent of three sentences each.
     fn records(first: i64, images: i64, split: &str) -> Vec<RefRecord> {
-        let sentence = |id| crate::Sentence {
-            id,
-            text: "x".into(),
-            raw: "x".into(),
-            kind: None,
-        };
+        let sentence = |id| crate::Sentence { id, text: "x".into(), raw: "x".into(), kind: None };
         (first..first + images)
             .map(|i| RefRecord {
                 ref_id: i,
@@ -323,38 +285,17 @@ mod tests {
     #[test]
     fn only_a_set_of_the_real_size_is_compared() {
         let mut report = VerifyReport::default();
-        let real = [
-            records(0, 16_994, "train"),
-            records(20_000, 1_500, "val"),
-            records(30_000, 1_500, "testA"),
-        ];
+        let real = [records(0, 16_994, "train"), records(20_000, 1_500, "val"), records(30_000, 1_500, "testA")];
         count("refcoco", "unc", &real.concat(), &mut report);
         count("refcoco+", "unc", &records(0, 100, "val"), &mut report);
-        count(
-            "grefcoco",
-            "unc",
-            &[records(0, 16_994, "train"), records(20_000, 1_500, "val")].concat(),
-            &mut report,
-        );
+        count("grefcoco", "unc", &[records(0, 16_994, "train"), records(20_000, 1_500, "val")].concat(), &mut report);
         let val = &report.splits[1];
-        assert_eq!(
-            (val.split.as_str(), val.published),
-            ("val", Some((Some(3_811), Some(10_834), Some(1_500))))
-        );
+        assert_eq!((val.split.as_str(), val.published), ("val", Some((Some(3_811), Some(10_834), Some(1_500)))));
         assert!(!val.matches());
         let small = &report.splits[3];
-        assert_eq!(
-            (small.set.as_str(), small.published, small.matches()),
-            ("refcoco+", None, true)
-        );
-        assert!(
-            report.splits[5].published.is_some() && report.splits[5].matches(),
-            "only images are published"
-        );
+        assert_eq!((small.set.as_str(), small.published, small.matches()), ("refcoco+", None, true));
+        assert!(report.splits[5].published.is_some() && report.splits[5].matches(), "only images are published");
         let text = report.to_string();
-        assert!(
-            text.contains("DIFFERS: 3811 / 10834 / 1500") && text.contains("same"),
-            "{text}"
-        );
+        assert!(text.contains("DIFFERS: 3811 / 10834 / 1500") && text.contains("same"), "{text}");
     }
 }

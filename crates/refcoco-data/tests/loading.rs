@@ -5,23 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use refcoco_data::{
-    Augment, Dataset, DatasetSpec, Fit, FlipText, ImageCache, ImageInfo, ItemPer, Prefetcher,
-    Sampler, SynthConfig, Transform, generate, load_batch, sequential,
+    Augment, Dataset, DatasetSpec, Fit, FlipText, ImageCache, ImageInfo, ItemPer, Prefetcher, Sampler, SynthConfig, Transform,
+    generate, load_batch, sequential,
 };
 
 fn set() -> (tempfile::TempDir, Dataset) {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("set");
-    generate(
-        &SynthConfig {
-            images: 12,
-            size: 64,
-            seed: 3,
-            ..SynthConfig::default()
-        },
-        &out,
-    )
-    .unwrap();
+    generate(&SynthConfig { images: 12, size: 64, seed: 3, ..SynthConfig::default() }, &out).unwrap();
     let set = Dataset::open(&DatasetSpec::new(&out, "refcoco"), "train").unwrap();
     (temp, set)
 }
@@ -32,47 +23,24 @@ fn sampler_is_a_function_of_its_arguments() {
     let sampler = Sampler::new(&set, ItemPer::Referent, 3, 9).unwrap();
     let steps = sampler.steps_per_epoch();
     assert_eq!(steps, set.referents.len() / 3);
-    let epoch = |e: u64| {
-        (0..steps)
-            .flat_map(|s| sampler.batch(e, s))
-            .collect::<Vec<_>>()
-    };
+    let epoch = |e: u64| (0..steps).flat_map(|s| sampler.batch(e, s)).collect::<Vec<_>>();
     assert_eq!(epoch(4), epoch(4));
     assert_ne!(epoch(4), epoch(5));
     assert_eq!(sampler.at(steps as u64 + 1), sampler.batch(1, 1));
     let seen: BTreeSet<usize> = epoch(0).iter().map(|i| i.referent).collect();
     assert_eq!(seen.len(), steps * 3, "no referent twice in an epoch");
     assert!(sampler.batch(0, steps).is_empty());
-    let drawn: BTreeSet<_> = (0..40)
-        .flat_map(epoch)
-        .map(|i| (i.referent, i.sentence))
-        .collect();
-    assert_eq!(
-        drawn.len(),
-        set.sentences(),
-        "every sentence is drawn sooner or later"
-    );
+    let drawn: BTreeSet<_> = (0..40).flat_map(epoch).map(|i| (i.referent, i.sentence)).collect();
+    assert_eq!(drawn.len(), set.sentences(), "every sentence is drawn sooner or later");
 
     // Two processes of batch 3 see what one of batch 6 sees, in order.
     let one = Sampler::new(&set, ItemPer::Sentence, 6, 9).unwrap();
-    let ranks = [0, 1].map(|r| {
-        Sampler::new(&set, ItemPer::Sentence, 3, 9)
-            .unwrap()
-            .distributed(r, 2)
-            .unwrap()
-    });
-    assert_eq!(
-        [ranks[0].batch(2, 1), ranks[1].batch(2, 1)].concat(),
-        one.batch(2, 1)
-    );
+    let ranks = [0, 1].map(|r| Sampler::new(&set, ItemPer::Sentence, 3, 9).unwrap().distributed(r, 2).unwrap());
+    assert_eq!([ranks[0].batch(2, 1), ranks[1].batch(2, 1)].concat(), one.batch(2, 1));
     assert_eq!(sequential(&set).len(), set.sentences());
     // By image: every referent once, those of an image without another's between them, in another order each epoch.
     let side = Sampler::new(&set, ItemPer::Image, 1, 9).unwrap();
-    let order = |epoch| -> Vec<usize> {
-        (0..side.steps_per_epoch())
-            .map(|s| side.batch(epoch, s)[0].referent)
-            .collect()
-    };
+    let order = |epoch| -> Vec<usize> { (0..side.steps_per_epoch()).map(|s| side.batch(epoch, s)[0].referent).collect() };
     let mut images: Vec<usize> = order(0).iter().map(|&r| set.referents[r].image).collect();
     images.dedup();
     assert_eq!(images.len(), set.images.len());
@@ -82,31 +50,19 @@ fn sampler_is_a_function_of_its_arguments() {
     assert_ne!(order(0), order(1));
     assert!(Sampler::new(&set, ItemPer::Referent, 0, 9).is_err());
     assert!(Sampler::new(&set, ItemPer::Referent, 10_000, 9).is_err());
-    assert!(
-        one.distributed(2, 2)
-            .unwrap_err()
-            .to_string()
-            .contains("rank")
-    );
+    assert!(one.distributed(2, 2).unwrap_err().to_string().contains("rank"));
 }
 
 #[test]
 fn batches_do_not_depend_on_threads_or_the_cache() {
     let (_temp, set) = set();
     let set = Arc::new(set);
-    let augment = Augment {
-        long_sides: vec![48, 40, 32],
-        blur: 0.5,
-        ..Augment::dit()
-    };
+    let augment = Augment { long_sides: vec![48, 40, 32], blur: 0.5, ..Augment::dit() };
     let transform = Transform::train(48, Fit::Centre, augment).unwrap();
     let run = |threads: usize, bytes: usize| {
         let sampler = Sampler::new(&set, ItemPer::Referent, 4, 1).unwrap();
         let (set, transform, cache) = (set.clone(), transform.clone(), ImageCache::new(bytes));
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let made = Prefetcher::spawn(2, move |step| {
             let items = sampler.at(step);
             let batch = pool.install(|| load_batch(&set, &items, &transform, &cache))?;
@@ -128,22 +84,11 @@ fn an_unreadable_image_names_its_file() {
     let items = sequential(&set);
     let transform = Transform::eval(48, Fit::TopLeft).unwrap();
     let error = load_batch(&set, &items, &transform, &ImageCache::default()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains(path.file_name().unwrap().to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
 }
 
 fn info(width: u32, height: u32) -> ImageInfo {
-    ImageInfo {
-        id: 1,
-        file_name: "a.jpg".into(),
-        path: "a.jpg".into(),
-        width,
-        height,
-    }
+    ImageInfo { id: 1, file_name: "a.jpg".into(), path: "a.jpg".into(), width, height }
 }
 
 #[test]
@@ -152,67 +97,34 @@ fn placement_of_both_conventions() {
     let mask = vec![1u8; 30 * 21];
     let at = |fit| {
         let t = Transform::eval(64, fit).unwrap();
-        t.apply(&info(30, 21), &image, &mask, "left one", 7)
-            .unwrap()
+        t.apply(&info(30, 21), &image, &mask, "left one", 7).unwrap()
     };
     let (dit, sam) = (at(Fit::Centre), at(Fit::TopLeft));
     // 21 * 64 / 30 = 44.8
     for t in [&dit, &sam] {
-        assert_eq!(
-            (t.placement.height, t.placement.width, t.placement.original),
-            (45, 64, (21, 30))
-        );
-        assert_eq!(
-            (t.image.len(), t.mask.len(), t.sentence.as_str()),
-            (64 * 64 * 3, 64 * 64, "left one")
-        );
+        assert_eq!((t.placement.height, t.placement.width, t.placement.original), (45, 64, (21, 30)));
+        assert_eq!((t.image.len(), t.mask.len(), t.sentence.as_str()), (64 * 64 * 3, 64 * 64, "left one"));
     }
     assert_eq!(dit.placement.crop(&dit.mask).unwrap(), vec![255; 45 * 64]);
     assert!(dit.placement.crop(&dit.image).is_none());
     assert_eq!((dit.placement.top, sam.placement.top), (9, 0));
-    assert_eq!(
-        (
-            dit.mask[8 * 64],
-            dit.mask[9 * 64],
-            dit.mask[53 * 64],
-            dit.mask[54 * 64]
-        ),
-        (0, 255, 255, 0)
-    );
-    assert_eq!(
-        (sam.image[0], sam.image[44 * 64 * 3], sam.image[45 * 64 * 3]),
-        (200, 200, 0)
-    );
+    assert_eq!((dit.mask[8 * 64], dit.mask[9 * 64], dit.mask[53 * 64], dit.mask[54 * 64]), (0, 255, 255, 0));
+    assert_eq!((sam.image[0], sam.image[44 * 64 * 3], sam.image[45 * 64 * 3]), (200, 200, 0));
 }
 
 #[test]
 fn a_flip_moves_pixels_mask_and_words() {
     let (w, h) = (20usize, 16usize);
     let column = |x: usize| if x < w / 2 { 250 } else { 10 };
-    let image =
-        pil_ops::Image::new(w, h, 3, (0..w * h * 3).map(|i| column(i / 3 % w)).collect()).unwrap();
+    let image = pil_ops::Image::new(w, h, 3, (0..w * h * 3).map(|i| column(i / 3 % w)).collect()).unwrap();
     let mask: Vec<u8> = (0..w * h).map(|i| u8::from(i % w < w / 2)).collect();
     let with = |flip_text| {
-        let augment = Augment {
-            flip: 1.0,
-            flip_text,
-            ..Augment::default()
-        };
+        let augment = Augment { flip: 1.0, flip_text, ..Augment::default() };
         let t = Transform::train(20, Fit::TopLeft, augment).unwrap();
-        t.apply(&info(20, 16), &image, &mask, "bright left half", 1)
-            .unwrap()
+        t.apply(&info(20, 16), &image, &mask, "bright left half", 1).unwrap()
     };
     let t = with(FlipText::Word);
-    assert_eq!(
-        (
-            t.sentence.as_str(),
-            t.image[0],
-            t.image[19 * 3],
-            t.mask[0],
-            t.mask[19]
-        ),
-        ("bright right half", 10, 250, 0, 255)
-    );
+    assert_eq!((t.sentence.as_str(), t.image[0], t.image[19 * 3], t.mask[0], t.mask[19]), ("bright right half", 10, 250, 0, 255));
     assert_eq!(with(FlipText::Substring).sentence, "bleft right half");
     assert_eq!(with(FlipText::None).sentence, "bright left half");
 }
@@ -222,12 +134,7 @@ fn settings_are_checked() {
     let bad: Result<Augment, _> = serde_json::from_str(r#"{"flips": 0.5}"#);
     assert!(bad.unwrap_err().to_string().contains("flips"));
     let augment: Augment = serde_json::from_str(r#"{"flip": 1.5}"#).unwrap();
-    assert!(
-        Transform::train(64, Fit::Centre, augment)
-            .unwrap_err()
-            .to_string()
-            .contains("`flip` is 1.5")
-    );
+    assert!(Transform::train(64, Fit::Centre, augment).unwrap_err().to_string().contains("`flip` is 1.5"));
     assert_eq!(Augment::dit().long_sides, [512, 480, 448, 416, 384, 352, 320]);
     let too_long = Transform::train(64, Fit::Centre, Augment::dit());
     assert!(too_long.unwrap_err().to_string().contains("long_sides"));

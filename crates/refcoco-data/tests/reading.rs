@@ -11,9 +11,7 @@ use tempfile::TempDir;
 const POLYGON: [f64; 8] = [1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 1.0, 5.0];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 fn instances() -> Value {
@@ -53,11 +51,7 @@ fn folder(refs: &str) -> TempDir {
 }
 
 fn put(root: &TempDir, instances: &Value) {
-    std::fs::write(
-        root.path().join("refcoco/instances.json"),
-        instances.to_string(),
-    )
-    .unwrap();
+    std::fs::write(root.path().join("refcoco/instances.json"), instances.to_string()).unwrap();
 }
 
 fn open(root: &TempDir, split: &str) -> Result<Dataset, String> {
@@ -75,77 +69,36 @@ fn assert_error(result: Result<Dataset, String>, parts: &[&str]) {
 
 #[test]
 fn every_pickle_style() {
-    for name in [
-        "py2-protocol0",
-        "py2-protocol2",
-        "py3-protocol2",
-        "py3-protocol4",
-        "py3-protocol5",
-    ] {
+    for name in ["py2-protocol0", "py2-protocol2", "py3-protocol2", "py3-protocol4", "py3-protocol5"] {
         let root = folder(&format!("{name}.p"));
         let train = open(&root, "train").unwrap();
-        assert_eq!(
-            (train.images.len(), train.referents.len(), train.sentences()),
-            (1, 1, 2),
-            "{name}"
-        );
+        assert_eq!((train.images.len(), train.referents.len(), train.sentences()), (1, 1, 2), "{name}");
         let r = &train.referents[0];
-        assert_eq!(
-            (r.ref_id, r.ann_ids.as_slice()),
-            (1, &[AnnId::Number(11)][..])
-        );
-        assert_eq!(
-            (r.sentences[0].text.as_str(), r.sentences[0].raw.as_str()),
-            ("left one", "Left one")
-        );
-        assert_eq!(
-            (r.category.as_str(), r.bbox),
-            ("square", [1.0, 1.0, 4.0, 4.0])
-        );
+        assert_eq!((r.ref_id, r.ann_ids.as_slice()), (1, &[AnnId::Number(11)][..]));
+        assert_eq!((r.sentences[0].text.as_str(), r.sentences[0].raw.as_str()), ("left one", "Left one"));
+        assert_eq!((r.category.as_str(), r.bbox), ("square", [1.0, 1.0, 4.0, 4.0]));
         // 16 + 20 pixels with 4 in both.
         assert_eq!(r.mask.area(), 32, "overlapping polygons are united");
         assert_eq!(train.images[0].file_name, "COCO_train2014_000000000001.jpg");
         assert!(train.images[0].path.is_file());
-        assert_eq!(
-            open(&root, "val").unwrap().referents[0].sentences[0].text,
-            "right caf\u{e9}"
-        );
-        assert_eq!(
-            open(&root, "val").unwrap().referents[0].mask.area(),
-            16,
-            "a line covers nothing"
-        );
+        assert_eq!(open(&root, "val").unwrap().referents[0].sentences[0].text, "right caf\u{e9}");
+        assert_eq!(open(&root, "val").unwrap().referents[0].mask.area(), 16, "a line covers nothing");
         assert_eq!(open(&root, "testA").unwrap().referents[0].mask.area(), 10);
         assert_eq!(open(&root, "test").unwrap().referents.len(), 1);
-        assert_error(
-            open(&root, "testB"),
-            &["unknown split `testB`", "testA, train, val"],
-        );
+        assert_error(open(&root, "testB"), &["unknown split `testB`", "testA, train, val"]);
         assert!(verify_deep(root.path()).unwrap().is_ok());
     }
 }
 
 #[test]
 fn damaged_pickles() {
-    assert_error(
-        open(&folder("cut.p"), "train"),
-        &["refs(unc).p", "not a readable pickle", "cut short"],
-    );
-    assert_error(
-        open(&folder("crlf.p"), "train"),
-        &["refs(unc).p", "CRLF", "binary mode"],
-    );
+    assert_error(open(&folder("cut.p"), "train"), &["refs(unc).p", "not a readable pickle", "cut short"]);
+    assert_error(open(&folder("crlf.p"), "train"), &["refs(unc).p", "CRLF", "binary mode"]);
     let root = folder("cut.p");
     std::fs::write(root.path().join("refcoco/refs(unc).p"), b"\x80\x02}.").unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["refs(unc).p", "(top level)", "a list of records"],
-    );
+    assert_error(open(&root, "train"), &["refs(unc).p", "(top level)", "a list of records"]);
     std::fs::write(root.path().join("refcoco/refs(unc).p"), b"\x80\x02]}a.").unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["refs(unc).p", "refs[0].ann_id", "missing"],
-    );
+    assert_error(open(&root, "train"), &["refs(unc).p", "refs[0].ann_id", "missing"]);
 }
 
 #[test]
@@ -157,37 +110,15 @@ fn json_of_the_wrong_shape() {
         put(&root, &all);
         assert_error(open(&root, "train"), &[&["instances.json"], parts].concat());
     };
-    change(
-        "/annotations/1/bbox",
-        json!([1, 2, 3]),
-        &["annotations[1].bbox", "a list of 3"],
-    );
-    change(
-        "/annotations/0/segmentation",
-        json!("x"),
-        &["annotations[0].segmentation", "text \"x\""],
-    );
-    change(
-        "/images/1/width",
-        json!("10"),
-        &["images[1].width", "a whole number of pixels"],
-    );
+    change("/annotations/1/bbox", json!([1, 2, 3]), &["annotations[1].bbox", "a list of 3"]);
+    change("/annotations/0/segmentation", json!("x"), &["annotations[0].segmentation", "text \"x\""]);
+    change("/images/1/width", json!("10"), &["images[1].width", "a whole number of pixels"]);
     change("/images", json!(3), &["`images`", "a list"]);
-    change(
-        "/categories/0/name",
-        json!(null),
-        &["categories[0].name", "missing"],
-    );
+    change("/categories/0/name", json!(null), &["categories[0].name", "missing"]);
     std::fs::write(root.path().join("refcoco/instances.json"), "{\"images\": [").unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["instances.json", "not valid JSON", "line 1"],
-    );
+    assert_error(open(&root, "train"), &["instances.json", "not valid JSON", "line 1"]);
     std::fs::write(root.path().join("refcoco/instances.json"), "[]").unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["instances.json", "(top level)", "`images`"],
-    );
+    assert_error(open(&root, "train"), &["instances.json", "(top level)", "`images`"]);
 }
 
 #[test]
@@ -199,89 +130,42 @@ fn ids_masks_and_images() {
         put(&root, &all);
     };
     change("/annotations/0/id", json!(99));
-    assert_error(
-        open(&root, "train"),
-        &["refs(unc).p", "refs[0].ann_id", "11 is not an id"],
-    );
+    assert_error(open(&root, "train"), &["refs(unc).p", "refs[0].ann_id", "11 is not an id"]);
     change("/images/0/id", json!(99));
-    assert_error(
-        open(&root, "train"),
-        &["refs(unc).p", "refs[0].image_id", "1 is not an id"],
-    );
+    assert_error(open(&root, "train"), &["refs(unc).p", "refs[0].image_id", "1 is not an id"]);
     change("/annotations/0/image_id", json!(2));
     assert_error(open(&root, "train"), &["refs[0].ann_id", "on image 2"]);
-    change(
-        "/annotations/0/segmentation",
-        json!({"size": [9, 10], "counts": [90]}),
-    );
-    let larger = [
-        "instances.json",
-        "annotations[id=11].segmentation",
-        "9 x 10",
-        "8 x 10",
-    ];
+    change("/annotations/0/segmentation", json!({"size": [9, 10], "counts": [90]}));
+    let larger = ["instances.json", "annotations[id=11].segmentation", "9 x 10", "8 x 10"];
     assert_error(open(&root, "train"), &larger);
-    change(
-        "/annotations/0/segmentation",
-        json!({"size": [8, 10], "counts": [70, 11]}),
-    );
-    assert_error(
-        open(&root, "train"),
-        &["annotations[id=11].segmentation", "81 pixels"],
-    );
+    change("/annotations/0/segmentation", json!({"size": [8, 10], "counts": [70, 11]}));
+    assert_error(open(&root, "train"), &["annotations[id=11].segmentation", "81 pixels"]);
     put(&root, &instances());
 
     let image = open(&root, "train").unwrap().images[0].path.clone();
     let whole = std::fs::read(&image).unwrap();
     std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
-    let error = refcoco_data::decode(&image)
-        .map(|_| ())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("000000000001.jpg") && error.contains("unusable image"),
-        "{error}"
-    );
+    let error = refcoco_data::decode(&image).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("000000000001.jpg") && error.contains("unusable image"), "{error}");
     std::fs::write(&image, b"no image").unwrap();
     assert!(verify(root.path()).unwrap().errors[0].contains("000000000001.jpg"));
     std::fs::remove_file(&image).unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["000000000001.jpg", "no such image", "saiapr"],
-    );
+    assert_error(open(&root, "train"), &["000000000001.jpg", "no such image", "saiapr"]);
     std::fs::remove_file(root.path().join("refcoco/instances.json")).unwrap();
-    assert_error(
-        open(&root, "train"),
-        &["instances.json", "no such annotation file"],
-    );
+    assert_error(open(&root, "train"), &["instances.json", "no such annotation file"]);
 }
 
 #[test]
 fn missing_folders_and_names() {
     let root = folder("py3-protocol2.p");
     let spec = |name: &str, by: &str| {
-        let spec = DatasetSpec {
-            root: root.path().into(),
-            name: name.into(),
-            split_by: by.into(),
-        };
+        let spec = DatasetSpec { root: root.path().into(), name: name.into(), split_by: by.into() };
         Dataset::open(&spec, "train").map_err(|e| e.to_string())
     };
     assert_error(spec("refcoco+", "unc"), &["refcoco+", "no such folder"]);
-    assert_error(
-        spec("refcoco", "umd"),
-        &["refs(umd).p", "split_by can be unc"],
-    );
-    assert_error(
-        spec("coco", "unc"),
-        &["unknown data set `coco`", "refcocog"],
-    );
-    assert!(
-        verify(&root.path().join("nowhere"))
-            .unwrap_err()
-            .to_string()
-            .contains("nowhere")
-    );
+    assert_error(spec("refcoco", "umd"), &["refs(umd).p", "split_by can be unc"]);
+    assert_error(spec("coco", "unc"), &["unknown data set `coco`", "refcocog"]);
+    assert!(verify(&root.path().join("nowhere")).unwrap_err().to_string().contains("nowhere"));
 }
 
 #[test]
@@ -299,9 +183,7 @@ fn refclef_and_grefcoco() {
     std::fs::write(clef.join("instances.json"), annotations.to_string()).unwrap();
     let images = root.path().join("images/saiapr_tc-12");
     std::fs::create_dir_all(&images).unwrap();
-    image::RgbImage::new(10, 8)
-        .save(images.join("9.jpg"))
-        .unwrap();
+    image::RgbImage::new(10, 8).save(images.join("9.jpg")).unwrap();
     let set = Dataset::open(&DatasetSpec::new(root.path(), "refclef"), "train").unwrap();
     assert_eq!(set.referents[0].ann_ids, [AnnId::Text("9_1".into())]);
     assert_eq!(set.referents[0].mask.area(), 80);
@@ -326,25 +208,15 @@ fn refclef_and_grefcoco() {
     let mut set = Dataset::open(&spec, "train").unwrap();
     assert_eq!((set.referents.len(), set.skipped), (3, 1));
     assert_eq!(set.referents[0].mask.area(), 32);
-    assert_eq!(
-        set.referents[1].mask.area(),
-        80,
-        "the crowd annotation is passed over"
-    );
+    assert_eq!(set.referents[1].mask.area(), 80, "the crowd annotation is passed over");
     assert!(set.referents[2].ann_ids.is_empty() && set.referents[2].mask.is_empty());
-    assert_eq!(
-        (set.referents[2].category.as_str(), set.referents[2].bbox),
-        ("", [0.0; 4])
-    );
+    assert_eq!((set.referents[2].category.as_str(), set.referents[2].bbox), ("", [0.0; 4]));
 
     let report = verify(root.path()).unwrap();
     assert!(report.is_ok(), "{report}");
     assert!(report.warnings[0].contains("refs[3].sentences"), "{report}");
     let text = report.to_string();
-    assert!(
-        text.contains("grefcoco   unc       train          4          3        2"),
-        "{text}"
-    );
+    assert!(text.contains("grefcoco   unc       train          4          3        2"), "{text}");
 
     let held = held_out_images(&[spec]).unwrap();
     assert_eq!(held, BTreeSet::from([2]));
@@ -380,10 +252,7 @@ fn hostile_pickles_are_errors() {
         (doubling, "too large"),
         (b"\x80\x02]q\x00h\x00a.".to_vec(), "contains itself"),
         (b"cos\nsystem\n(S'ls'\ntR.".to_vec(), "more than lists"),
-        (
-            b"\x80\x02X\xff\xff\xff\xffabc.".to_vec(),
-            "middle of a value",
-        ),
+        (b"\x80\x02X\xff\xff\xff\xffabc.".to_vec(), "middle of a value"),
         (b"ea.".to_vec(), "never opened"),
         (Vec::new(), "cut short"),
     ] {

@@ -153,9 +153,11 @@ pub fn partition(x: Tensor<4>, side: usize) -> Tensor<3> {
     if columns * side > width {
         x = Tensor::cat(vec![x, Tensor::zeros([batch, rows * side, columns * side - width, channels], options)], 2);
     }
-    x.reshape([batch, rows, side, columns, side, channels])
-        .permute([0, 1, 3, 2, 4, 5])
-        .reshape([batch * rows * columns, side * side, channels])
+    x.reshape([batch, rows, side, columns, side, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
+        batch * rows * columns,
+        side * side,
+        channels,
+    ])
 }
 
 /// Undoes [`partition`] and drops the padding.

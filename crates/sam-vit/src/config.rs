@@ -134,7 +134,10 @@ impl SamConfig {
             return Err(format!("embed_dim {} is not a multiple of heads {}", e.embed_dim, e.heads));
         }
         if e.out_channels % 8 != 0 || e.out_channels % (2 * self.decoder_heads) != 0 {
-            return Err(format!("out_channels {} must be a multiple of 8 and of twice decoder_heads {}", e.out_channels, self.decoder_heads));
+            return Err(format!(
+                "out_channels {} must be a multiple of 8 and of twice decoder_heads {}",
+                e.out_channels, self.decoder_heads
+            ));
         }
         if let Some(block) = e.global_blocks.iter().find(|b| **b >= e.depth) {
             return Err(format!("global_blocks names block {block}, but depth is {}", e.depth));

@@ -12,7 +12,9 @@ pub enum SamError {
     #[error(transparent)]
     Image(#[from] pil_ops::ImageError),
     /// One side would shrink to nothing.
-    #[error("image of {width} x {height} pixels (width x height): its short side is 0 pixels at an input of {canvas}; crop it or take a larger input")]
+    #[error(
+        "image of {width} x {height} pixels (width x height): its short side is 0 pixels at an input of {canvas}; crop it or take a larger input"
+    )]
     Thin {
         /// Columns.
         width: usize,

@@ -58,7 +58,9 @@ impl ImageEncoder {
     pub fn new(config: &ImageEncoderConfig, device: &Device) -> Self {
         let (width, patch, out) = (config.embed_dim, config.patch_size, config.out_channels);
         Self {
-            patch_embed: PatchEmbed { proj: Conv2dConfig::new([3, width], [patch, patch]).with_stride([patch, patch]).init(device) },
+            patch_embed: PatchEmbed {
+                proj: Conv2dConfig::new([3, width], [patch, patch]).with_stride([patch, patch]).init(device),
+            },
             pos_embed: Initializer::Zeros.init([1, config.grid(), config.grid(), width], device),
             blocks: (0..config.depth).map(|i| Block::new(config, i, device)).collect(),
             neck: Neck {

@@ -1,6 +1,6 @@
 //! SAM's mask decoder: a two-way transformer, upscaling, and one small network a mask.
 
-use burn::module::{Module};
+use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
@@ -96,7 +96,11 @@ impl MaskDecoder {
             transformer: TwoWayTransformer::new(config, device),
             iou_token: EmbeddingConfig::new(1, c).init(device),
             mask_tokens: EmbeddingConfig::new(masks, c).init(device),
-            output_upscaling: OutputUpscaling { conv1: up(c, c / 4), norm: LayerNorm2d::new(c / 4, 1e-6, device), conv2: up(c / 4, c / 8) },
+            output_upscaling: OutputUpscaling {
+                conv1: up(c, c / 4),
+                norm: LayerNorm2d::new(c / 4, 1e-6, device),
+                conv2: up(c / 4, c / 8),
+            },
             output_hypernetworks_mlps: (0..masks).map(|_| Perceptron::new(&[c, c, c, c / 8], device)).collect(),
             iou_prediction_head: Perceptron::new(&[c, 256, 256, masks], device),
         }
@@ -110,7 +114,14 @@ impl MaskDecoder {
     /// - `image`: [1 or N, C, h, w]; `positions`: [1, C, h, w]
     /// - `sparse`: [N, T, C]; `dense`: [N, C, h, w]
     /// - outputs: [N, M, 4h, 4w] and [N, M], with M = 1 or 3
-    pub fn forward(&self, image: Tensor<4>, positions: Tensor<4>, sparse: Tensor<3>, dense: Tensor<4>, output: Output) -> (Tensor<4>, Tensor<2>) {
+    pub fn forward(
+        &self,
+        image: Tensor<4>,
+        positions: Tensor<4>,
+        sparse: Tensor<3>,
+        dense: Tensor<4>,
+        output: Output,
+    ) -> (Tensor<4>, Tensor<2>) {
         let count = sparse.dims()[0];
         let [_, c, height, width] = image.dims();
         let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);

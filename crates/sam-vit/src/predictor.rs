@@ -161,7 +161,12 @@ impl Sam {
     /// # Errors
     /// A prompt that makes no sense: counts that differ, unknown labels, coordinates that are not finite, an inverted
     /// box, a mask of another size.
-    pub fn predict(&self, embedding: &ImageEmbedding, prompt: &PromptSet, output: Output) -> Result<Vec<MaskPrediction>, SamError> {
+    pub fn predict(
+        &self,
+        embedding: &ImageEmbedding,
+        prompt: &PromptSet,
+        output: Output,
+    ) -> Result<Vec<MaskPrediction>, SamError> {
         let mut all = self.predict_batch(embedding, std::slice::from_ref(prompt), output)?;
         all.pop().ok_or_else(|| SamError::Device("the decoder gave no mask".into()))
     }
@@ -171,7 +176,12 @@ impl Sam {
     ///
     /// # Errors
     /// As [`Sam::predict`]; the error names the prompt.
-    pub fn predict_batch(&self, embedding: &ImageEmbedding, prompts: &[PromptSet], output: Output) -> Result<Vec<Vec<MaskPrediction>>, SamError> {
+    pub fn predict_batch(
+        &self,
+        embedding: &ImageEmbedding,
+        prompts: &[PromptSet],
+        output: Output,
+    ) -> Result<Vec<Vec<MaskPrediction>>, SamError> {
         let [_, _, height, width] = embedding.features.dims();
         let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {

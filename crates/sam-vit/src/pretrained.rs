@@ -59,7 +59,10 @@ pub fn hugging_face_names() -> Names {
     let heads = ["iou_prediction_head".to_owned()].into_iter().chain((0..4).map(|k| format!("output_hypernetworks_mlps.{k}")));
     let rules: Vec<(String, String)> = heads
         // The first layer gives up its number before the middle one takes it.
-        .flat_map(|head| [("0", "proj_in"), ("1", "layers.0"), ("2", "proj_out")].map(|(i, to)| (format!("{head}.layers.{i}."), format!("{head}.{to}."))))
+        .flat_map(|head| {
+            [("0", "proj_in"), ("1", "layers.0"), ("2", "proj_out")]
+                .map(|(i, to)| (format!("{head}.layers.{i}."), format!("{head}.{to}.")))
+        })
         .collect();
     let rules: Vec<(&str, &str)> = rules.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     facebook_names().then(&rules).then(&[
@@ -97,7 +100,9 @@ impl SamConfig {
         let [embed_dim, channels, patch, patch_x] = shapes.of("image_encoder.patch_embed.proj.weight")?;
         let [_, grid, grid_x, _] = shapes.of("image_encoder.pos_embed")?;
         if patch != patch_x || channels != 3 || grid != grid_x {
-            return Err(shapes.fail(format!("patches of {channels} x {patch} x {patch_x} on a grid of {grid} x {grid_x}: must be square, of 3 channels")));
+            return Err(shapes.fail(format!(
+                "patches of {channels} x {patch} x {patch_x} on a grid of {grid} x {grid_x}: must be square, of 3 channels"
+            )));
         }
         let depth = shapes.count("image_encoder.blocks.", ".norm1.weight");
         let (mut global_blocks, mut window, mut width) = (Vec::new(), None, 0);
@@ -115,7 +120,8 @@ impl SamConfig {
             width = columns;
         }
         if width == 0 || !embed_dim.is_multiple_of(width) {
-            return Err(shapes.fail(format!("{depth} blocks with heads of {width} in tokens of {embed_dim}: the tokens must be whole heads")));
+            return Err(shapes
+                .fail(format!("{depth} blocks with heads of {width} in tokens of {embed_dim}: the tokens must be whole heads")));
         }
         let [hidden, _] = shapes.of("image_encoder.blocks.0.mlp.lin1.weight")?;
         let standard = ImageEncoderConfig::default();
@@ -160,7 +166,8 @@ impl Shapes<'_> {
     /// The shape of a tensor, of `N` sizes from 1 to [`MAX_SIZE`].
     fn of<const N: usize>(&self, path: &str) -> Result<[usize; N], SamError> {
         let name = self.names.official(path);
-        let shape = self.checkpoint.shape(&name).ok_or_else(|| self.fail(format!("not a SAM checkpoint: `{name}` is missing")))?;
+        let shape =
+            self.checkpoint.shape(&name).ok_or_else(|| self.fail(format!("not a SAM checkpoint: `{name}` is missing")))?;
         let sizes = <[usize; N]>::try_from(shape).ok().filter(|s| s.iter().all(|n| (1..=MAX_SIZE).contains(n)));
         sizes.ok_or_else(|| self.fail(format!("`{name}` is {shape:?}: must have {N} sizes from 1 to {MAX_SIZE}")))
     }
@@ -231,7 +238,9 @@ impl Sam {
     /// Weights that the device could not hand out.
     pub fn export(&self, naming: Naming) -> Result<Checkpoint, SamError> {
         let mut checkpoint = export(self, &naming.names(), "SAM");
-        if naming == Naming::HuggingFace && let Some(shape) = checkpoint.shape(OWN).map(<[usize]>::to_vec) {
+        if naming == Naming::HuggingFace
+            && let Some(shape) = checkpoint.shape(OWN).map(<[usize]>::to_vec)
+        {
             let values = checkpoint.read(OWN)?;
             checkpoint.insert(TIED, &shape, values);
         }

@@ -105,7 +105,9 @@ impl PromptEncoder {
         let conv = |from: usize, to: usize, k: usize| Conv2dConfig::new([from, to], [k, k]).with_stride([k, k]).init(device);
         let normal = Initializer::Normal { mean: 0.0, std: 1.0 };
         Self {
-            pe_layer: PositionEmbedding { positional_encoding_gaussian_matrix: normal.init([2, width / 2], device).set_require_grad(false) },
+            pe_layer: PositionEmbedding {
+                positional_encoding_gaussian_matrix: normal.init([2, width / 2], device).set_require_grad(false),
+            },
             point_embeddings: (0..4).map(|_| token()).collect(),
             not_a_point_embed: token(),
             mask_downscaling: MaskDownscaling {

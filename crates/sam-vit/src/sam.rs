@@ -39,7 +39,13 @@ impl Sam {
     ///
     /// # Shapes
     /// `embedding`: [1 or N, C, h, w]; outputs: low-resolution logits [N, M, 4h, 4w] and predicted IoU [N, M]
-    pub fn decode(&self, embedding: Tensor<4>, prompts: Prompts, input: (usize, usize), output: Output) -> (Tensor<4>, Tensor<2>) {
+    pub fn decode(
+        &self,
+        embedding: Tensor<4>,
+        prompts: Prompts,
+        input: (usize, usize),
+        output: Output,
+    ) -> (Tensor<4>, Tensor<2>) {
         let [_, _, height, width] = embedding.dims();
         let positions = self.prompt_encoder.pe_layer.dense(height, width);
         let (sparse, dense) = self.prompt_encoder.forward(prompts, input, (height, width));

@@ -28,7 +28,13 @@ pub struct Attention {
 impl Attention {
     fn new(width: usize, inner: usize, heads: usize, device: &Device) -> Self {
         let linear = |i, o| LinearConfig::new(i, o).init(device);
-        Self { q_proj: linear(width, inner), k_proj: linear(width, inner), v_proj: linear(width, inner), out_proj: linear(inner, width), heads }
+        Self {
+            q_proj: linear(width, inner),
+            k_proj: linear(width, inner),
+            v_proj: linear(width, inner),
+            out_proj: linear(inner, width),
+            heads,
+        }
     }
 
     /// # Shapes

@@ -122,9 +122,7 @@ impl TextBatch {
     pub fn check_ids(&self, rows: usize) -> Result<(), TextError> {
         match self.ids.iter().position(|&id| id as usize >= rows) {
             None => Ok(()),
-            Some(at) => {
-                Err(TextError::IdOutOfRange { id: self.ids[at], row: at / self.width, place: at % self.width, rows })
-            }
+            Some(at) => Err(TextError::IdOutOfRange { id: self.ids[at], row: at / self.width, place: at % self.width, rows }),
         }
     }
 
@@ -159,8 +157,12 @@ impl TextBatch {
     }
 
     fn places(&self, device: &Device, at: impl Fn(usize, usize) -> bool) -> Tensor<2, Bool> {
-        let values: Vec<bool> =
-            self.lengths.iter().flat_map(|&length| (0..self.width).map(move |place| (place, length))).map(|(p, l)| at(p, l)).collect();
+        let values: Vec<bool> = self
+            .lengths
+            .iter()
+            .flat_map(|&length| (0..self.width).map(move |place| (place, length)))
+            .map(|(p, l)| at(p, l))
+            .collect();
         Tensor::from_data(TensorData::new(values, [self.rows(), self.width]), device)
     }
 }

@@ -61,7 +61,9 @@ pub enum TextError {
         size: usize,
     },
     /// An id points behind the embedding table.
-    #[error("token id {id} (row {row}, place {place}) has no row in an embedding table of {rows}; tokenizer and checkpoint do not fit")]
+    #[error(
+        "token id {id} (row {row}, place {place}) has no row in an embedding table of {rows}; tokenizer and checkpoint do not fit"
+    )]
     IdOutOfRange {
         /// The id.
         id: u32,
@@ -73,7 +75,9 @@ pub enum TextError {
         rows: usize,
     },
     /// A tokenizer and an encoder that cannot go together.
-    #[error("the tokenizer has {tokenizer} ids but the encoder's embedding table has {table} rows; take the tokenizer of the same checkpoint")]
+    #[error(
+        "the tokenizer has {tokenizer} ids but the encoder's embedding table has {table} rows; take the tokenizer of the same checkpoint"
+    )]
     Mismatch {
         /// One more than the tokenizer's largest id.
         tokenizer: usize,

@@ -17,10 +17,7 @@ pub(crate) fn normal(std: f64) -> Initializer {
 
 /// A linear map with weights N(0, 0.02) and no offset to begin with.
 pub(crate) fn linear(from: usize, to: usize, device: &Device) -> Linear {
-    Linear {
-        weight: normal(INIT_STD).init([from, to], device),
-        bias: Some(Initializer::Zeros.init([to], device)),
-    }
+    Linear { weight: normal(INIT_STD).init([from, to], device), bias: Some(Initializer::Zeros.init([to], device)) }
 }
 
 /// As [`linear`], without an offset at all.

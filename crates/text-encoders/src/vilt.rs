@@ -11,7 +11,9 @@ use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::{BertConfig, BertEmbeddings, first_token};
-use crate::layers::{INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table, unit_interval};
+use crate::layers::{
+    INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table, unit_interval,
+};
 use crate::{TextBatch, TextEncoder, TextError, TextFeatures};
 
 /// Sizes of a ViLT.
@@ -325,7 +327,8 @@ impl Vilt {
         let table = self.image_positions.val();
         let places = self.grid * self.grid;
         let map = table.clone().narrow(1, 1, places).reshape([1, self.grid, self.grid, width]).permute([0, 3, 1, 2]);
-        let map = Resize::BILINEAR_ALIGNED.forward(map, [rows, columns]).permute([0, 2, 3, 1]).reshape([1, rows * columns, width]);
+        let map =
+            Resize::BILINEAR_ALIGNED.forward(map, [rows, columns]).permute([0, 2, 3, 1]).reshape([1, rows * columns, width]);
         let cls = (self.cls_token.val() + table.narrow(1, 0, 1)).expand([batch, 1, width]);
         let x = Tensor::cat(vec![cls, patches.reshape([batch, rows * columns, width]) + map], 1);
         Ok(self.dropout.forward(x) + positions(&self.modality_types.weight, 1, 1))

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use refcoco_data::{
-    DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch,
-};
+use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch};
 
 use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;

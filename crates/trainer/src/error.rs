@@ -63,7 +63,9 @@ pub enum TrainError {
         reason: String,
     },
     /// Loss or gradients stopped being numbers, step after step.
-    #[error("step {step}: the loss is {loss} and the gradient norm {norm}, for {times} steps in a row; lower optim.lr or set optim.grad_clip")]
+    #[error(
+        "step {step}: the loss is {loss} and the gradient norm {norm}, for {times} steps in a row; lower optim.lr or set optim.grad_clip"
+    )]
     Diverged {
         /// The last of these steps.
         step: u64,

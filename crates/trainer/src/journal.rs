@@ -171,41 +171,23 @@ impl Journal {
         let path = dir.log();
         let text = read_or_empty(&path)?;
         let (lines, torn) = parse(&path, &text)?;
-        let kept = lines
-            .iter()
-            .take_while(|(_, line)| line.step() <= step)
-            .count();
+        let kept = lines.iter().take_while(|(_, line)| line.step() <= step).count();
         let last = kept.checked_sub(1).and_then(|last| lines.get(last));
         let end = last.map_or(0, |(range, _)| range.end);
         truncate(&path, end as u64)?;
         let timing = dir.timing();
         let text = read_or_empty(&timing)?;
-        let whole = text
-            .iter()
-            .rposition(|&b| b == b'\n')
-            .map_or(0, |at| at + 1);
+        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         truncate(&timing, whole as u64)?;
-        let cut = Cut {
-            kept,
-            dropped: lines.len() - kept,
-            torn,
-        };
+        let cut = Cut { kept, dropped: lines.len() - kept, torn };
         Ok((Self::append(dir)?, cut))
     }
 
     fn append(dir: &RunDir) -> Result<Self, JournalError> {
         let open = |path: PathBuf| {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .map_err(io_error("open", &path))
-                .map(|file| (path, file))
+            OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path)).map(|file| (path, file))
         };
-        Ok(Self {
-            log: open(dir.log())?,
-            timing: open(dir.timing())?,
-        })
+        Ok(Self { log: open(dir.log())?, timing: open(dir.timing())? })
     }
 
     /// Adds a training step.
@@ -272,18 +254,12 @@ fn truncate(path: &Path, length: u64) -> Result<(), JournalError> {
         .map_err(io_error("cut", path))
 }
 
-fn write_line<T: Serialize>(
-    (path, file): &mut (PathBuf, File),
-    line: &T,
-) -> Result<(), JournalError> {
-    let mut text = serde_json::to_string(line).map_err(|error| JournalError::Value {
-        path: path.clone(),
-        reason: error.to_string(),
-    })?;
+fn write_line<T: Serialize>((path, file): &mut (PathBuf, File), line: &T) -> Result<(), JournalError> {
+    let mut text =
+        serde_json::to_string(line).map_err(|error| JournalError::Value { path: path.clone(), reason: error.to_string() })?;
     text.push('\n');
     // One write a line: a kill between lines leaves whole lines.
-    file.write_all(text.as_bytes())
-        .map_err(io_error("write", path))
+    file.write_all(text.as_bytes()).map_err(io_error("write", path))
 }
 
 type Lines = Vec<(std::ops::Range<usize>, JournalLine)>;
@@ -304,11 +280,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<(Lines, bool), JournalError> {
             // A power cut can leave a block of zeros where the last line should be.
             Err(_) if last => return Ok((lines, true)),
             Err(error) => {
-                return Err(JournalError::Line {
-                    path: path.to_owned(),
-                    line: index + 1,
-                    reason: error.to_string(),
-                });
+                return Err(JournalError::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() });
             }
         }
     }
@@ -321,14 +293,7 @@ mod tests {
     use super::*;
 
     fn step(step: u64) -> StepLine {
-        StepLine {
-            step,
-            epoch: step / 4,
-            loss: 1.0 / step as f64,
-            lr: 1e-4,
-            grad_norm: 0.1 + 0.2,
-            parts: BTreeMap::new(),
-        }
+        StepLine { step, epoch: step / 4, loss: 1.0 / step as f64, lr: 1e-4, grad_norm: 0.1 + 0.2, parts: BTreeMap::new() }
     }
 
     fn eval(step: u64) -> EvalLine {
@@ -343,12 +308,7 @@ mod tests {
     }
 
     fn timing(step: u64) -> TimingLine {
-        TimingLine {
-            step,
-            seconds: 1.5,
-            items_per_second: 2.5,
-            waiting: 0.0,
-        }
+        TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0 }
     }
 
     fn run(journal: &mut Journal, steps: std::ops::RangeInclusive<u64>) {
@@ -399,14 +359,7 @@ mod tests {
         let text = fs::read(dir.timing()).unwrap();
         fs::write(dir.timing(), [&text[..], b"{\"step\""].concat()).unwrap();
         let (_, cut) = Journal::resume(&dir, 1).unwrap();
-        assert_eq!(
-            cut,
-            Cut {
-                kept: 1,
-                dropped: 2,
-                torn: false
-            }
-        );
+        assert_eq!(cut, Cut { kept: 1, dropped: 2, torn: false });
         assert_eq!(fs::read(dir.timing()).unwrap(), text);
     }
 
@@ -415,14 +368,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
         let (mut journal, cut) = Journal::resume(&dir, 4).unwrap();
-        assert_eq!(
-            cut,
-            Cut {
-                kept: 0,
-                dropped: 0,
-                torn: false
-            }
-        );
+        assert_eq!(cut, Cut { kept: 0, dropped: 0, torn: false });
         run(&mut journal, 5..=6);
         assert_eq!(read_journal(&dir.log()).unwrap().len(), 2);
     }
@@ -438,10 +384,7 @@ mod tests {
         journal.step(odd).unwrap();
         journal.eval(eval(1)).unwrap();
         let text = fs::read_to_string(dir.log()).unwrap();
-        assert!(
-            text.starts_with(r#"{"kind":"step","step":1,"epoch":0,"loss":null,"lr":0.0001,"#),
-            "{text}"
-        );
+        assert!(text.starts_with(r#"{"kind":"step","step":1,"epoch":0,"loss":null,"lr":0.0001,"#), "{text}");
         let lines = read_journal(&dir.log()).unwrap();
         assert!(matches!(&lines[0], JournalLine::Step(line) if line.loss.is_nan()));
         assert_eq!(lines[1], JournalLine::Eval(eval(1)));
@@ -452,19 +395,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
         run(&mut Journal::create(&dir).unwrap(), 1..=3);
-        let text = fs::read_to_string(dir.log())
-            .unwrap()
-            .replacen("\"step\":2", "\"step\":x", 1);
+        let text = fs::read_to_string(dir.log()).unwrap().replacen("\"step\":2", "\"step\":x", 1);
         fs::write(dir.log(), &text).unwrap();
         let error = Journal::resume(&dir, 3).unwrap_err().to_string();
-        assert!(
-            error.contains("log.jsonl line 2 is not a journal line"),
-            "{error}"
-        );
-        assert_eq!(
-            fs::read_to_string(dir.log()).unwrap(),
-            text,
-            "nothing was cut"
-        );
+        assert!(error.contains("log.jsonl line 2 is not a journal line"), "{error}");
+        assert_eq!(fs::read_to_string(dir.log()).unwrap(), text, "nothing was cut");
     }
 }

@@ -1,4 +1,36 @@
 //! One trainer for every Saymask model: run plan, loop, moving average, checkpoints, evaluation, pictures.
+//!
+//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`plan::RunPlan`] and leaves a run
+//! folder behind. A run is a function of its plan: stopping and resuming changes nothing, bit for bit on the CPU.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use text_encoders::tokenizer::WordPiece;
+//! use trainer::{data::open_split, models::Dit, plan::RunPlan, train::train};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let folder = temp.path();
+//! refcoco_data::generate(&refcoco_data::SynthConfig { images: 12, size: 48, ..Default::default() }, &folder.join("data"))?;
+//! let plan = RunPlan::resolve(
+//!     "[data]\nimage_size = 32\n[text]\nmax_tokens = 8\n[model.dit]\ntext_dim = 8\n\
+//!      [model.dit.bert]\nhidden = 8\nlayers = 1\nheads = 1\nffn = 8\n\
+//!      [model.dit.sam]\ndecoder_heads = 1\ndecoder_depth = 1\ndecoder_mlp_dim = 8\n\
+//!      [model.dit.sam.image_encoder]\nimage_size = 32\npatch_size = 8\nembed_dim = 8\ndepth = 1\nheads = 1\nout_channels = 8\nglobal_blocks = [0]\n\
+//!      [train]\nbatch_size = 2\nsteps = 2\n[schedule]\nkind = \"constant\"\n[eval]\nlimit = 2\npictures = 1",
+//!     None,
+//!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
+//! )?;
+//! let data = std::sync::Arc::new(open_split(&plan, "train")?);
+//! let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
+//! let dit = Dit::new(&plan, WordPiece::train(sentences, 300)?)?;
+//! let summary = train(&dit, &plan, data, &Device::flex(), false, &mut |_: trainer::train::Event<'_>| {})?;
+//! assert_eq!(summary.step, 2);
+//! assert!(summary.dir.curves().exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits
+//! One process, one device. DIT can be trained; EVF-SAM and RISAM have no adapter yet. f32 only.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;

@@ -59,10 +59,7 @@ impl FileRecord {
             hash.update(&buffer[..n]);
             bytes += n as u64;
         }
-        Ok(Self {
-            bytes,
-            sha256: hex(&hash.finalize()),
-        })
+        Ok(Self { bytes, sha256: hex(&hash.finalize()) })
     }
 }
 
@@ -118,12 +115,7 @@ pub struct Manifest {
 impl Manifest {
     /// A manifest of this version.
     #[must_use]
-    pub fn new(
-        state: RunState,
-        plan: String,
-        plan_sha256: String,
-        files: BTreeMap<String, FileRecord>,
-    ) -> Self {
+    pub fn new(state: RunState, plan: String, plan_sha256: String, files: BTreeMap<String, FileRecord>) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,10 +132,7 @@ impl Manifest {
     /// # Errors
     /// A sentence, when the state cannot be written as JSON.
     pub fn to_json(&self) -> Result<String, String> {
-        let blank = Self {
-            manifest_sha256: UNSET.to_owned(),
-            ..self.clone()
-        };
+        let blank = Self { manifest_sha256: UNSET.to_owned(), ..self.clone() };
         let text = serde_json::to_string_pretty(&blank).map_err(|error| error.to_string())? + "\n";
         let own = sha256(text.as_bytes());
         // The field is the last one, so its zeros are the last ones in the text.
@@ -158,25 +147,17 @@ impl Manifest {
     /// # Errors
     /// A sentence that says what is wrong with the text.
     pub fn from_json(text: &str) -> Result<Self, String> {
-        let mut manifest: Self =
-            serde_json::from_str(text).map_err(|error| format!("{MANIFEST}: {error}"))?;
+        let mut manifest: Self = serde_json::from_str(text).map_err(|error| format!("{MANIFEST}: {error}"))?;
         if manifest.format != FORMAT {
-            return Err(format!(
-                "{MANIFEST}: format is {}; this version reads {FORMAT}",
-                manifest.format
-            ));
+            return Err(format!("{MANIFEST}: format is {}; this version reads {FORMAT}", manifest.format));
         }
         let own = std::mem::replace(&mut manifest.manifest_sha256, UNSET.to_owned());
         let blank = match text.rfind(&own) {
-            Some(at) if own.len() == UNSET.len() => {
-                text[..at].to_owned() + UNSET + &text[at + own.len()..]
-            }
+            Some(at) if own.len() == UNSET.len() => text[..at].to_owned() + UNSET + &text[at + own.len()..],
             _ => String::new(),
         };
         if sha256(blank.as_bytes()) != own {
-            return Err(format!(
-                "{MANIFEST}: its text does not have the SHA-256 it names"
-            ));
+            return Err(format!("{MANIFEST}: its text does not have the SHA-256 it names"));
         }
         manifest.manifest_sha256 = own;
         Ok(manifest)
@@ -187,19 +168,13 @@ impl Manifest {
     /// # Errors
     /// A sentence that says which file is wrong and how.
     pub fn verify(dir: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(dir.join(MANIFEST))
-            .map_err(|error| format!("{MANIFEST}: {error}"))?;
+        let text = std::fs::read_to_string(dir.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
         let manifest = Self::from_json(&text)?;
         for (name, want) in &manifest.files {
             let path = dir.join(name);
-            let size = std::fs::metadata(&path)
-                .map_err(|error| format!("{name}: {error}"))?
-                .len();
+            let size = std::fs::metadata(&path).map_err(|error| format!("{name}: {error}"))?.len();
             if size != want.bytes {
-                return Err(format!(
-                    "{name}: has {size} bytes instead of {}",
-                    want.bytes
-                ));
+                return Err(format!("{name}: has {size} bytes instead of {}", want.bytes));
             }
             let got = FileRecord::of(&path).map_err(|error| format!("{name}: {error}"))?;
             if got != *want {
@@ -220,8 +195,7 @@ mod exact {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
+        text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
     }
 }
 
@@ -231,24 +205,14 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let files = [(
-            "model".to_owned(),
-            FileRecord {
-                bytes: 3,
-                sha256: sha256(b"abc"),
-            },
-        )];
+        let files = [("model".to_owned(), FileRecord { bytes: 3, sha256: sha256(b"abc") })];
         Manifest::new(
             RunState {
                 step: 3,
                 epoch: 1,
                 sampler: serde_json::json!({"epoch": 1, "at": 2}),
                 rng: serde_json::json!([u64::MAX, 0]),
-                best: Some(Best {
-                    metric: "miou".to_owned(),
-                    value: 0.1 + 0.2,
-                    step: 2,
-                }),
+                best: Some(Best { metric: "miou".to_owned(), value: 0.1 + 0.2, step: 2 }),
             },
             "[run]\n".to_owned(),
             sha256(b"plan"),
@@ -300,14 +264,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_refused() {
-        let text = manifest()
-            .to_json()
-            .unwrap()
-            .replace("\"format\": 1", "\"format\": 9");
-        assert!(
-            Manifest::from_json(&text)
-                .unwrap_err()
-                .contains("format is 9")
-        );
+        let text = manifest().to_json().unwrap().replace("\"format\": 1", "\"format\": 9");
+        assert!(Manifest::from_json(&text).unwrap_err().contains("format is 9"));
     }
 }

@@ -1,8 +1,8 @@
 //! Optimiser groups and clipping by the global norm.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bytes, Tensor};
 use nn_ops::weights::{Names, trained};
 
@@ -54,7 +54,8 @@ impl Optimisers {
 
     /// The state of every group, under file names.
     pub fn to_bytes(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
-        let bytes = |g: &Group| g.optimizer.into_bytes().map(|b| (format!("{}.bpk", g.name), b.to_vec())).map_err(|e| e.to_string());
+        let bytes =
+            |g: &Group| g.optimizer.into_bytes().map(|b| (format!("{}.bpk", g.name), b.to_vec())).map_err(|e| e.to_string());
         self.groups.iter().map(bytes).collect()
     }
 
@@ -80,7 +81,9 @@ fn build(section: &OptimSection, decay: f64) -> ModuleOptimizer {
             .with_epsilon(eps)
             .with_weight_decay((decay > 0.0).then(|| WeightDecayConfig::new(decay as f32)))
             .init(),
-        Optimizer::Adamw => AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(eps).with_weight_decay(decay as f32).init(),
+        Optimizer::Adamw => {
+            AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(eps).with_weight_decay(decay as f32).init()
+        }
     }
 }
 

@@ -80,7 +80,8 @@ pub fn write_pictures(dir: &RunDir, data: &EvalData, report: &Report, found: &[J
                 prediction: Mask::new(w, h, prediction)?,
             });
         }
-        let subtitle = format!("{} · mIoU {:.3} · oIoU {:.3} · {} expressions", report.split, report.miou, report.oiou, report.samples);
+        let subtitle =
+            format!("{} · mIoU {:.3} · oIoU {:.3} · {} expressions", report.split, report.miou, report.oiou, report.samples);
         let picture = Page::new("Predictions", subtitle).draw(&rows)?;
         let path = dir.pictures().join(format!("{}-{}.png", report.split, number + 1));
         save_png(&picture, &path)?;
@@ -103,7 +104,8 @@ pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), TrainError> {
 /// # Errors
 /// An image that is not RGB.
 pub fn rgb(image: &pil_ops::Image, path: &Path) -> Result<RgbImage, TrainError> {
-    RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone()).ok_or_else(|| file(path, "is not an RGB image"))
+    RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone())
+        .ok_or_else(|| file(path, "is not an RGB image"))
 }
 
 /// Writes indented JSON.

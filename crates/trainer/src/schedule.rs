@@ -68,10 +68,7 @@ pub fn warmup_step(step: u64, warmup: u64, milestones: &[u64], lr: f64, rate: f6
 /// `lr` times `rate` for every milestone reached: the step equal to a milestone is already lowered (RISAM).
 #[must_use]
 pub fn multi_step(step: u64, milestones: &[u64], lr: f64, rate: f64) -> f64 {
-    milestones
-        .iter()
-        .filter(|&&milestone| step >= milestone)
-        .fold(lr, |lr, _| lr * rate)
+    milestones.iter().filter(|&&milestone| step >= milestone).fold(lr, |lr, _| lr * rate)
 }
 
 fn rise(step: u64, warmup: u64, from: f64, lr: f64) -> f64 {
@@ -107,26 +104,16 @@ impl Schedule {
     pub fn new(plan: &RunPlan, steps_per_epoch: u64) -> Result<Self, ScheduleError> {
         if steps_per_epoch == 0 {
             let items = plan.train.batch_size as u64;
-            return Err(ScheduleError::EmptyEpoch {
-                items: items.saturating_mul(plan.optim.accumulate as u64),
-            });
+            return Err(ScheduleError::EmptyEpoch { items: items.saturating_mul(plan.optim.accumulate as u64) });
         }
         let section = &plan.schedule;
         let total = plan.train.total_steps(steps_per_epoch);
         let (key, warmup) = match (section.warmup_steps, section.warmup_epochs) {
             (Some(steps), _) => ("warmup_steps", steps),
-            (None, epochs) => (
-                "warmup_epochs",
-                epochs.unwrap_or(0).saturating_mul(steps_per_epoch),
-            ),
+            (None, epochs) => ("warmup_epochs", epochs.unwrap_or(0).saturating_mul(steps_per_epoch)),
         };
         if warmup > 0 && warmup >= total {
-            return Err(ScheduleError::WarmupTooLong {
-                key,
-                warmup,
-                total,
-                steps_per_epoch,
-            });
+            return Err(ScheduleError::WarmupTooLong { key, warmup, total, steps_per_epoch });
         }
         Ok(Self {
             kind: section.kind,
@@ -136,11 +123,7 @@ impl Schedule {
             decay_rate: section.decay_rate,
             warmup,
             total,
-            milestones: section
-                .decay_epochs
-                .iter()
-                .map(|epoch| epoch.saturating_mul(steps_per_epoch))
-                .collect(),
+            milestones: section.decay_epochs.iter().map(|epoch| epoch.saturating_mul(steps_per_epoch)).collect(),
         })
     }
 
@@ -149,15 +132,9 @@ impl Schedule {
     pub fn lr(&self, step: u64) -> f64 {
         let (warmup, total) = (self.warmup, self.total);
         match self.kind {
-            ScheduleKind::WarmupCosine => {
-                warmup_cosine(step, warmup, total, self.warmup_lr, self.lr, self.min_lr)
-            }
-            ScheduleKind::WarmupLinear => {
-                warmup_linear(step, warmup, total, self.warmup_lr, self.lr, self.min_lr)
-            }
-            ScheduleKind::WarmupStep => {
-                warmup_step(step, warmup, &self.milestones, self.lr, self.decay_rate)
-            }
+            ScheduleKind::WarmupCosine => warmup_cosine(step, warmup, total, self.warmup_lr, self.lr, self.min_lr),
+            ScheduleKind::WarmupLinear => warmup_linear(step, warmup, total, self.warmup_lr, self.lr, self.min_lr),
+            ScheduleKind::WarmupStep => warmup_step(step, warmup, &self.milestones, self.lr, self.decay_rate),
             ScheduleKind::Step => multi_step(step, &self.milestones, self.lr, self.decay_rate),
             ScheduleKind::Constant => self.lr,
         }
@@ -210,10 +187,7 @@ mod tests {
 
     #[test]
     fn dit_step() {
-        let s = schedule(
-            "[train]\nepochs = 40\n[schedule]\nkind = \"warmup-step\"\ndecay_epochs = [30, 35, 37]",
-            662,
-        );
+        let s = schedule("[train]\nepochs = 40\n[schedule]\nkind = \"warmup-step\"\ndecay_epochs = [30, 35, 37]", 662);
         assert_eq!(s.lr(0), 0.0);
         close(s.lr(1), 1e-4 / 1987.0);
         close(s.lr(1986), 1e-4 * 1986.0 / 1987.0);
@@ -261,32 +235,18 @@ mod tests {
 
     #[test]
     fn a_run_without_warmup_starts_at_the_top() {
-        for kind in [
-            "warmup-cosine",
-            "warmup-linear",
-            "warmup-step\"\ndecay_epochs = [2]\n#",
-        ] {
-            let text =
-                format!("[train]\nepochs = 4\n[schedule]\nwarmup_steps = 0\nkind = \"{kind}\"");
+        for kind in ["warmup-cosine", "warmup-linear", "warmup-step\"\ndecay_epochs = [2]\n#"] {
+            let text = format!("[train]\nepochs = 4\n[schedule]\nwarmup_steps = 0\nkind = \"{kind}\"");
             close(schedule(&text, 5).lr(0), 1e-4);
         }
     }
 
     #[test]
     fn lengths_that_do_not_fit() {
-        let plan =
-            RunPlan::from_toml_str("[train]\nsteps = 40\n[schedule]\nwarmup_epochs = 3").unwrap();
+        let plan = RunPlan::from_toml_str("[train]\nsteps = 40\n[schedule]\nwarmup_epochs = 3").unwrap();
         let error = Schedule::new(&plan, 20).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("a warm-up of 60 steps, but the run has only 40"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("a warm-up of 60 steps, but the run has only 40"), "{error}");
         assert!(Schedule::new(&plan, 13).is_ok());
-        assert_eq!(
-            Schedule::new(&plan, 0),
-            Err(ScheduleError::EmptyEpoch { items: 8 })
-        );
+        assert_eq!(Schedule::new(&plan, 0), Err(ScheduleError::EmptyEpoch { items: 8 }));
     }
 }

@@ -5,9 +5,9 @@
 //! (their values are shared), so that Burn keeps one graph a part and the parts do not wait for each other; gradients are
 //! summed in the order of the parts, so results do not depend on timing.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
@@ -32,12 +32,16 @@ impl Shards {
             return Ok(Self { pools: Vec::new() });
         }
         if segmenter.draws() {
-            let expected = "1 for a model with dropout: Burn's CPU generator is shared between threads, the run could not be repeated";
+            let expected =
+                "1 for a model with dropout: Burn's CPU generator is shared between threads, the run could not be repeated";
             return Err(plan.value_error("train.shards", count, expected).into());
         }
         let threads = (rayon::current_num_threads() / count).max(1);
         let pool = |_| ThreadPoolBuilder::new().num_threads(threads).build();
-        let pools = (0..count).map(pool).collect::<Result<_, _>>().map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
+        let pools = (0..count)
+            .map(pool)
+            .collect::<Result<_, _>>()
+            .map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
         Ok(Self { pools })
     }
 
@@ -68,7 +72,7 @@ impl Shards {
                         pool.install(|| {
                             let mine = batch.part(cut(i), cut(i + 1));
                             let share = mine.len() as f64 / batch.len() as f64;
-                            part(segmenter, &net.fork(graph), &mine, graph, weight * share)
+                            part(segmenter, &leaves(net), &mine, graph, weight * share)
                         })
                     })
                 })
@@ -79,10 +83,33 @@ impl Shards {
     }
 }
 
-fn part<S: Segmenter>(segmenter: &S, net: &S::Net, batch: &HostBatch, graph: &Device, weight: f64) -> Result<(f64, GradientsParams), TrainError> {
+fn part<S: Segmenter>(
+    segmenter: &S,
+    net: &S::Net,
+    batch: &HostBatch,
+    graph: &Device,
+    weight: f64,
+) -> Result<(f64, GradientsParams), TrainError> {
     let words: Vec<&str> = batch.sentences.iter().map(String::as_str).collect();
     let logits = segmenter.logits(net, batch.images(graph), &words)?;
     let loss = segmenter.loss(logits, batch.masks(graph), batch) * weight;
     let value = f64::from(loss.clone().into_scalar::<f32>());
     Ok((value, GradientsParams::from_grads(loss.backward(), net)))
+}
+
+/// The same values as new leaves, of which no graph knows yet.
+///
+/// `Module::fork` would do, but it registers a copy of every parameter in the graph of the original leaves: the parts would
+/// share that graph, and it would grow with every step.
+fn leaves<M: Module>(net: M) -> M {
+    struct Leaves;
+    impl ModuleMapper for Leaves {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let trained = value.is_require_grad();
+            let fresh = Tensor::from_inner(value.inner()).set_require_grad(trained);
+            Param::from_mapped_value(id, fresh, mapper)
+        }
+    }
+    net.map(&mut Leaves)
 }

@@ -41,7 +41,13 @@ impl<N: Module> Training<N> {
     ///
     /// # Errors
     /// When the system refuses or a record cannot be made.
-    pub fn save<S: Segmenter<Net = N>>(&self, dir: &RunDir, plan: &RunPlan, segmenter: &S, epoch: u64) -> Result<Checkpoint, TrainError> {
+    pub fn save<S: Segmenter<Net = N>>(
+        &self,
+        dir: &RunDir,
+        plan: &RunPlan,
+        segmenter: &S,
+        epoch: u64,
+    ) -> Result<Checkpoint, TrainError> {
         let mut writer = dir.checkpoint(self.step)?;
         let record = |module: N, path: &Path| module.into_record().save(path).map_err(|e| state(path, e.to_string()));
         writer.at_path(MODEL, |path| record(self.net.clone(), path))?;

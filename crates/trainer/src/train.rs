@@ -21,8 +21,8 @@ use crate::plan::{RunPlan, Select};
 use crate::report;
 use crate::run_dir::{Damaged, RunDir};
 use crate::schedule::Schedule;
-use crate::shards::Shards;
 use crate::segmenter::Segmenter;
+use crate::shards::Shards;
 use crate::state::{Training, evaluated_weights};
 
 /// Steps in a row without finite gradients after which a run is given up.
@@ -99,7 +99,14 @@ pub struct Summary {
 ///
 /// # Errors
 /// Data, weights or a plan that do not fit; a file system that refuses; a loss that stops being a number.
-pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, device: &Device, resume: bool, tell: &mut Tell<'_>) -> Result<Summary, TrainError> {
+pub fn train<S: Segmenter>(
+    segmenter: &S,
+    plan: &RunPlan,
+    data: Arc<Dataset>,
+    device: &Device,
+    resume: bool,
+    tell: &mut Tell<'_>,
+) -> Result<Summary, TrainError> {
     let accumulate = plan.optim.accumulate.max(1) as u64;
     // A wrong profile must not surface after hours of training.
     profile(plan)?;
@@ -215,7 +222,15 @@ pub fn train<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, de
     let curves = crate::curves::curves_svg(&plan.run.name, &read_journal(&dir.log())?);
     crate::run_dir::write_whole(&dir.curves(), curves.as_bytes())?;
 
-    let mut summary = Summary { step: training.step, total, judged_step: training.step, reports: Vec::new(), shuffled: None, seconds: 0.0, dir };
+    let mut summary = Summary {
+        step: training.step,
+        total,
+        judged_step: training.step,
+        reports: Vec::new(),
+        shuffled: None,
+        seconds: 0.0,
+        dir,
+    };
     if training.step >= total {
         finish(segmenter, plan, &training, first, device, &mut summary, tell)?;
     }
@@ -303,7 +318,8 @@ fn note_best(best: &mut Option<Best>, report: &Report, plan: &RunPlan, step: u64
 }
 
 fn eval_line(report: &Report, step: u64, epoch: u64) -> EvalLine {
-    let mut metrics: std::collections::BTreeMap<String, f64> = [("miou".to_owned(), report.miou), ("oiou".to_owned(), report.oiou)].into();
+    let mut metrics: std::collections::BTreeMap<String, f64> =
+        [("miou".to_owned(), report.miou), ("oiou".to_owned(), report.oiou)].into();
     metrics.extend(report.precision.iter().map(|p| (format!("p@{}", p.at), p.value)));
     EvalLine { step, epoch, split: report.split.clone(), profile: report.profile.clone(), samples: report.samples, metrics }
 }

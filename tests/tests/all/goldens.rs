@@ -37,6 +37,16 @@ fn text_encoders() {
 }
 
 #[test]
+fn evf() {
+    passes("evf.safetensors");
+}
+
+#[test]
+fn risam() {
+    passes("risam.safetensors");
+}
+
+#[test]
 fn a_wrong_number_fails() {
     // The same file at a bound of nothing must fail: the comparison compares.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/sam-tiny.safetensors");

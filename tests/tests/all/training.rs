@@ -10,10 +10,10 @@ use tests::{parts, toy};
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
 use trainer::plan::RunPlan;
+use trainer::run_dir::Checkpoint;
 use trainer::segmenter::Segmenter;
 use trainer::state::evaluated_weights;
 use trainer::train::{Event, Summary, train};
-use trainer::run_dir::Checkpoint;
 
 /// Burn's CPU generator is one a process, so runs with dropout must not overlap.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -85,10 +85,24 @@ fn eight_samples_are_learned_by_heart() {
         folder.path(),
         "eight",
         &[
-            "train.steps=700", "train.batch_size=8", "optim.lr=4e-3", "data.augment.flip=0", "train.eval_every=0", "train.save_every=0",
-            "model.dit.dropout=0", "model.dit.bert.dropout=0", "model.dit.text_dim=48", "model.dit.bert.hidden=48", "model.dit.bert.heads=4",
-            "model.dit.sam.image_encoder.embed_dim=48", "model.dit.sam.image_encoder.heads=4", "model.dit.sam.image_encoder.patch_size=4",
-            "model.dit.sam.image_encoder.out_channels=48", "model.dit.sam.decoder_mlp_dim=96", "train.log_every=100", "eval.limit=4",
+            "train.steps=700",
+            "train.batch_size=8",
+            "optim.lr=4e-3",
+            "data.augment.flip=0",
+            "train.eval_every=0",
+            "train.save_every=0",
+            "model.dit.dropout=0",
+            "model.dit.bert.dropout=0",
+            "model.dit.text_dim=48",
+            "model.dit.bert.hidden=48",
+            "model.dit.bert.heads=4",
+            "model.dit.sam.image_encoder.embed_dim=48",
+            "model.dit.sam.image_encoder.heads=4",
+            "model.dit.sam.image_encoder.patch_size=4",
+            "model.dit.sam.image_encoder.out_channels=48",
+            "model.dit.sam.decoder_mlp_dim=96",
+            "train.log_every=100",
+            "eval.limit=4",
             "train.ema.decay=0.9",
         ],
     );
@@ -115,7 +129,8 @@ fn eight_samples_are_learned_by_heart() {
 #[test]
 fn shards_change_nothing_but_rounding() {
     let folder = tempfile::tempdir().unwrap();
-    let dry = ["model.dit.dropout=0", "model.dit.bert.dropout=0", "train.steps=8", "train.eval_every=0", "schedule.warmup_steps=2"];
+    let dry =
+        ["model.dit.dropout=0", "model.dit.bert.dropout=0", "train.steps=8", "train.eval_every=0", "schedule.warmup_steps=2"];
     let with = |name: &str, shards: &str| run(&toy(folder.path(), name, &[&dry[..], &[shards]].concat()), false);
     let (one, two) = (with("one", "train.shards=1"), with("two", "train.shards=2"));
     let again = with("again", "train.shards=2");

@@ -148,7 +148,11 @@ impl Golden {
         }
         let scale = want.iter().fold(1.0f32, |m, v| m.max(v.abs()));
         // `max` drops NaN, so a NaN is turned into an infinite error.
-        let error = got.iter().zip(&want).map(|(g, w): (&f32, &f32)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
+        let error = got
+            .iter()
+            .zip(&want)
+            .map(|(g, w): (&f32, &f32)| (g - w).abs())
+            .fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
         self.outcomes.push(Outcome { name: name.to_owned(), error, bound: self.tolerance * scale, fault: None });
     }
 
@@ -168,8 +172,7 @@ impl Golden {
 
     fn thinning(&self, name: &str) -> usize {
         let find = |map: &Value| {
-            map.as_object()
-                .and_then(|m| m.iter().find(|(pattern, _)| glob(pattern, name)).and_then(|(_, k)| k.as_u64()))
+            map.as_object().and_then(|m| m.iter().find(|(pattern, _)| glob(pattern, name)).and_then(|(_, k)| k.as_u64()))
         };
         // A file states thinning for all of it, or case by case under the case's own output names.
         let whole = self.meta.get("thin").and_then(find);

@@ -55,7 +55,11 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         // The reference's count leaves the batch norms' running statistics out.
         let weights = parameters(&net, &net_names());
         let weights = weights.iter().filter(|p| !p.name.contains(".running_"));
-        golden.compare_count(&format!("{name}.parameters"), weights.map(|p| p.shape.iter().product::<usize>()).sum(), case.parameters);
+        golden.compare_count(
+            &format!("{name}.parameters"),
+            weights.map(|p| p.shape.iter().product::<usize>()).sum(),
+            case.parameters,
+        );
         let net = net.valid();
 
         let input = |what: &str| format!("in.{name}.{what}");

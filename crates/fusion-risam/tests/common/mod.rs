@@ -77,7 +77,8 @@ pub(crate) fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 pub(crate) fn assert_near<const D: usize>(got: Tensor<D>, want: Tensor<D>, bound: f32, what: &str) {
     assert_eq!(got.dims(), want.dims(), "{what}");
     let (got, want) = (values(got), values(want));
-    let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
+    let worst =
+        got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
     assert!(worst <= bound, "{what}: largest difference {worst}");
 }
 

@@ -96,8 +96,7 @@ impl Checkpoint {
         } else {
             Err(WeightsError::Format {
                 path: path.to_owned(),
-                what: "unknown kind of weight file; expected .safetensors, .safetensors.index.json, .pth, .pt or .bin"
-                    .into(),
+                what: "unknown kind of weight file; expected .safetensors, .safetensors.index.json, .pth, .pt or .bin".into(),
             })
         }
     }
@@ -139,12 +138,7 @@ impl Checkpoint {
 
     /// Adds or replaces a tensor.
     pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
-        let entry = Entry {
-            shape: shape.to_vec(),
-            element: Element::F32,
-            source: Source::Memory(Arc::new(values)),
-            rows: None,
-        };
+        let entry = Entry { shape: shape.to_vec(), element: Element::F32, source: Source::Memory(Arc::new(values)), rows: None };
         self.entries.insert(name.into(), entry);
     }
 
@@ -224,7 +218,10 @@ impl Checkpoint {
         let size = entry.element.size();
         let bytes = match &entry.source {
             Source::Memory(values) => {
-                return values.get(start..start + count).map(<[f32]>::to_vec).ok_or_else(|| fail("is shorter than its shape".into()));
+                return values
+                    .get(start..start + count)
+                    .map(<[f32]>::to_vec)
+                    .ok_or_else(|| fail("is shorter than its shape".into()));
             }
             _ if size == 0 => return Err(fail("holds integers, not weights".into())),
             Source::SafeTensors { file, offset, bytes } => {
@@ -240,7 +237,9 @@ impl Checkpoint {
             }
             Source::Pytorch(tensor) => {
                 let all = tensor.read().map_err(|e| fail(e.to_string()))?;
-                all.get(start * size..(start + count) * size).map(<[u8]>::to_vec).ok_or_else(|| fail("is shorter than its shape".into()))?
+                all.get(start * size..(start + count) * size)
+                    .map(<[u8]>::to_vec)
+                    .ok_or_else(|| fail("is shorter than its shape".into()))?
             }
         };
         Ok(widen(&bytes, entry.element))
@@ -338,7 +337,10 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
     for (name, shard) in index.weight_map {
         // A shard is a safetensors file beside the index: not a path elsewhere, and not an index that names itself.
         if Path::new(&shard).components().count() != 1 || !shard.to_lowercase().ends_with(".safetensors") {
-            return Err(WeightsError::Format { path: path.to_owned(), what: format!("shard `{shard}` is not the name of a .safetensors file") });
+            return Err(WeightsError::Format {
+                path: path.to_owned(),
+                what: format!("shard `{shard}` is not the name of a .safetensors file"),
+            });
         }
         if !shards.contains_key(&shard) {
             shards.insert(shard.clone(), Checkpoint::open(path.with_file_name(&shard))?);

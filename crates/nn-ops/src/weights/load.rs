@@ -48,14 +48,21 @@ impl std::fmt::Display for LoadReport {
 /// # Errors
 /// [`WeightsError::Mismatch`] lists every shape that differs (both shapes), every missing parameter and every
 /// unused tensor that `allow` does not cover; the module is dropped unchanged then.
-pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, names: &Names, allow: &Allow<'_>) -> Result<(M, LoadReport), WeightsError> {
+pub fn load<M: Module>(
+    module: M,
+    checkpoint: &Checkpoint,
+    names: &Names,
+    allow: &Allow<'_>,
+) -> Result<(M, LoadReport), WeightsError> {
     let mut report = LoadReport::default();
     let (mut wrong, mut missing) = (Vec::new(), Vec::new());
     let mut used = BTreeSet::new();
     for parameter in parameters(&module, names) {
         match checkpoint.shape(&parameter.name) {
             Some(shape) if shape == parameter.shape.as_slice() => report.matched.push(parameter.name.clone()),
-            Some(shape) => wrong.push(format!("`{}` is {shape:?} in the file and {:?} in the model", parameter.name, parameter.shape)),
+            Some(shape) => {
+                wrong.push(format!("`{}` is {shape:?} in the file and {:?} in the model", parameter.name, parameter.shape))
+            }
             None if covered(allow.missing, &parameter.name) => report.missing.push(parameter.name.clone()),
             None => missing.push(parameter.name.clone()),
         }

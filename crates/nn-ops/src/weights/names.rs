@@ -129,10 +129,7 @@ pub fn parameters<M: Module>(module: &M, names: &Names) -> Vec<Parameter> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let dims: [usize; D] = param.lazy_shape().dims();
-            self.found.push(Parameter {
-                name: self.names.official(&self.at.dotted()),
-                shape: self.at.file_shape(&dims),
-            });
+            self.found.push(Parameter { name: self.names.official(&self.at.dotted()), shape: self.at.file_shape(&dims) });
         }
     }
     let mut lister = Lister { at: Location::default(), names, found: Vec::new() };

@@ -80,7 +80,8 @@ pub fn name_ids<M: Module>(module: M, names: &Names) -> M {
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let name = self.names.official(&self.at.dotted());
-            let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
+            let hash =
+                name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3));
             let (_, value, mapper) = param.consume();
             Param::from_mapped_value(ParamId::from(hash), value, mapper)
         }

@@ -45,14 +45,8 @@ const PLACES: [Place; 13] = [
     Place::Most(Side::Bottom),
 ];
 
-const RELATIONS: [Relation; 6] = [
-    Relation::LeftOf,
-    Relation::RightOf,
-    Relation::Above,
-    Relation::Below,
-    Relation::Behind,
-    Relation::InFrontOf,
-];
+const RELATIONS: [Relation; 6] =
+    [Relation::LeftOf, Relation::RightOf, Relation::Above, Relation::Below, Relation::Behind, Relation::InFrontOf];
 
 /// The filter with some of an object's attributes; bits 1, 2, 4, 8 are shape, colour, texture, size.
 fn own(scene: &Scene, i: usize, bits: u8) -> Filter {
@@ -81,13 +75,8 @@ fn candidates(scene: &Scene, i: usize, rules: Rules) -> [Vec<(Meaning, f64)>; 6]
     };
     // What can be settled once is settled here: which relations hold at all, and which words name one object.
     let n = scene.objects.len();
-    let anchors: Vec<Vec<u8>> = (0..n)
-        .map(|j| {
-            (1..8u8)
-                .filter(|&bits| own(scene, j, bits).matches(scene) == [j])
-                .collect()
-        })
-        .collect();
+    let anchors: Vec<Vec<u8>> =
+        (0..n).map(|j| (1..8u8).filter(|&bits| own(scene, j, bits).matches(scene) == [j]).collect()).collect();
     let relations: Vec<(Relation, usize)> = RELATIONS
         .into_iter()
         .filter(|r| rules.places || matches!(r, Relation::Behind | Relation::InFrontOf))
@@ -96,10 +85,7 @@ fn candidates(scene: &Scene, i: usize, rules: Rules) -> [Vec<(Meaning, f64)>; 6]
         .collect();
     for bits in 0..16u8 {
         let filter = own(scene, i, bits);
-        let plain = Meaning {
-            filter,
-            ..Meaning::default()
-        };
+        let plain = Meaning { filter, ..Meaning::default() };
         let enough = plain.singles_out(scene, i);
         if bits != 0 {
             offer(plain, weight(bits));
@@ -108,35 +94,15 @@ fn candidates(scene: &Scene, i: usize, rules: Rules) -> [Vec<(Meaning, f64)>; 6]
         let idle = if enough { 0.02 } else { 1.0 };
         if rules.places {
             for place in PLACES {
-                let rarer = if matches!(place, Place::Most(_)) {
-                    0.6
-                } else {
-                    1.0
-                };
-                offer(
-                    Meaning {
-                        place: Some(place),
-                        ..plain
-                    },
-                    weight(bits) * idle * rarer,
-                );
+                let rarer = if matches!(place, Place::Most(_)) { 0.6 } else { 1.0 };
+                offer(Meaning { place: Some(place), ..plain }, weight(bits) * idle * rarer);
             }
         }
         for &(relation, j) in &relations {
-            let depth = if matches!(relation, Relation::Behind | Relation::InFrontOf) {
-                3.0
-            } else {
-                1.0
-            };
+            let depth = if matches!(relation, Relation::Behind | Relation::InFrontOf) { 3.0 } else { 1.0 };
             for &anchor in &anchors[j] {
                 let w = weight(bits) * weight(anchor) * idle * depth;
-                offer(
-                    Meaning {
-                        relation: Some((relation, own(scene, j, anchor))),
-                        ..plain
-                    },
-                    w,
-                );
+                offer(Meaning { relation: Some((relation, own(scene, j, anchor))), ..plain }, w);
             }
         }
     }
@@ -152,11 +118,7 @@ fn say(scene: &Scene, i: usize, rules: Rules, rng: &mut Rng) -> Vec<Said> {
     let mut out: Vec<Said> = Vec::new();
     let mut shares = SHARES;
     for _ in 0..wanted * 4 {
-        let weights: Vec<f64> = pools
-            .iter()
-            .zip(shares)
-            .map(|(p, s)| if p.is_empty() { 0.0 } else { s })
-            .collect();
+        let weights: Vec<f64> = pools.iter().zip(shares).map(|(p, s)| if p.is_empty() { 0.0 } else { s }).collect();
         if out.len() == wanted || weights.iter().all(|&w| w == 0.0) {
             break;
         }
@@ -169,11 +131,7 @@ fn say(scene: &Scene, i: usize, rules: Rules, rng: &mut Rng) -> Vec<Said> {
         let text = phrase::sentence(&meaning, rules.style, rng);
         if out.iter().all(|s| s.text != text) {
             let raw = phrase::typed(&text, rng);
-            out.push(Said {
-                text,
-                raw,
-                kind: Some(SentenceKind::ALL[kind]),
-            });
+            out.push(Said { text, raw, kind: Some(SentenceKind::ALL[kind]) });
         }
     }
     out
@@ -182,20 +140,14 @@ fn say(scene: &Scene, i: usize, rules: Rules, rng: &mut Rng) -> Vec<Said> {
 /// Single objects with their sentences, in the order of the objects.
 pub(crate) fn singles(scene: &Scene, rules: Rules, rng: &mut Rng) -> Vec<Target> {
     (0..scene.objects.len())
-        .map(|i| Target {
-            objects: vec![i],
-            said: say(scene, i, rules, rng),
-        })
+        .map(|i| Target { objects: vec![i], said: say(scene, i, rules, rng) })
         .filter(|t| !t.said.is_empty())
         .collect()
 }
 
 /// Singles, groups and sentences without a target.
 pub(crate) fn generalised(scene: &Scene, rng: &mut Rng) -> Vec<Target> {
-    let rules = Rules {
-        style: Style::Short,
-        places: true,
-    };
+    let rules = Rules { style: Style::Short, places: true };
     let mut out = singles(scene, rules, rng);
     out.truncate(2);
     out.extend((0..2).filter_map(|_| several(scene, rng)));
@@ -208,28 +160,15 @@ pub(crate) fn generalised(scene: &Scene, rng: &mut Rng) -> Vec<Target> {
 
 fn target(objects: Vec<usize>, text: String, rng: &mut Rng) -> Target {
     let raw = phrase::typed(&text, rng);
-    Target {
-        objects,
-        said: vec![Said {
-            text,
-            raw,
-            kind: None,
-        }],
-    }
+    Target { objects, said: vec![Said { text, raw, kind: None }] }
 }
 
 fn several(scene: &Scene, rng: &mut Rng) -> Option<Target> {
     let mut all = Vec::new();
     for i in 0..scene.objects.len() {
         for bits in 1..8u8 {
-            let plain = Meaning {
-                filter: own(scene, i, bits),
-                ..Meaning::default()
-            };
-            let places = PLACES[..4].iter().map(|&p| Meaning {
-                place: Some(p),
-                ..plain
-            });
+            let plain = Meaning { filter: own(scene, i, bits), ..Meaning::default() };
+            let places = PLACES[..4].iter().map(|&p| Meaning { place: Some(p), ..plain });
             for meaning in std::iter::once(plain).chain(places) {
                 if let Some(objects) = meaning.select(scene).filter(|o| o.len() >= 2) {
                     all.push((meaning, objects));
@@ -248,16 +187,9 @@ fn several(scene: &Scene, rng: &mut Rng) -> Option<Target> {
 fn pair(scene: &Scene, rng: &mut Rng) -> Option<Target> {
     let mut unique: Vec<(usize, Meaning)> = Vec::new();
     for i in 0..scene.objects.len() {
-        let options = (1..8u8).filter(|bits| bits & 1 != 0).map(|bits| Meaning {
-            filter: own(scene, i, bits),
-            ..Meaning::default()
-        });
-        unique.extend(
-            options
-                .filter(|m| m.singles_out(scene, i))
-                .map(|m| (i, m))
-                .take(1),
-        );
+        let options =
+            (1..8u8).filter(|bits| bits & 1 != 0).map(|bits| Meaning { filter: own(scene, i, bits), ..Meaning::default() });
+        unique.extend(options.filter(|m| m.singles_out(scene, i)).map(|m| (i, m)).take(1));
     }
     if unique.len() < 2 {
         return None;
@@ -282,11 +214,7 @@ fn nothing(scene: &Scene, rng: &mut Rng) -> Option<Target> {
             size: (bits & 8 != 0).then(|| rng.pick(Size::ALL)),
         };
         let place = rng.chance(0.3).then(|| rng.pick(&PLACES[..9]));
-        let meaning = Meaning {
-            filter,
-            place,
-            relation: None,
-        };
+        let meaning = Meaning { filter, place, relation: None };
         if meaning.select(scene).is_some_and(|s| s.is_empty()) {
             let text = phrase::sentence(&meaning, Style::Short, rng);
             return Some(target(Vec::new(), text, rng));

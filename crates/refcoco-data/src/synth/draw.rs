@@ -18,11 +18,7 @@ pub(crate) fn render(scene: &Scene, rng: &mut Rng) -> Vec<u8> {
         let period = object.radius * rng.range(0.42, 0.55);
         let slant = rng.range(0.0, std::f64::consts::PI);
         let (main, other) = paint(object.colour);
-        let surface = Surface {
-            object,
-            period,
-            sin_cos: (object.angle + slant).sin_cos(),
-        };
+        let surface = Surface { object, period, sin_cos: (object.angle + slant).sin_cos() };
         let (top, cover) = coverage(object, w, h);
         for (y, row) in cover.chunks_exact(w).enumerate() {
             for (x, &c) in row.iter().enumerate().filter(|(_, c)| **c > 0.0) {
@@ -35,10 +31,7 @@ pub(crate) fn render(scene: &Scene, rng: &mut Rng) -> Vec<u8> {
             }
         }
     }
-    pixels
-        .into_iter()
-        .map(|v| (v + rng.range(-3.0, 3.0)).round().clamp(0.0, 255.0) as u8)
-        .collect()
+    pixels.into_iter().map(|v| (v + rng.range(-3.0, 3.0)).round().clamp(0.0, 255.0) as u8).collect()
 }
 
 /// The colour itself and its partner in a pattern: a shade of the same hue, so that the name still fits.
@@ -66,10 +59,7 @@ impl Surface<'_> {
     fn second(&self, x: f64, y: f64) -> f64 {
         let (sin, cos) = self.sin_cos;
         let (dx, dy) = (x - self.object.centre.0, y - self.object.centre.1);
-        let (u, v) = (
-            (dx * cos + dy * sin) / self.period,
-            (dy * cos - dx * sin) / self.period,
-        );
+        let (u, v) = ((dx * cos + dy * sin) / self.period, (dy * cos - dx * sin) / self.period);
         // Signed distance from the middle of a stripe's edge, in pixels: positive inside the stripe.
         let stripe = |t: f64| (0.25 - ((t - t.floor()) - 0.5).abs()) * self.period;
         let soft = |d: f64| (d + 0.5).clamp(0.0, 1.0);
@@ -90,17 +80,9 @@ impl Surface<'_> {
 
 /// First row and coverage (0 to 1, full width) of the rows an object touches.
 fn coverage(object: &Object, w: usize, h: usize) -> (usize, Vec<f32>) {
-    let ys = || {
-        object
-            .outlines
-            .iter()
-            .flat_map(|o| o.iter().skip(1).step_by(2).copied())
-    };
+    let ys = || object.outlines.iter().flat_map(|o| o.iter().skip(1).step_by(2).copied());
     let top = ys().fold(f64::MAX, f64::min).floor().clamp(0.0, h as f64) as usize;
-    let end = ys()
-        .fold(f64::MIN, f64::max)
-        .ceil()
-        .clamp(top as f64, h as f64) as usize;
+    let end = ys().fold(f64::MIN, f64::max).ceil().clamp(top as f64, h as f64) as usize;
     let mut cover = vec![0f32; (end - top) * w];
     let mut crossings: Vec<f64> = Vec::new();
     for sub in 0..(end - top) * SUB {
@@ -110,12 +92,7 @@ fn coverage(object: &Object, w: usize, h: usize) -> (usize, Vec<f32>) {
             let n = outline.len() / 2;
             for i in 0..n {
                 let j = (i + 1) % n;
-                let (x0, y0, x1, y1) = (
-                    outline[2 * i],
-                    outline[2 * i + 1],
-                    outline[2 * j],
-                    outline[2 * j + 1],
-                );
+                let (x0, y0, x1, y1) = (outline[2 * i], outline[2 * i + 1], outline[2 * j], outline[2 * j + 1]);
                 if (y0 <= y) != (y1 <= y) {
                     crossings.push(x0 + (y - y0) / (y1 - y0) * (x1 - x0));
                 }
@@ -125,12 +102,7 @@ fn coverage(object: &Object, w: usize, h: usize) -> (usize, Vec<f32>) {
         let row = &mut cover[sub / SUB * w..][..w];
         for pair in crossings.chunks_exact(2) {
             let (a, b) = (pair[0].clamp(0.0, w as f64), pair[1].clamp(0.0, w as f64));
-            for (x, c) in row
-                .iter_mut()
-                .enumerate()
-                .take(b.ceil() as usize)
-                .skip(a as usize)
-            {
+            for (x, c) in row.iter_mut().enumerate().take(b.ceil() as usize).skip(a as usize) {
                 let part = (b.min(x as f64 + 1.0) - a.max(x as f64)).max(0.0);
                 *c += (part / SUB as f64) as f32;
             }
@@ -157,21 +129,14 @@ fn background(w: usize, h: usize, rng: &mut Rng) -> Vec<f64> {
             let level = match kind {
                 0 => (u * 0.7 + phase).sin(),
                 1 => noise(u, v, key) + 0.5 * noise(u * 2.3, v * 2.3, key ^ 1),
-                2 => {
-                    2.0 * (fx * cos + fy * sin) / (w + h) as f64
-                        + 0.4 * noise(u * 3.0, v * 3.0, key)
-                }
+                2 => 2.0 * (fx * cos + fy * sin) / (w + h) as f64 + 0.4 * noise(u * 3.0, v * 3.0, key),
                 3 => ((u + phase).sin() + (v * 1.3).sin()) * 0.6,
                 4 => {
                     // Bricks: every other row is shifted by half a brick.
                     let row = (fy / scale).floor();
                     let along = fx / (scale * 2.0) + if row as i64 % 2 == 0 { 0.0 } else { 0.5 };
                     let edge = (fy / scale - row).min(along - along.floor());
-                    if edge < 0.12 {
-                        -1.0
-                    } else {
-                        0.6 * hash(along.floor(), row, key)
-                    }
+                    if edge < 0.12 { -1.0 } else { 0.6 * hash(along.floor(), row, key) }
                 }
                 5 => hash(fx, fy, key) * 0.9,
                 _ => (noise(u * 0.6, v * 0.6, key) * 5.0).sin(),

@@ -35,24 +35,11 @@ struct RefOut<Id> {
     no_target: Option<bool>,
 }
 
-pub(super) fn write_image(
-    path: &Path,
-    scene: &Scene,
-    pixels: &[u8],
-    quality: u8,
-) -> Result<(), DataError> {
+pub(super) fn write_image(path: &Path, scene: &Scene, pixels: &[u8], quality: u8) -> Result<(), DataError> {
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
-        .write_image(
-            pixels,
-            scene.width,
-            scene.height,
-            image::ExtendedColorType::Rgb8,
-        )
-        .map_err(|e| DataError::Image {
-            path: path.into(),
-            reason: e.to_string(),
-        })?;
+        .write_image(pixels, scene.width, scene.height, image::ExtendedColorType::Rgb8)
+        .map_err(|e| DataError::Image { path: path.into(), reason: e.to_string() })?;
     write(path, &bytes)
 }
 
@@ -85,10 +72,7 @@ fn split(index: usize, images: usize) -> &'static str {
     }
 }
 
-pub(super) fn write_sets(
-    root: &Path,
-    pictures: &[Picture],
-) -> Result<Vec<(String, usize, usize)>, DataError> {
+pub(super) fn write_sets(root: &Path, pictures: &[Picture]) -> Result<Vec<(String, usize, usize)>, DataError> {
     let instances = instances(pictures).to_string();
     for set in ["refcoco", "refcoco+", "refcocog", "grefcoco"] {
         let folder = root.join(set);
@@ -105,10 +89,7 @@ pub(super) fn write_sets(
     let mut pickle = |set: &str, by: &str, refs: Vec<RefOut<i64>>, counted: bool| {
         let path = root.join(set).join(format!("refs({by}).p"));
         let bytes = serde_pickle::to_vec(&refs, serde_pickle::SerOptions::new().proto_v2())
-            .map_err(|e| DataError::Pickle {
-                path: path.clone(),
-                reason: e.to_string(),
-            })?;
+            .map_err(|e| DataError::Pickle { path: path.clone(), reason: e.to_string() })?;
         write(&path, &bytes)?;
         if counted {
             let sentences = refs.iter().map(|r| r.sentences.len()).sum();
@@ -116,38 +97,15 @@ pub(super) fn write_sets(
         }
         Ok(())
     };
-    pickle(
-        "refcoco",
-        "unc",
-        singles(pictures, |p| &p.refcoco, unc, 0, false),
-        true,
-    )?;
-    pickle(
-        "refcoco+",
-        "unc",
-        singles(pictures, |p| &p.plus, unc, 0, false),
-        true,
-    )?;
-    pickle(
-        "refcocog",
-        "umd",
-        singles(pictures, |p| &p.long, umd, 0, true),
-        true,
-    )?;
+    pickle("refcoco", "unc", singles(pictures, |p| &p.refcoco, unc, 0, false), true)?;
+    pickle("refcoco+", "unc", singles(pictures, |p| &p.plus, unc, 0, false), true)?;
+    pickle("refcocog", "umd", singles(pictures, |p| &p.long, umd, 0, true), true)?;
     // The two RefCOCOg files share sentence ids but not ref ids.
-    pickle(
-        "refcocog",
-        "google",
-        singles(pictures, |p| &p.long, google, 1_000_000_000, true),
-        false,
-    )?;
+    pickle("refcocog", "google", singles(pictures, |p| &p.long, google, 1_000_000_000, true), false)?;
 
     let general = generalised(pictures, unc);
     let path = root.join("grefcoco/grefs(unc).json");
-    let text = serde_json::to_vec(&general).map_err(|e| DataError::Json {
-        path: path.clone(),
-        reason: e.to_string(),
-    })?;
+    let text = serde_json::to_vec(&general).map_err(|e| DataError::Json { path: path.clone(), reason: e.to_string() })?;
     write(&path, &text)?;
     let sentences = general.iter().map(|r| r.sentences.len()).sum();
     summary.push(("grefcoco".into(), general.len(), sentences));
@@ -177,21 +135,14 @@ fn singles(
     by_ann: bool,
 ) -> Vec<RefOut<i64>> {
     let mut next_sentence = 0;
-    let targets = pictures
-        .iter()
-        .enumerate()
-        .flat_map(|(i, p)| of(p).iter().map(move |t| (i, p, t)));
+    let targets = pictures.iter().enumerate().flat_map(|(i, p)| of(p).iter().map(move |t| (i, p, t)));
     targets
         .zip(0..)
         .map(|((i, picture, target), r)| {
             let object = target.objects[0];
             let sentences = sentences(&target.said, &mut next_sentence);
             // Not the image's name: upstream puts the object's index (or RefCOCOg its annotation id) behind it.
-            let suffix = if by_ann {
-                ann_id(i, object)
-            } else {
-                object as i64
-            };
+            let suffix = if by_ann { ann_id(i, object) } else { object as i64 };
             RefOut {
                 sent_ids: sentences.iter().map(|s| s.sent_id).collect(),
                 file_name: image_name(i).replace(".jpg", &format!("_{suffix}.jpg")),
@@ -207,26 +158,16 @@ fn singles(
         .collect()
 }
 
-fn generalised(
-    pictures: &[Picture],
-    split: impl Fn(usize, i64) -> String,
-) -> Vec<RefOut<Vec<i64>>> {
+fn generalised(pictures: &[Picture], split: impl Fn(usize, i64) -> String) -> Vec<RefOut<Vec<i64>>> {
     let mut next_sentence = 0;
-    let targets = pictures
-        .iter()
-        .enumerate()
-        .flat_map(|(i, p)| p.general.iter().map(move |t| (i, p, t)));
+    let targets = pictures.iter().enumerate().flat_map(|(i, p)| p.general.iter().map(move |t| (i, p, t)));
     targets
         .zip(0..)
         .map(|((i, picture, target), r)| {
             let sentences = sentences(&target.said, &mut next_sentence);
             let none = target.objects.is_empty();
             let list = |id: &dyn Fn(usize) -> i64| {
-                if none {
-                    vec![-1]
-                } else {
-                    target.objects.iter().map(|&o| id(o)).collect()
-                }
+                if none { vec![-1] } else { target.objects.iter().map(|&o| id(o)).collect() }
             };
             RefOut {
                 sent_ids: sentences.iter().map(|s| s.sent_id).collect(),
@@ -247,9 +188,7 @@ fn instances(pictures: &[Picture]) -> serde_json::Value {
     let images: Vec<_> = pictures
         .iter()
         .enumerate()
-        .map(|(i, p)| {
-            json!({"id": image_id(i), "file_name": image_name(i), "height": p.scene.height, "width": p.scene.width})
-        })
+        .map(|(i, p)| json!({"id": image_id(i), "file_name": image_name(i), "height": p.scene.height, "width": p.scene.width}))
         .collect();
     let annotations: Vec<_> = pictures
         .iter()
@@ -274,10 +213,8 @@ fn instances(pictures: &[Picture]) -> serde_json::Value {
             })
         })
         .collect();
-    let categories: Vec<_> = Shape::ALL
-        .iter()
-        .map(|&s| json!({"id": category(s), "name": s.name(), "supercategory": "shape"}))
-        .collect();
+    let categories: Vec<_> =
+        Shape::ALL.iter().map(|&s| json!({"id": category(s), "name": s.name(), "supercategory": "shape"})).collect();
     json!({
         "info": {"description": "Saymask generated set", "version": "1"},
         "licenses": [],

@@ -81,9 +81,7 @@ impl Filter {
     }
 
     pub(crate) fn matches(&self, scene: &Scene) -> Vec<usize> {
-        (0..scene.objects.len())
-            .filter(|&i| self.accepts(scene, i))
-            .collect()
+        (0..scene.objects.len()).filter(|&i| self.accepts(scene, i)).collect()
     }
 }
 
@@ -111,10 +109,7 @@ fn at_place(scene: &Scene, i: usize, place: Place, among: &[usize]) -> Truth {
             graded(-(x - 0.5).abs().max((y - 0.5).abs()), -0.24, -0.14)
         }
         Place::Most(side) => {
-            let rest = among
-                .iter()
-                .filter(|&&j| j != i)
-                .map(|&j| toward(scene, j, side));
+            let rest = among.iter().filter(|&&j| j != i).map(|&j| toward(scene, j, side));
             let best = rest.fold(f64::MIN, f64::max);
             graded(toward(scene, i, side) - best, -0.1, 0.1)
         }
@@ -127,9 +122,7 @@ pub(crate) fn related(scene: &Scene, i: usize, relation: Relation, a: usize) -> 
     let (s, t) = (scene.objects[i].centre, scene.objects[a].centre);
     let (dx, dy) = ((t.0 - s.0) / long, (t.1 - s.1) / long);
     // Clearly apart, and more along the named axis than across it.
-    let directed = |along: f64, across: f64| {
-        graded(along, 0.05, 0.15).min(graded(along - across.abs(), -0.1, 0.06))
-    };
+    let directed = |along: f64, across: f64| graded(along, 0.05, 0.15).min(graded(along - across.abs(), -0.1, 0.06));
     match relation {
         Relation::LeftOf => directed(dx, dy),
         Relation::RightOf => directed(-dx, dy),

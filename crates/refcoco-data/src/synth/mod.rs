@@ -44,44 +44,21 @@ pub struct SynthConfig {
 
 impl Default for SynthConfig {
     fn default() -> Self {
-        Self {
-            images: 1000,
-            size: 128,
-            seed: 0,
-            min_aspect: 0.8,
-            max_objects: 5,
-            scale: 1.0,
-            occlusion: 0.35,
-            quality: 90,
-        }
+        Self { images: 1000, size: 128, seed: 0, min_aspect: 0.8, max_objects: 5, scale: 1.0, occlusion: 0.35, quality: 90 }
     }
 }
 
 impl SynthConfig {
     fn check(&self) -> Result<(), DataError> {
-        let wrong = |key, found: String, expected| {
-            Err(DataError::Setting {
-                key,
-                found,
-                expected,
-            })
-        };
+        let wrong = |key, found: String, expected| Err(DataError::Setting { key, found, expected });
         if !(4..=1_000_000).contains(&self.images) {
-            return wrong(
-                "images",
-                self.images.to_string(),
-                "must be 4 to 1000000, one for each split at least",
-            );
+            return wrong("images", self.images.to_string(), "must be 4 to 1000000, one for each split at least");
         }
         if !(48..=2048).contains(&self.size) {
             return wrong("size", self.size.to_string(), "must be 48 to 2048 pixels");
         }
         if !(0.7..=1.0).contains(&self.min_aspect) {
-            return wrong(
-                "min_aspect",
-                self.min_aspect.to_string(),
-                "must be 0.7 to 1",
-            );
+            return wrong("min_aspect", self.min_aspect.to_string(), "must be 0.7 to 1");
         }
         if !(2..=5).contains(&self.max_objects) {
             return wrong("max_objects", self.max_objects.to_string(), "must be 2 to 5");
@@ -169,19 +146,12 @@ pub fn generate(cfg: &SynthConfig, out: &Path) -> Result<SynthSummary, DataError
         Err(_) => out.exists(),
     };
     if occupied {
-        let source = std::io::Error::new(
-            std::io::ErrorKind::AlreadyExists,
-            "it is not an empty folder",
-        );
+        let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it is not an empty folder");
         return Err(DataError::io(out, "write to", source));
     }
     let Some(name) = out.file_name().map(|n| n.to_string_lossy().into_owned()) else {
         let expected = "must be a path that ends in a name";
-        return Err(DataError::Setting {
-            key: "out",
-            found: out.display().to_string(),
-            expected,
-        });
+        return Err(DataError::Setting { key: "out", found: out.display().to_string(), expected });
     };
     let part = out.with_file_name(format!(".{name}.partial-{}", std::process::id()));
     let guard = Partial(&part);
@@ -226,17 +196,10 @@ fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, Dat
     let pictures = (0..cfg.images)
         .into_par_iter()
         .map(|i| {
-            let picture = picture(cfg, i).map_err(|e| DataError::Image {
-                path: folder.join(image_name(i)),
-                reason: e.to_string(),
-            })?;
+            let picture =
+                picture(cfg, i).map_err(|e| DataError::Image { path: folder.join(image_name(i)), reason: e.to_string() })?;
             let pixels = draw::render(&picture.scene, &mut stream(cfg, i, Stream::Pixels));
-            files::write_image(
-                &folder.join(image_name(i)),
-                &picture.scene,
-                &pixels,
-                cfg.quality,
-            )?;
+            files::write_image(&folder.join(image_name(i)), &picture.scene, &pixels, cfg.quality)?;
             Ok(picture)
         })
         .collect::<Result<Vec<_>, DataError>>()?;

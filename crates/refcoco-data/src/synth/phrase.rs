@@ -140,17 +140,11 @@ fn compose(meaning: &Meaning, style: Style, rng: &mut Rng) -> String {
     }
     match (meaning.place, style) {
         (Some(place), Style::Short) if rng.chance(0.55) => {
-            format!(
-                "{article}{}",
-                noun_phrase(f, &place_before(place, rng), rng)
-            )
+            format!("{article}{}", noun_phrase(f, &place_before(place, rng), rng))
         }
         (Some(place), _) => {
             let subject = noun_phrase(f, &[], rng);
-            format!(
-                "{article}{subject} {link}{}",
-                place_after(place, style, rng)
-            )
+            format!("{article}{subject} {link}{}", place_after(place, style, rng))
         }
         (None, Style::Short) => format!("{article}{}", noun_phrase(f, &[], rng)),
         (None, Style::Long) => described(f, article, rng),
@@ -161,19 +155,11 @@ fn compose(meaning: &Meaning, style: Style, rng: &mut Rng) -> String {
 fn described(f: &Filter, article: &str, rng: &mut Rng) -> String {
     let adjectives = adjectives(f, rng);
     if adjectives.is_empty() || rng.chance(0.5) {
-        let tail = rng.pick(&[
-            " in this picture",
-            " in the image",
-            " that can be seen here",
-        ]);
+        let tail = rng.pick(&[" in this picture", " in the image", " that can be seen here"]);
         return format!("{article}{}{tail}", noun_phrase(f, &[], rng));
     }
     let link = rng.pick(&["that is", "which is"]);
-    format!(
-        "{article}{} {link} {}",
-        noun(f.shape, rng),
-        adjectives.join(" and ")
-    )
+    format!("{article}{} {link} {}", noun(f.shape, rng), adjectives.join(" and "))
 }
 
 fn plural(shape: Option<Shape>, rng: &mut Rng) -> &'static str {

@@ -97,11 +97,7 @@ impl Scene {
     pub(crate) fn random(cfg: &SynthConfig, rng: &mut Rng) -> Result<Self, MaskError> {
         let long = f64::from(cfg.size);
         let short = (long * rng.range(cfg.min_aspect, 1.0)).round().max(1.0) as u32;
-        let (width, height) = if rng.chance(0.6) {
-            (cfg.size, short)
-        } else {
-            (short, cfg.size)
-        };
+        let (width, height) = if rng.chance(0.6) { (cfg.size, short) } else { (short, cfg.size) };
         let wanted = 2 + rng.weighted(&[0.3, 0.36, 0.24, 0.1][..cfg.max_objects.clamp(2, 5) - 1]);
         let mut full: Vec<Rle> = Vec::new();
         let mut objects: Vec<Object> = Vec::new();
@@ -142,26 +138,13 @@ fn candidate(
     let colour = as_colour.map_or_else(|| rng.pick(Colour::ALL), |o| o.colour);
     let texture = as_texture.map_or_else(|| rng.pick(Texture::ALL), |o| o.texture);
     let big = rng.chance(if wanted <= 3 { 0.5 } else { 0.3 });
-    let side = long
-        * cfg.scale
-        * if big {
-            rng.range(0.33, 0.45)
-        } else {
-            rng.range(0.18, 0.24)
-        };
+    let side = long * cfg.scale * if big { rng.range(0.33, 0.45) } else { rng.range(0.18, 0.24) };
     let radius = side / 2.0;
-    let inside =
-        |v: f64, limit: f64| v.clamp(radius + 1.0, (limit - radius - 1.0).max(radius + 1.0));
+    let inside = |v: f64, limit: f64| v.clamp(radius + 1.0, (limit - radius - 1.0).max(radius + 1.0));
     let centre = if onto {
         let base = &others[rng.below(others.len())];
-        let (a, d) = (
-            rng.range(0.0, TAU),
-            (base.radius + radius) * rng.range(0.62, 0.95),
-        );
-        (
-            inside(base.centre.0 + a.cos() * d, w),
-            inside(base.centre.1 + a.sin() * d, h),
-        )
+        let (a, d) = (rng.range(0.0, TAU), (base.radius + radius) * rng.range(0.62, 0.95));
+        (inside(base.centre.0 + a.cos() * d, w), inside(base.centre.1 + a.sin() * d, h))
     } else {
         (inside(rng.range(0.0, w), w), inside(rng.range(0.0, h), h))
     };
@@ -186,9 +169,7 @@ fn candidate(
 }
 
 fn outline_mask(height: u32, width: u32, outlines: &[Vec<f64>]) -> Result<Rle, MaskError> {
-    let mut parts = outlines
-        .iter()
-        .map(|o| Rle::from_polygons(height, width, std::slice::from_ref(o)));
+    let mut parts = outlines.iter().map(|o| Rle::from_polygons(height, width, std::slice::from_ref(o)));
     let outer = parts.next().unwrap_or_else(|| Rle::empty(height, width))?;
     parts.try_fold(outer, |mask, hole| minus(&mask, &hole?))
 }
@@ -201,13 +182,7 @@ fn minus(a: &Rle, b: &Rle) -> Result<Rle, MaskError> {
     merge(&[a.clone(), outside], Merge::Intersection)
 }
 
-fn fits(
-    full: &[Rle],
-    objects: &[Object],
-    mask: &Rle,
-    object: &Object,
-    onto: bool,
-) -> Result<bool, MaskError> {
+fn fits(full: &[Rle], objects: &[Object], mask: &Rle, object: &Object, onto: bool) -> Result<bool, MaskError> {
     for (i, (below, other)) in full.iter().zip(objects).enumerate() {
         let (shared, _) = intersection_union(below, mask)?;
         // Neither a stray touch that says nothing about depth, nor a new object in a ring's hole.
@@ -215,11 +190,7 @@ fn fits(
         if distance < (object.radius + other.radius) * 0.6 || (shared > 0 && !onto) {
             return Ok(false);
         }
-        let above: Vec<Rle> = full[i + 1..]
-            .iter()
-            .chain(std::iter::once(mask))
-            .cloned()
-            .collect();
+        let above: Vec<Rle> = full[i + 1..].iter().chain(std::iter::once(mask)).cloned().collect();
         let visible = minus(below, &merge(&above, Merge::Union)?)?;
         if (visible.area() as f64) < VISIBLE * below.area() as f64 {
             return Ok(false);
@@ -228,12 +199,7 @@ fn fits(
     Ok(true)
 }
 
-fn finish(
-    width: u32,
-    height: u32,
-    mut objects: Vec<Object>,
-    full: &[Rle],
-) -> Result<Scene, MaskError> {
+fn finish(width: u32, height: u32, mut objects: Vec<Object>, full: &[Rle]) -> Result<Scene, MaskError> {
     let n = objects.len();
     let mut hidden = vec![vec![0.0; n]; n];
     for i in 0..n {
@@ -248,12 +214,7 @@ fn finish(
         }
         objects[i].mask = mask;
     }
-    Ok(Scene {
-        width,
-        height,
-        objects,
-        hidden,
-    })
+    Ok(Scene { width, height, objects, hidden })
 }
 
 /// Outlines of a shape as large as the circle of its radius.
@@ -268,27 +229,17 @@ fn outlines(shape: Shape, (cx, cy): (f64, f64), r: f64, angle: f64) -> Vec<Vec<f
             .collect()
     };
     let regular = |n: usize, radius: f64| -> Vec<(f64, f64)> {
-        (0..n)
-            .map(|i| TAU * i as f64 / n as f64 - TAU / 4.0)
-            .map(|a| (radius * a.cos(), radius * a.sin()))
-            .collect()
+        (0..n).map(|i| TAU * i as f64 / n as f64 - TAU / 4.0).map(|a| (radius * a.cos(), radius * a.sin())).collect()
     };
     match shape {
         Shape::Circle => vec![put(regular(36, 1.0))],
         Shape::Hexagon => vec![put(regular(6, 1.0))],
         Shape::Triangle => vec![put(regular(3, 1.05))],
         Shape::Ring => vec![put(regular(36, 1.0)), put(regular(28, 0.52))],
-        Shape::Square => vec![put(vec![
-            (-0.86, -0.86),
-            (0.86, -0.86),
-            (0.86, 0.86),
-            (-0.86, 0.86),
-        ])],
+        Shape::Square => vec![put(vec![(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)])],
         Shape::Star => {
             let (tips, dents) = (regular(5, 1.05), regular(10, 0.46));
-            vec![put((0..5)
-                .flat_map(|i| [tips[i], dents[2 * i + 1]])
-                .collect())]
+            vec![put((0..5).flat_map(|i| [tips[i], dents[2 * i + 1]]).collect())]
         }
         Shape::Cross => {
             let (a, b) = (0.32, 0.98);
@@ -304,10 +255,7 @@ fn outlines(shape: Shape, (cx, cy): (f64, f64), r: f64, angle: f64) -> Vec<Vec<f
         Shape::Heart => vec![put((0..32)
             .map(|i| TAU * f64::from(i) / 32.0)
             .map(|t| {
-                let y = 13.0 * t.cos()
-                    - 5.0 * (2.0 * t).cos()
-                    - 2.0 * (3.0 * t).cos()
-                    - (4.0 * t).cos();
+                let y = 13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
                 (t.sin().powi(3), -(y + 2.5) / 16.0)
             })
             .collect())],

@@ -18,12 +18,8 @@ struct Words {
     middle: bool,
 }
 
-const SHAPES: [&str; 8] = [
-    "circle", "square", "triangle", "star", "ring", "cross", "hexagon", "heart",
-];
-const COLOURS: [&str; 8] = [
-    "red", "orange", "yellow", "green", "blue", "purple", "white", "black",
-];
+const SHAPES: [&str; 8] = ["circle", "square", "triangle", "star", "ring", "cross", "hexagon", "heart"];
+const COLOURS: [&str; 8] = ["red", "orange", "yellow", "green", "blue", "purple", "white", "black"];
 const RELATIONS: [(&str, &str); 10] = [
     (" to the left of ", "left"),
     (" left of ", "left"),
@@ -45,11 +41,7 @@ fn words(text: &str) -> Words {
         .replace("closest to the top", "topmost")
         .replace("closest to the bottom", "bottommost");
     for word in text.split(' ') {
-        let singular = word
-            .strip_suffix("es")
-            .filter(|w| *w == "cross")
-            .or(word.strip_suffix('s'))
-            .unwrap_or(word);
+        let singular = word.strip_suffix("es").filter(|w| *w == "cross").or(word.strip_suffix('s')).unwrap_or(word);
         match word {
             "small" | "little" => out.size = Some("small"),
             "big" | "large" => out.size = Some("big"),
@@ -72,10 +64,9 @@ fn words(text: &str) -> Words {
             _ if SHAPES.contains(&singular) => {
                 out.shape = SHAPES.into_iter().find(|s| *s == singular);
             }
-            "a" | "an" | "the" | "that" | "which" | "is" | "and" | "on" | "in" | "at" | "of"
-            | "side" | "corner" | "picture" | "image" | "this" | "can" | "be" | "seen" | "here"
-            | "one" | "thing" | "shape" | "object" | "shapes" | "things" | "objects" | "all"
-            | "both" | "two" | "three" => {}
+            "a" | "an" | "the" | "that" | "which" | "is" | "and" | "on" | "in" | "at" | "of" | "side" | "corner" | "picture"
+            | "image" | "this" | "can" | "be" | "seen" | "here" | "one" | "thing" | "shape" | "object" | "shapes" | "things"
+            | "objects" | "all" | "both" | "two" | "three" => {}
             other => panic!("the parser does not know \"{other}\" in \"{text}\""),
         }
     }
@@ -94,15 +85,9 @@ fn find(scene: &Scene, text: &str) -> Vec<usize> {
     let w = words(text);
     let at = |i: usize, axis: usize| {
         let (x, y) = scene.objects[i].centre;
-        if axis == 0 {
-            x / f64::from(scene.width) - 0.5
-        } else {
-            y / f64::from(scene.height) - 0.5
-        }
+        if axis == 0 { x / f64::from(scene.width) - 0.5 } else { y / f64::from(scene.height) - 0.5 }
     };
-    let mut found: Vec<usize> = (0..scene.objects.len())
-        .filter(|&i| fits(&w, &scene.objects[i]))
-        .collect();
+    let mut found: Vec<usize> = (0..scene.objects.len()).filter(|&i| fits(&w, &scene.objects[i])).collect();
     if let Some((axis, sign)) = w.most {
         found.sort_by(|&a, &b| (sign * at(b, axis)).total_cmp(&(sign * at(a, axis))));
         found.truncate(1);
@@ -114,10 +99,7 @@ fn find(scene: &Scene, text: &str) -> Vec<usize> {
 
 fn read(scene: &Scene, text: &str) -> Vec<usize> {
     let padded = format!(" {text} ");
-    let Some((phrase, name)) = RELATIONS
-        .into_iter()
-        .find(|(phrase, _)| padded.contains(phrase))
-    else {
+    let Some((phrase, name)) = RELATIONS.into_iter().find(|(phrase, _)| padded.contains(phrase)) else {
         // "the red circle and the star" is two; "red and striped" is one.
         if let Some((a, b)) = text.split_once(" and the ") {
             let mut both = [find(scene, a), find(scene, b)].concat();
@@ -129,9 +111,7 @@ fn read(scene: &Scene, text: &str) -> Vec<usize> {
     };
     let (subject, anchor) = padded.split_once(phrase).unwrap();
     let anchors = find(scene, anchor.trim());
-    let [a] = anchors[..] else {
-        panic!("\"{text}\" leans on {anchors:?}")
-    };
+    let [a] = anchors[..] else { panic!("\"{text}\" leans on {anchors:?}") };
     let (ax, ay) = scene.objects[a].centre;
     let mut found = find(scene, subject.trim());
     found.retain(|&i| {
@@ -153,18 +133,7 @@ fn read(scene: &Scene, text: &str) -> Vec<usize> {
 fn pictures(seeds: u64, images: usize) -> Vec<Picture> {
     (0..seeds)
         .flat_map(|seed| (0..images).map(move |i| (seed, i)))
-        .map(|(seed, i)| {
-            picture(
-                &SynthConfig {
-                    seed,
-                    images,
-                    size: 96,
-                    ..SynthConfig::default()
-                },
-                i,
-            )
-            .unwrap()
-        })
+        .map(|(seed, i)| picture(&SynthConfig { seed, images, size: 96, ..SynthConfig::default() }, i).unwrap())
         .collect()
 }
 
@@ -172,45 +141,25 @@ fn pictures(seeds: u64, images: usize) -> Vec<Picture> {
 fn every_sentence_means_its_referent_and_nothing_else() {
     let (mut sentences, mut groups, mut none) = (0, 0, 0);
     for p in pictures(20, 60) {
-        for target in p
-            .refcoco
-            .iter()
-            .chain(&p.plus)
-            .chain(&p.long)
-            .chain(&p.general)
-        {
+        for target in p.refcoco.iter().chain(&p.plus).chain(&p.long).chain(&p.general) {
             for said in &target.said {
-                assert_eq!(
-                    read(&p.scene, &said.text),
-                    target.objects,
-                    "\"{}\"",
-                    said.text
-                );
+                assert_eq!(read(&p.scene, &said.text), target.objects, "\"{}\"", said.text);
                 sentences += 1;
                 groups += usize::from(target.objects.len() > 1);
                 none += usize::from(target.objects.is_empty());
             }
         }
     }
-    assert!(
-        sentences > 20_000 && groups > 500 && none > 300,
-        "{sentences} {groups} {none}"
-    );
+    assert!(sentences > 20_000 && groups > 500 && none > 300, "{sentences} {groups} {none}");
 }
 
 #[test]
 fn sets_differ_as_their_models_do() {
-    let place = [
-        "left", "right", "top", "bottom", "middle", "center", "above", "below",
-    ];
+    let place = ["left", "right", "top", "bottom", "middle", "center", "above", "below"];
     let (mut short, mut long) = ((0, 0), (0, 0));
     for p in pictures(4, 60) {
         for said in p.plus.iter().flat_map(|t| &t.said) {
-            assert!(
-                place.iter().all(|w| !said.text.contains(w)),
-                "\"{}\"",
-                said.text
-            );
+            assert!(place.iter().all(|w| !said.text.contains(w)), "\"{}\"", said.text);
         }
         let count = |targets: &[super::Target], sum: &mut (usize, usize)| {
             for said in targets.iter().flat_map(|t| &t.said) {
@@ -221,12 +170,7 @@ fn sets_differ_as_their_models_do() {
         count(&p.long, &mut long);
     }
     let mean = |(words, n): (usize, usize)| words as f64 / n as f64;
-    assert!(
-        mean(long) > mean(short) * 1.4,
-        "{} {}",
-        mean(long),
-        mean(short)
-    );
+    assert!(mean(long) > mean(short) * 1.4, "{} {}", mean(long), mean(short));
 }
 
 #[test]
@@ -251,11 +195,7 @@ fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 open.push(path);
             } else {
-                let name = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
                 out.insert(name, std::fs::read(path).unwrap());
             }
         }
@@ -266,46 +206,22 @@ fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn same_seed_same_bytes_on_any_number_of_threads() {
     let temp = tempfile::tempdir().unwrap();
-    let cfg = SynthConfig {
-        images: 12,
-        size: 64,
-        seed: 5,
-        ..SynthConfig::default()
-    };
+    let cfg = SynthConfig { images: 12, size: 64, seed: 5, ..SynthConfig::default() };
     let made = |name: &str, cfg: &SynthConfig, threads: usize| {
         let out = temp.path().join(name);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| generate(cfg, &out)).unwrap();
         files(&out)
     };
     let (a, b) = (made("a", &cfg, 1), made("b", &cfg, 3));
     assert_eq!(a.len(), 12 + 4 + 5);
     assert!(a == b);
-    let c = made(
-        "c",
-        &SynthConfig {
-            seed: 6,
-            ..cfg.clone()
-        },
-        2,
-    );
+    let c = made("c", &SynthConfig { seed: 6, ..cfg.clone() }, 2);
     for (name, bytes) in &a {
         assert!(c[name] != *bytes, "{name} does not depend on the seed");
     }
-    assert_eq!(
-        std::fs::read_dir(temp.path()).unwrap().count(),
-        3,
-        "nothing half-written stays"
-    );
-    assert!(
-        generate(&cfg, &temp.path().join("a"))
-            .unwrap_err()
-            .to_string()
-            .contains("not an empty folder")
-    );
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 3, "nothing half-written stays");
+    assert!(generate(&cfg, &temp.path().join("a")).unwrap_err().to_string().contains("not an empty folder"));
     let bad = generate(&SynthConfig { size: 3, ..cfg }, &temp.path().join("d")).unwrap_err();
     assert!(bad.to_string().contains("`size` is 3"), "{bad}");
     assert!(!temp.path().join("d").exists());
@@ -315,16 +231,7 @@ fn same_seed_same_bytes_on_any_number_of_threads() {
 fn reads_back_and_has_a_fair_share_of_each_kind() {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("set");
-    generate(
-        &SynthConfig {
-            images: 400,
-            size: 64,
-            seed: 1,
-            ..SynthConfig::default()
-        },
-        &out,
-    )
-    .unwrap();
+    generate(&SynthConfig { images: 400, size: 64, seed: 1, ..SynthConfig::default() }, &out).unwrap();
     let report = crate::verify_deep(&out).unwrap();
     assert!(report.is_ok() && report.warnings.is_empty(), "{report}");
     for (name, by, splits) in [
@@ -334,11 +241,7 @@ fn reads_back_and_has_a_fair_share_of_each_kind() {
         ("refcocog", "google", &["train", "val"]),
         ("grefcoco", "unc", &["train", "val", "testA", "testB"]),
     ] {
-        let spec = DatasetSpec {
-            root: out.clone(),
-            name: name.into(),
-            split_by: by.into(),
-        };
+        let spec = DatasetSpec { root: out.clone(), name: name.into(), split_by: by.into() };
         for split in splits {
             let set = Dataset::open(&spec, split).unwrap();
             assert!(set.referents.len() > 20, "{name} {by} {split}");
@@ -351,12 +254,7 @@ fn reads_back_and_has_a_fair_share_of_each_kind() {
     }
     let per_referent = val.sentences() as f64 / val.referents.len() as f64;
     assert!((2.5..3.5).contains(&per_referent), "{per_referent}");
-    for kind in [
-        SentenceKind::Colour,
-        SentenceKind::Shape,
-        SentenceKind::Place,
-        SentenceKind::Relation,
-    ] {
+    for kind in [SentenceKind::Colour, SentenceKind::Shape, SentenceKind::Place, SentenceKind::Relation] {
         let share = kinds[&kind] as f64 / val.sentences() as f64;
         assert!(share >= 0.12, "{kind}: {share:.3} of {kinds:?}");
     }

@@ -171,8 +171,7 @@ mod tests {
             let mut firsts: Vec<usize> = flood.iter().copied().filter(|f| *f != usize::MAX).collect();
             firsts.sort_unstable();
             firsts.dedup();
-            let want: Vec<u32> =
-                flood.iter().map(|f| firsts.iter().position(|g| g == f).map_or(0, |p| p as u32 + 1)).collect();
+            let want: Vec<u32> = flood.iter().map(|f| firsts.iter().position(|g| g == f).map_or(0, |p| p as u32 + 1)).collect();
             assert_eq!(components(&mask, width).0, want);
         }
     }

@@ -98,7 +98,10 @@ impl AutomaticConfig {
         }
         if self.points_in(self.crop_n_layers) == 0 {
             let (side, factor) = (self.points_per_side, self.crop_n_points_downscale_factor);
-            return Err(SamError::Config(format!("points_per_side {side} over {factor}^{} layers leaves no point", self.crop_n_layers)));
+            return Err(SamError::Config(format!(
+                "points_per_side {side} over {factor}^{} layers leaves no point",
+                self.crop_n_layers
+            )));
         }
         Ok(())
     }
@@ -165,7 +168,8 @@ impl Sam {
         let cut = cut(image, crop)?;
         let embedding = self.embed(&cut)?;
         let size = [cut.width as f64, cut.height as f64];
-        let grid: Vec<[f64; 2]> = point_grid(config.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
+        let grid: Vec<[f64; 2]> =
+            point_grid(config.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
         let mut found = Vec::new();
         for points in grid.chunks(config.points_per_batch) {
             self.click(&embedding, points, crop, (image.height, image.width), config, &mut found)?;
@@ -190,7 +194,8 @@ impl Sam {
         let coordinates = Tensor::from_data(TensorData::new(coordinates, [count, 1, 2]), &device);
         let labels = Tensor::<2, Int>::ones([count, 1], &device);
         let prompts = Prompts { points: Some((coordinates, labels)), ..Prompts::default() };
-        let (low_res, iou) = self.decode(embedding.features.clone(), prompts, (placement.canvas, placement.canvas), Output::Multi);
+        let (low_res, iou) =
+            self.decode(embedding.features.clone(), prompts, (placement.canvas, placement.canvas), Output::Multi);
         let [_, number, tall, broad] = low_res.dims();
         let iou = read_back(iou)?;
         // Masks that fail on quality are never brought to full size.
@@ -198,7 +203,8 @@ impl Sam {
         if good.is_empty() {
             return Ok(());
         }
-        let chosen = Tensor::<1, Int>::from_data(TensorData::new(good.iter().map(|i| *i as i64).collect(), [good.len()]), &device);
+        let chosen =
+            Tensor::<1, Int>::from_data(TensorData::new(good.iter().map(|i| *i as i64).collect(), [good.len()]), &device);
         let low_res = low_res.reshape([count * number, tall, broad]).select(0, chosen);
         let masks = masks_at_full_size(&low_res, placement, |logits, height, width| {
             let stability = stability(logits, MASK_THRESHOLD, config.stability_score_offset);
@@ -369,7 +375,10 @@ mod tests {
             (AutomaticConfig { crop_n_layers: 40, ..Default::default() }, "crop_n_layers"),
             (AutomaticConfig { box_nms_thresh: f64::NAN, ..Default::default() }, "box_nms_thresh"),
             (AutomaticConfig { crop_overlap_ratio: 1.0, ..Default::default() }, "crop_overlap_ratio"),
-            (AutomaticConfig { points_per_side: 3, crop_n_layers: 2, crop_n_points_downscale_factor: 2, ..Default::default() }, "leaves no point"),
+            (
+                AutomaticConfig { points_per_side: 3, crop_n_layers: 2, crop_n_points_downscale_factor: 2, ..Default::default() },
+                "leaves no point",
+            ),
         ];
         for (config, word) in bad {
             let message = config.validate().unwrap_err().to_string();

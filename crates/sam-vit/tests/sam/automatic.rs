@@ -47,7 +47,8 @@ fn regions_are_the_predictors_masks() {
         }
     }
     // No two boxes that remain overlap by more than 0.7, and a second run gives the same.
-    let boxes: Vec<[f64; 4]> = regions.iter().map(|r| [r.bbox[0], r.bbox[1], r.bbox[0] + r.bbox[2], r.bbox[1] + r.bbox[3]]).collect();
+    let boxes: Vec<[f64; 4]> =
+        regions.iter().map(|r| [r.bbox[0], r.bbox[1], r.bbox[0] + r.bbox[2], r.bbox[1] + r.bbox[3]]).collect();
     let scores: Vec<f64> = regions.iter().map(|r| f64::from(r.predicted_iou)).collect();
     assert_eq!(nms(&boxes, &scores, 0.7).len(), regions.len());
     assert_eq!(sam.segment_everything(&image, &open()).unwrap(), regions);

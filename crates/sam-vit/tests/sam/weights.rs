@@ -32,7 +32,9 @@ fn parameter_totals() {
     ];
     for (config, tensors, encoder, total) in published {
         let all = parameters(&config.init(&Device::flex()), &facebook_names());
-        let count = |head: &str| all.iter().filter(|p| p.name.starts_with(head)).map(|p| p.shape.iter().product::<usize>()).sum::<usize>();
+        let count = |head: &str| {
+            all.iter().filter(|p| p.name.starts_with(head)).map(|p| p.shape.iter().product::<usize>()).sum::<usize>()
+        };
         assert_eq!(all.len(), tensors);
         assert_eq!(count("image_encoder."), encoder);
         assert_eq!(count("prompt_encoder."), 6_220 + 256);
@@ -74,11 +76,20 @@ fn official_keys() {
         ("prompt_encoder.mask_downscaling.6.weight", "prompt_encoder.mask_embed.conv3.weight"),
         ("mask_decoder.iou_token.weight", "mask_decoder.iou_token.weight"),
         ("mask_decoder.mask_tokens.weight", "mask_decoder.mask_tokens.weight"),
-        ("mask_decoder.transformer.layers.1.self_attn.q_proj.weight", "mask_decoder.transformer.layers.1.self_attn.q_proj.weight"),
-        ("mask_decoder.transformer.layers.0.cross_attn_token_to_image.out_proj.bias", "mask_decoder.transformer.layers.0.cross_attn_token_to_image.out_proj.bias"),
+        (
+            "mask_decoder.transformer.layers.1.self_attn.q_proj.weight",
+            "mask_decoder.transformer.layers.1.self_attn.q_proj.weight",
+        ),
+        (
+            "mask_decoder.transformer.layers.0.cross_attn_token_to_image.out_proj.bias",
+            "mask_decoder.transformer.layers.0.cross_attn_token_to_image.out_proj.bias",
+        ),
         ("mask_decoder.transformer.layers.0.norm4.weight", "mask_decoder.transformer.layers.0.layer_norm4.weight"),
         ("mask_decoder.transformer.layers.1.mlp.lin1.weight", "mask_decoder.transformer.layers.1.mlp.lin1.weight"),
-        ("mask_decoder.transformer.final_attn_token_to_image.k_proj.bias", "mask_decoder.transformer.final_attn_token_to_image.k_proj.bias"),
+        (
+            "mask_decoder.transformer.final_attn_token_to_image.k_proj.bias",
+            "mask_decoder.transformer.final_attn_token_to_image.k_proj.bias",
+        ),
         ("mask_decoder.transformer.norm_final_attn.weight", "mask_decoder.transformer.layer_norm_final_attn.weight"),
         ("mask_decoder.output_upscaling.0.weight", "mask_decoder.upscale_conv1.weight"),
         ("mask_decoder.output_upscaling.1.bias", "mask_decoder.upscale_layer_norm.bias"),

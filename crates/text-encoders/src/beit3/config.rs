@@ -68,7 +68,17 @@ impl Beit3Config {
 
     /// Two narrow layers for tests and the demonstration.
     pub fn tiny(vocab_size: usize) -> Self {
-        Self { vocab_size, dim: 64, layers: 2, heads: 4, ffn: 128, image_size: 32, patch_size: 16, max_positions: 64, ..Self::default() }
+        Self {
+            vocab_size,
+            dim: 64,
+            layers: 2,
+            heads: 4,
+            ffn: 128,
+            image_size: 32,
+            patch_size: 16,
+            max_positions: 64,
+            ..Self::default()
+        }
     }
 
     /// Patches of an image.

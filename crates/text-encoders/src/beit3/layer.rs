@@ -32,10 +32,7 @@ pub(super) struct Streams {
 
 impl Streams {
     fn map<M: Module>(&self, experts: &Multiway<M>, apply: impl Fn(&M, Tensor<3>) -> Tensor<3>) -> Self {
-        Self {
-            vision: self.vision.clone().map(|x| apply(&experts.a, x)),
-            text: self.text.clone().map(|x| apply(&experts.b, x)),
-        }
+        Self { vision: self.vision.clone().map(|x| apply(&experts.a, x)), text: self.text.clone().map(|x| apply(&experts.b, x)) }
     }
 
     pub(super) fn linear(&self, experts: &Multiway<Linear>) -> Self {
@@ -85,10 +82,7 @@ impl SelfAttention {
                 let [q, k, v] = [q, k, v].map(|(vision, text)| Tensor::cat(vec![vision, text], 1));
                 let total = q.dims()[1];
                 let joint = self.attend(q, k, v, masks.joint.clone());
-                Streams {
-                    vision: Some(joint.clone().narrow(1, 0, split)),
-                    text: Some(joint.narrow(1, split, total - split)),
-                }
+                Streams { vision: Some(joint.clone().narrow(1, 0, split)), text: Some(joint.narrow(1, split, total - split)) }
             }
             _ => Streams {
                 vision: triple(q.vision, k.vision, v.vision).map(|(q, k, v)| self.attend(q, k, v, None)),

@@ -159,7 +159,8 @@ impl Beit3 {
             None => Masks::default(),
             Some(padding) => {
                 let [queries, seen, _] = vision.dims();
-                let none = Tensor::<2, Bool>::from_data(TensorData::new(vec![false; queries * seen], [queries, seen]), &vision.device());
+                let none =
+                    Tensor::<2, Bool>::from_data(TensorData::new(vec![false; queries * seen], [queries, seen]), &vision.device());
                 let joint = Tensor::cat(vec![none, padding.clone()], 1);
                 Masks { text: Some(key_mask(padding)), joint: Some(key_mask(joint)) }
             }

@@ -137,7 +137,8 @@ impl Run<'_> {
         let missing = |what: String| CheckError::Input { case: self.case.name.clone(), what };
         let input = self.case.inputs.get(name).ok_or_else(|| missing(format!("an input `{name}`")))?;
         let super::Input(shape, center, amp) = input;
-        let shape: [usize; 4] = shape.as_slice().try_into().map_err(|_| missing(format!("`{name}` with four axes, not {shape:?}")))?;
+        let shape: [usize; 4] =
+            shape.as_slice().try_into().map_err(|_| missing(format!("`{name}` with four axes, not {shape:?}")))?;
         let values = formula::tensor(&self.case.seed, name, &shape, *center, *amp);
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
@@ -149,7 +150,9 @@ impl Run<'_> {
         let found = self.case.inputs.iter().find(|(name, input)| name.starts_with("in.image") && like(&input.0));
         match found {
             Some((name, _)) => self.input(name),
-            None => Err(CheckError::Input { case: self.case.name.clone(), what: format!("an input `in.image*` of shape {fits:?}") }),
+            None => {
+                Err(CheckError::Input { case: self.case.name.clone(), what: format!("an input `in.image*` of shape {fits:?}") })
+            }
         }
     }
 

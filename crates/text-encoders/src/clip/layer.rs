@@ -66,8 +66,7 @@ impl ClipLayer {
     pub(super) fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let maps = &self.self_attn;
         let h = self.layer_norm1.forward(x.clone());
-        let [q, k, v] =
-            [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| split_heads(map.forward(h.clone()), maps.heads));
+        let [q, k, v] = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| split_heads(map.forward(h.clone()), maps.heads));
         let x = x + maps.out_proj.forward(merge_heads(attention(q, k, v, mask, None)));
         let h = self.layer_norm2.forward(x.clone());
         x + self.mlp.fc2.forward(self.activation.forward(self.mlp.fc1.forward(h)))

@@ -20,8 +20,7 @@ pub fn hugging_face_names(checkpoint: Checkpoint) -> Result<Checkpoint, WeightsE
             _ => Some(translate(name)),
         }
     })?;
-    let fused: Vec<String> =
-        checkpoint.names().filter(|name| name.contains(".self_attn.in_proj_")).map(str::to_owned).collect();
+    let fused: Vec<String> = checkpoint.names().filter(|name| name.contains(".self_attn.in_proj_")).map(str::to_owned).collect();
     for name in fused {
         let parts = ["q", "k", "v"].map(|part| name.replace("in_proj_", &format!("{part}_proj.")));
         checkpoint.split_rows(&name, &parts)?;

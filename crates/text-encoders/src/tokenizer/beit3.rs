@@ -67,7 +67,10 @@ impl Beit3Tokenizer {
                 return Err(format!("gives {token:?} the id {id}, but {other:?} has {known}"));
             }
             if piece {
-                return Err(format!("gives {token:?} the id {id}, which belongs to a piece; ids from {} on are free", self.vocab_size()));
+                return Err(format!(
+                    "gives {token:?} the id {id}, which belongs to a piece; ids from {} on are free",
+                    self.vocab_size()
+                ));
             }
         }
         let new: Vec<_> = tokens.into_iter().filter(|(token, _)| self.added.iter().all(|(known, _)| known != token)).collect();

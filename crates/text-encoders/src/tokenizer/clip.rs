@@ -226,7 +226,8 @@ fn parse_merges(path: &Path, text: &str) -> Result<Merges, TextError> {
 
 fn from_json(path: &Path, text: &str) -> Result<ClipTokenizer, TextError> {
     let json: Value = serde_json::from_str(text).map_err(|e| TextError::format(path, format!("not JSON: {e}")))?;
-    let (Some(vocab), Some(merges)) = (json.pointer("/model/vocab"), json.pointer("/model/merges").and_then(Value::as_array)) else {
+    let (Some(vocab), Some(merges)) = (json.pointer("/model/vocab"), json.pointer("/model/merges").and_then(Value::as_array))
+    else {
         return Err(TextError::format(path, "has no model.vocab and model.merges; expected a byte-level BPE's tokenizer.json"));
     };
     let ids: BTreeMap<String, u32> = serde_json::from_value(vocab.clone())

@@ -188,7 +188,10 @@ fn from_json(path: &Path, text: &str) -> Result<WordPiece, TextError> {
     for (token, id) in vocab {
         let slot = id.as_u64().and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
         *slot.ok_or_else(|| {
-            TextError::format(path, format!("token {token:?} has id {id}; ids of {} tokens must be 0 to {}", vocab.len(), vocab.len() - 1))
+            TextError::format(
+                path,
+                format!("token {token:?} has id {id}; ids of {} tokens must be 0 to {}", vocab.len(), vocab.len() - 1),
+            )
         })? = token.clone();
     }
     let lowercase = json.pointer("/normalizer/lowercase").and_then(serde_json::Value::as_bool).unwrap_or(true);

@@ -100,7 +100,10 @@ fn openai(file: &Checkpoint, tower: &str, prefix: &str, projection: &str) -> Che
             }
             let mut shape = file.shape(name).unwrap().to_vec();
             shape[0] *= 3;
-            let name = format!("{prefix}{}in_proj_{end}", rest.replace("encoder.layers", "transformer.resblocks").replace("self_attn", "attn"));
+            let name = format!(
+                "{prefix}{}in_proj_{end}",
+                rest.replace("encoder.layers", "transformer.resblocks").replace("self_attn", "attn")
+            );
             out.insert(name, &shape, fused);
         } else if !short.contains("k_proj") && !short.contains("v_proj") {
             let new = short
@@ -182,8 +185,7 @@ fn beit3_as_published() {
 #[test]
 fn vilt_with_and_without_prefix() {
     let device = Device::flex();
-    let config =
-        ViltConfig { vocab_size: VOCAB, hidden: 32, layers: 2, heads: 4, ffn: 64, image_size: 64, ..ViltConfig::b32() };
+    let config = ViltConfig { vocab_size: VOCAB, hidden: 32, layers: 2, heads: 4, ffn: 64, image_size: 64, ..ViltConfig::b32() };
     let (model, _) = load_formula(config.init(&device), "a", &Vilt::names());
     for prefix in ["", "vilt."] {
         let file = export(&model, &Vilt::names().with_prefix(prefix), "vilt");

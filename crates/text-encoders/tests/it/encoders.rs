@@ -35,7 +35,16 @@ fn beit3(device: &Device) -> Beit3 {
 }
 
 fn tiny_vilt() -> ViltConfig {
-    ViltConfig { vocab_size: VOCAB, hidden: 64, layers: 2, heads: 4, ffn: 128, image_size: 64, patch_size: 16, ..ViltConfig::b32() }
+    ViltConfig {
+        vocab_size: VOCAB,
+        hidden: 64,
+        layers: 2,
+        heads: 4,
+        ffn: 128,
+        image_size: 64,
+        patch_size: 16,
+        ..ViltConfig::b32()
+    }
 }
 
 fn vilt(device: &Device) -> Vilt {

@@ -10,9 +10,7 @@ use crate::journal::JournalLine;
 use plot::{Axis, Panel, Series, escape};
 
 /// Blue, orange, green, purple, pink, teal; each has a contrast of at least 3 to white and to near-black.
-const COLOURS: [&str; 6] = [
-    "#2f81f7", "#e8710a", "#2da44e", "#a371f7", "#db61a2", "#1b9aaa",
-];
+const COLOURS: [&str; 6] = ["#2f81f7", "#e8710a", "#2da44e", "#a371f7", "#db61a2", "#1b9aaa"];
 const WIDTH: f64 = 1140.0;
 const HEIGHT: f64 = 350.0;
 
@@ -22,12 +20,7 @@ const HEIGHT: f64 = 350.0;
 /// the order of their steps, as the journal has them.
 #[must_use]
 pub fn curves_svg(title: &str, lines: &[JournalLine]) -> String {
-    let last = lines
-        .iter()
-        .map(JournalLine::step)
-        .max()
-        .unwrap_or(0)
-        .max(1) as f64;
+    let last = lines.iter().map(JournalLine::step).max().unwrap_or(0).max(1) as f64;
     let panels = [
         ("Loss", loss(lines), Axis::Loss),
         ("Learning rate", rate(lines), Axis::FromZero),
@@ -68,10 +61,7 @@ fn loss(lines: &[JournalLine]) -> Vec<Series> {
     if points.is_empty() {
         return Vec::new();
     }
-    vec![
-        Series::new("", COLOURS[0], points.clone()).faint(),
-        Series::new("train, smoothed", COLOURS[0], smooth(&points)),
-    ]
+    vec![Series::new("", COLOURS[0], points.clone()).faint(), Series::new("train, smoothed", COLOURS[0], smooth(&points))]
 }
 
 fn rate(lines: &[JournalLine]) -> Vec<Series> {
@@ -82,10 +72,7 @@ fn rate(lines: &[JournalLine]) -> Vec<Series> {
     vec![Series::new("", COLOURS[1], points)]
 }
 
-fn steps(
-    lines: &[JournalLine],
-    value: impl Fn(&crate::journal::StepLine) -> f64,
-) -> Vec<(f64, f64)> {
+fn steps(lines: &[JournalLine], value: impl Fn(&crate::journal::StepLine) -> f64) -> Vec<(f64, f64)> {
     lines
         .iter()
         .filter_map(|line| match line {
@@ -105,13 +92,10 @@ fn metrics(lines: &[JournalLine]) -> Vec<Series> {
         let JournalLine::Eval(line) = line else {
             continue;
         };
-        let split = splits
-            .iter()
-            .position(|s| *s == line.split)
-            .unwrap_or_else(|| {
-                splits.push(&line.split);
-                splits.len() - 1
-            });
+        let split = splits.iter().position(|s| *s == line.split).unwrap_or_else(|| {
+            splits.push(&line.split);
+            splits.len() - 1
+        });
         for (metric, (key, _)) in METRICS.iter().enumerate() {
             if let Some(value) = line.metrics.get(*key) {
                 let series = points.entry((split, metric)).or_default();
@@ -127,11 +111,7 @@ fn metrics(lines: &[JournalLine]) -> Vec<Series> {
             let colour = COLOURS[if several { split } else { 2 + metric } % COLOURS.len()];
             let label = format!("{} {}", splits[split], METRICS[metric].1);
             let series = Series::new(&label, colour, points).marked();
-            if several && metric == 1 {
-                series.dashed()
-            } else {
-                series
-            }
+            if several && metric == 1 { series.dashed() } else { series }
         })
         .collect()
 }
@@ -181,10 +161,7 @@ mod tests {
                         split: split.to_owned(),
                         profile: "saymask".to_owned(),
                         samples: 9,
-                        metrics: BTreeMap::from([
-                            ("miou".to_owned(), miou),
-                            ("oiou".to_owned(), miou - 0.05),
-                        ]),
+                        metrics: BTreeMap::from([("miou".to_owned(), miou), ("oiou".to_owned(), miou - 0.05)]),
                     }));
                 }
             }
@@ -201,14 +178,7 @@ mod tests {
     #[test]
     fn every_part_is_drawn() {
         let svg = curves_svg("L-DIT <demo> & more", &journal());
-        for part in [
-            "L-DIT &lt;demo&gt; &amp; more",
-            "Loss",
-            "Learning rate",
-            "Validation, %",
-            "testA oIoU",
-            "6000 steps",
-        ] {
+        for part in ["L-DIT &lt;demo&gt; &amp; more", "Loss", "Learning rate", "Validation, %", "testA oIoU", "6000 steps"] {
             assert!(svg.contains(part), "{part}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
@@ -239,9 +209,7 @@ mod tests {
     fn smoothing_starts_at_the_first_value_and_follows() {
         let flat: Vec<(f64, f64)> = (0..50).map(|n| (f64::from(n), 3.0)).collect();
         assert!(smooth(&flat).iter().all(|p| (p.1 - 3.0).abs() < 1e-12));
-        let jump: Vec<(f64, f64)> = (0..90)
-            .map(|n| (f64::from(n), if n < 30 { 0.0 } else { 1.0 }))
-            .collect();
+        let jump: Vec<(f64, f64)> = (0..90).map(|n| (f64::from(n), if n < 30 { 0.0 } else { 1.0 })).collect();
         let out = smooth(&jump);
         assert_eq!(out[29].1, 0.0);
         assert!(out[30].1 > 0.1 && out[30].1 < 0.3);
@@ -253,11 +221,7 @@ mod tests {
     #[ignore = "writes files to look at"]
     fn sample() {
         let dir = std::env::temp_dir();
-        std::fs::write(
-            dir.join("curves.svg"),
-            curves_svg("L-DIT on RefCOCO", &journal()),
-        )
-        .unwrap();
+        std::fs::write(dir.join("curves.svg"), curves_svg("L-DIT on RefCOCO", &journal())).unwrap();
         std::fs::write(dir.join("curves-one.svg"), curves_svg("demo", &one_split())).unwrap();
     }
 }

@@ -21,36 +21,20 @@ pub(super) struct Series {
 impl Series {
     /// An empty label keeps the series out of the legend.
     pub(super) fn new(label: &str, colour: &'static str, points: Vec<(f64, f64)>) -> Self {
-        Self {
-            label: label.to_owned(),
-            colour,
-            points,
-            faint: false,
-            dashed: false,
-            marked: false,
-        }
+        Self { label: label.to_owned(), colour, points, faint: false, dashed: false, marked: false }
     }
 
     pub(super) fn faint(self) -> Self {
-        Self {
-            faint: true,
-            ..self
-        }
+        Self { faint: true, ..self }
     }
 
     pub(super) fn dashed(self) -> Self {
-        Self {
-            dashed: true,
-            ..self
-        }
+        Self { dashed: true, ..self }
     }
 
     /// A dot at each point.
     pub(super) fn marked(self) -> Self {
-        Self {
-            marked: true,
-            ..self
-        }
+        Self { marked: true, ..self }
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
@@ -163,11 +147,7 @@ impl Panel<'_> {
             let left = self.left + indent + column * (self.width - indent);
             let row = if wide { index / columns } else { 1 };
             let top = self.top + 12.0 + 19.0 * row as f64;
-            let dash = if one.dashed {
-                " stroke-dasharray=\"4 3\""
-            } else {
-                ""
-            };
+            let dash = if one.dashed { " stroke-dasharray=\"4 3\"" } else { "" };
             let value = one.values().last().map_or(String::new(), short);
             let _ = writeln!(
                 svg,
@@ -192,26 +172,12 @@ fn curve(series: &Series, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) -> S
     let mut pen_up = true;
     for &(step, value) in &points {
         if value.is_finite() {
-            let _ = write!(
-                path,
-                "{}{:.1} {:.1}",
-                if pen_up { "M" } else { "L" },
-                x(step),
-                y(value)
-            );
+            let _ = write!(path, "{}{:.1} {:.1}", if pen_up { "M" } else { "L" }, x(step), y(value));
         }
         pen_up = !value.is_finite();
     }
-    let (width, opacity) = if series.faint {
-        (1.0, 0.32)
-    } else {
-        (2.0, 1.0)
-    };
-    let dash = if series.dashed {
-        " stroke-dasharray=\"6 4\""
-    } else {
-        ""
-    };
+    let (width, opacity) = if series.faint { (1.0, 0.32) } else { (2.0, 1.0) };
+    let dash = if series.dashed { " stroke-dasharray=\"6 4\"" } else { "" };
     let _ = writeln!(
         svg,
         "<path d=\"{path}\" stroke=\"{}\" stroke-width=\"{width}\" stroke-opacity=\"{opacity}\"{dash}/>",
@@ -220,13 +186,7 @@ fn curve(series: &Series, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) -> S
     // Dots where a line is hard to see or has only one point.
     if (series.marked && points.len() <= 60) || points.len() == 1 {
         for &(step, value) in points.iter().filter(|p| p.1.is_finite()) {
-            let _ = writeln!(
-                svg,
-                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.8\" fill=\"{}\"/>",
-                x(step),
-                y(value),
-                series.colour,
-            );
+            let _ = writeln!(svg, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.8\" fill=\"{}\"/>", x(step), y(value), series.colour,);
         }
     }
     svg
@@ -257,11 +217,7 @@ fn range(series: &[Series], axis: Axis) -> Option<(f64, f64)> {
     let mut values: Vec<f64> = series.iter().flat_map(Series::values).collect();
     values.sort_unstable_by(f64::total_cmp);
     let (&low, &top) = (values.first()?, values.last()?);
-    let low = if axis == Axis::FromZero {
-        low.min(0.0)
-    } else {
-        low
-    };
+    let low = if axis == Axis::FromZero { low.min(0.0) } else { low };
     let mut high = top;
     if axis == Axis::Loss && values.len() > 50 {
         // 99 of 100 values are in view, and the smoothed curve always is.
@@ -280,11 +236,8 @@ fn range(series: &[Series], axis: Axis) -> Option<(f64, f64)> {
 fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
     let raw = (high - low) / count as f64;
     let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|&step| step >= raw * 0.999)
-        .unwrap_or(10.0 * power);
+    let step =
+        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * power).find(|&step| step >= raw * 0.999).unwrap_or(10.0 * power);
     let first = (low / step + 1e-9).floor();
     let last = (high / step - 1e-9).ceil();
     let n = (last - first).clamp(0.0, 50.0) as usize;
@@ -318,11 +271,7 @@ fn number(value: f64, step: f64) -> String {
 /// A number of steps: 800, 2k, 2.5k.
 fn steps(value: f64, step: f64) -> String {
     if step >= 1000.0 || (value >= 10_000.0 && step >= 100.0) {
-        return if value == 0.0 {
-            "0".to_owned()
-        } else {
-            format!("{}k", number(value / 1000.0, step / 1000.0))
-        };
+        return if value == 0.0 { "0".to_owned() } else { format!("{}k", number(value / 1000.0, step / 1000.0)) };
     }
     number(value, step)
 }
@@ -361,19 +310,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_enclose() {
-        assert_eq!(
-            said(0.0, 1e-4),
-            ["0", "2e-5", "4e-5", "6e-5", "8e-5", "1e-4"]
-        );
-        assert_eq!(
-            said(0.13, 0.71),
-            ["0.0", "0.2", "0.4", "0.6", "0.8"].map(|s| if s == "0.0" { "0" } else { s })
-        );
+        assert_eq!(said(0.0, 1e-4), ["0", "2e-5", "4e-5", "6e-5", "8e-5", "1e-4"]);
+        assert_eq!(said(0.13, 0.71), ["0.0", "0.2", "0.4", "0.6", "0.8"].map(|s| if s == "0.0" { "0" } else { s }));
         assert_eq!(said(30.0, 62.0), ["30", "40", "50", "60", "70"]);
-        assert_eq!(
-            said(0.0, 12.0),
-            ["0.0", "2.5", "5.0", "7.5", "10.0", "12.5"].map(|s| if s == "0.0" { "0" } else { s })
-        );
+        assert_eq!(said(0.0, 12.0), ["0.0", "2.5", "5.0", "7.5", "10.0", "12.5"].map(|s| if s == "0.0" { "0" } else { s }));
         assert_eq!(said(-1.0, 1.0), ["-1.0", "-0.5", "0", "0.5", "1.0"]);
     }
 

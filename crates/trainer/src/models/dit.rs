@@ -37,7 +37,13 @@ impl Dit {
         config.validate().map_err(|e| plan.value_error("model.dit", e, "sizes that fit each other"))?;
         config.bert.validate()?;
         if config.bert.hidden != config.text_dim {
-            return Err(plan.value_error("model.dit.text_dim", config.text_dim, format!("{} as model.dit.bert.hidden says", config.bert.hidden)).into());
+            return Err(plan
+                .value_error(
+                    "model.dit.text_dim",
+                    config.text_dim,
+                    format!("{} as model.dit.bert.hidden says", config.bert.hidden),
+                )
+                .into());
         }
         Ok(Self { config, tokenizer: Arc::new(tokenizer), init: plan.model.init.clone() })
     }

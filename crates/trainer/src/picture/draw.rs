@@ -114,9 +114,7 @@ impl Canvas {
     /// A canvas of one colour.
     #[must_use]
     pub fn new(width: u32, height: u32, colour: Rgb) -> Self {
-        Self {
-            image: RgbImage::from_pixel(width, height, image::Rgb(colour)),
-        }
+        Self { image: RgbImage::from_pixel(width, height, image::Rgb(colour)) }
     }
 
     /// Draws on an existing picture.
@@ -174,16 +172,8 @@ impl Canvas {
     /// Draws a frame of the given thickness just inside a rectangle.
     pub fn frame(&mut self, rect: Rect, thickness: u32, colour: Rgb) {
         let t = thickness.min(rect.width).min(rect.height);
-        let edge = |x: i64, y: i64, width: u32, height: u32| Rect {
-            x,
-            y,
-            width,
-            height,
-        };
-        let (right, bottom) = (
-            rect.x + i64::from(rect.width - t),
-            rect.y + i64::from(rect.height - t),
-        );
+        let edge = |x: i64, y: i64, width: u32, height: u32| Rect { x, y, width, height };
+        let (right, bottom) = (rect.x + i64::from(rect.width - t), rect.y + i64::from(rect.height - t));
         let side = rect.height.saturating_sub(2 * t);
         self.fill(edge(rect.x, rect.y, rect.width, t), colour);
         self.fill(edge(rect.x, bottom, rect.width, t), colour);
@@ -201,11 +191,7 @@ impl Canvas {
         let (weight, height) = size.font();
         let mut left = x;
         for letter in text.chars() {
-            let drawn = if letter == ' ' || letter.is_ascii_graphic() {
-                letter
-            } else {
-                '?'
-            };
+            let drawn = if letter == ' ' || letter.is_ascii_graphic() { letter } else { '?' };
             if let Some(raster) = get_raster(drawn, weight, height) {
                 for (row, line) in raster.rows().enumerate() {
                     for (column, &alpha) in line.iter().enumerate() {
@@ -218,14 +204,7 @@ impl Canvas {
     }
 
     /// Writes lines of text below each other.
-    pub fn lines<S: AsRef<str>>(
-        &mut self,
-        lines: &[S],
-        x: i64,
-        y: i64,
-        size: TextSize,
-        colour: Rgb,
-    ) {
+    pub fn lines<S: AsRef<str>>(&mut self, lines: &[S], x: i64, y: i64, size: TextSize, colour: Rgb) {
         for (index, line) in lines.iter().enumerate() {
             let down = index as i64 * i64::from(size.height() + size.height() / 4);
             self.text(line.as_ref(), x, y + down, size, colour);
@@ -233,21 +212,8 @@ impl Canvas {
     }
 
     /// Writes text on a filled label with its upper left corner at `(x, y)`. Returns the label's place.
-    pub fn label(
-        &mut self,
-        text: &str,
-        x: i64,
-        y: i64,
-        size: TextSize,
-        ink: Rgb,
-        ground: Rgb,
-    ) -> Rect {
-        let rect = Rect {
-            x,
-            y,
-            width: text_width(text, size) + 12,
-            height: size.height() + 6,
-        };
+    pub fn label(&mut self, text: &str, x: i64, y: i64, size: TextSize, ink: Rgb, ground: Rgb) -> Rect {
+        let rect = Rect { x, y, width: text_width(text, size) + 12, height: size.height() + 6 };
         self.fill(rect, ground);
         self.text(text, x + 6, y + 3, size, ink);
         rect

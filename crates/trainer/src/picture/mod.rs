@@ -27,14 +27,7 @@ pub mod colour {
     /// Prediction.
     pub const PREDICTION: Rgb = [47, 129, 247];
     /// Further masks on one image.
-    pub const MASKS: [Rgb; 6] = [
-        [47, 129, 247],
-        [245, 130, 32],
-        [46, 194, 104],
-        [178, 102, 255],
-        [236, 72, 153],
-        [20, 184, 190],
-    ];
+    pub const MASKS: [Rgb; 6] = [[47, 129, 247], [245, 130, 32], [46, 194, 104], [178, 102, 255], [236, 72, 153], [20, 184, 190]];
     /// IoU below 0.5.
     pub const BAD: Rgb = [207, 62, 62];
     /// IoU of 0.5 to 0.7.
@@ -87,18 +80,9 @@ impl<'a> Mask<'a> {
     pub fn new(width: u32, height: u32, bytes: &'a [u8]) -> Result<Self, PictureError> {
         let want = u64::from(width) * u64::from(height);
         if bytes.len() as u64 != want {
-            return Err(PictureError::MaskLength {
-                width,
-                height,
-                want,
-                found: bytes.len(),
-            });
+            return Err(PictureError::MaskLength { width, height, want, found: bytes.len() });
         }
-        Ok(Self {
-            width,
-            height,
-            bytes,
-        })
+        Ok(Self { width, height, bytes })
     }
 
     /// Width and height in pixels.
@@ -125,21 +109,14 @@ impl<'a> Mask<'a> {
             intersection += u64::from(a != 0 && b != 0);
             union += u64::from(a != 0 || b != 0);
         }
-        Some(if union == 0 {
-            1.0
-        } else {
-            intersection as f64 / union as f64
-        })
+        Some(if union == 0 { 1.0 } else { intersection as f64 / union as f64 })
     }
 
     fn fits(&self, image: &image::RgbImage) -> Result<(), PictureError> {
         if self.size() == image.dimensions() {
             return Ok(());
         }
-        Err(PictureError::MaskSize {
-            mask: self.size(),
-            image: image.dimensions(),
-        })
+        Err(PictureError::MaskSize { mask: self.size(), image: image.dimensions() })
     }
 }
 

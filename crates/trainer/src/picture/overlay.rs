@@ -46,13 +46,7 @@ pub(super) fn tint(canvas: &mut Canvas, mask: &Mask<'_>, colour: Rgb, alpha: u8)
 }
 
 /// Draws the border pixels of the mask, `thickness` of them, in its colour and, with `halo`, the pixels around it in white.
-pub(super) fn outline(
-    canvas: &mut Canvas,
-    mask: &Mask<'_>,
-    colour: Rgb,
-    thickness: u32,
-    halo: bool,
-) {
+pub(super) fn outline(canvas: &mut Canvas, mask: &Mask<'_>, colour: Rgb, thickness: u32, halo: bool) {
     let (width, height) = mask.size();
     let near = |x: i64, y: i64, inside: bool, reach: i64| {
         (-reach..=reach).any(|dy| {

@@ -41,22 +41,14 @@ pub struct Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self {
-            title: "Predictions".to_owned(),
-            subtitle: String::new(),
-            tile: 256,
-        }
+        Self { title: "Predictions".to_owned(), subtitle: String::new(), tile: 256 }
     }
 }
 
 impl Page {
     /// A page with a heading and a line below it.
     pub fn new(title: impl Into<String>, subtitle: impl Into<String>) -> Self {
-        Self {
-            title: title.into(),
-            subtitle: subtitle.into(),
-            ..Self::default()
-        }
+        Self { title: title.into(), subtitle: subtitle.into(), ..Self::default() }
     }
 
     /// Draws the rows below each other.
@@ -93,9 +85,7 @@ impl Page {
     fn row_height(&self, row: &Row<'_>, tile: u32) -> u32 {
         let lines = expression_lines(row).len() as u32;
         let note = if row.note.is_empty() { 0 } else { 26 };
-        fitted(row.image.dimensions(), tile)
-            .1
-            .max(lines * 25 + note)
+        fitted(row.image.dimensions(), tile).1.max(lines * 25 + note)
     }
 
     fn header(&self, canvas: &mut Canvas, tile: u32) {
@@ -109,42 +99,20 @@ impl Page {
         }
         let y = i64::from(self.header_height());
         let columns = columns(tile);
-        canvas.fill(
-            Rect {
-                x,
-                y: y - 8,
-                width: width - 2 * MARGIN,
-                height: 1,
-            },
-            colour::LINE,
-        );
-        let headings = [
-            ("image", None),
-            ("expression", None),
-            ("truth", Some(colour::TRUTH)),
-            ("prediction", Some(colour::PREDICTION)),
-        ];
+        canvas.fill(Rect { x, y: y - 8, width: width - 2 * MARGIN, height: 1 }, colour::LINE);
+        let headings =
+            [("image", None), ("expression", None), ("truth", Some(colour::TRUTH)), ("prediction", Some(colour::PREDICTION))];
         for ((heading, swatch), x) in headings.into_iter().zip(columns) {
             let mut x = x;
             if let Some(ground) = swatch {
-                let square = Rect {
-                    x,
-                    y: y + 3,
-                    width: 11,
-                    height: 11,
-                };
+                let square = Rect { x, y: y + 3, width: 11, height: 11 };
                 canvas.fill(square, ground);
                 x += 18;
             }
             canvas.text(heading, x, y, TextSize::SmallBold, colour::QUIET);
             if heading == "prediction" {
                 let x = x + i64::from(text_width("prediction  ", TextSize::Small));
-                let square = Rect {
-                    x,
-                    y: y + 3,
-                    width: 11,
-                    height: 11,
-                };
+                let square = Rect { x, y: y + 3, width: 11, height: 11 };
                 canvas.frame(square, 2, colour::TRUTH);
                 canvas.text("truth", x + 18, y, TextSize::Small, colour::QUIET);
             }
@@ -199,14 +167,7 @@ fn draw_row(canvas: &mut Canvas, row: &Row<'_>, tile: u32, y: u32) {
     }
     if let Some(iou) = row.truth.and_then(|truth| truth.iou(&row.prediction)) {
         let text = format!("IoU {:.1}", 100.0 * iou);
-        picture.label(
-            &text,
-            0,
-            0,
-            TextSize::SmallBold,
-            [255, 255, 255],
-            grade(iou),
-        );
+        picture.label(&text, 0, 0, TextSize::SmallBold, [255, 255, 255], grade(iou));
     }
     canvas.paste(&picture.into_image(), prediction_x, y);
 }
@@ -252,11 +213,7 @@ struct Bitmap {
 
 impl Bitmap {
     fn mask(&self) -> Mask<'_> {
-        Mask {
-            width: self.width,
-            height: self.height,
-            bytes: &self.bytes,
-        }
+        Mask { width: self.width, height: self.height, bytes: &self.bytes }
     }
 }
 
@@ -264,9 +221,8 @@ impl Bitmap {
 fn scaled_mask(mask: &Mask<'_>, tile: u32) -> Bitmap {
     let (from_width, from_height) = mask.size();
     let (width, height) = fitted(mask.size(), tile);
-    let source = |at: u32, to: u32, from: u32| {
-        i64::from(((u64::from(at) * 2 + 1) * u64::from(from) / (2 * u64::from(to))) as u32)
-    };
+    let source =
+        |at: u32, to: u32, from: u32| i64::from(((u64::from(at) * 2 + 1) * u64::from(from) / (2 * u64::from(to))) as u32);
     let mut bytes = Vec::with_capacity(width as usize * height as usize);
     for y in 0..height {
         for x in 0..width {
@@ -274,11 +230,7 @@ fn scaled_mask(mask: &Mask<'_>, tile: u32) -> Bitmap {
             bytes.push(u8::from(inside));
         }
     }
-    Bitmap {
-        width,
-        height,
-        bytes,
-    }
+    Bitmap { width, height, bytes }
 }
 
 /// A picture with a line of text below it.
@@ -296,46 +248,22 @@ pub fn compose_tiles(title: &str, tiles: &[Tile<'_>], columns: usize, tile: u32)
     let columns = columns.clamp(1, tiles.len().max(1)) as u32;
     let tile = tile.clamp(32, 2048);
     let rows = (tiles.len() as u32).div_ceil(columns);
-    let top = if title.is_empty() {
-        MARGIN
-    } else {
-        MARGIN + 40
-    };
-    let sizes: Vec<(u32, u32)> = tiles
-        .iter()
-        .map(|t| fitted(t.image.dimensions(), tile))
-        .collect();
-    let caption = tiles
-        .iter()
-        .map(|t| wrap(t.caption, TextSize::Small, tile, 2).len() as u32 * 20)
-        .max()
-        .unwrap_or(0);
-    let tall =
-        sizes.iter().map(|s| s.1).max().unwrap_or(0) + if caption > 0 { caption + 6 } else { 0 };
+    let top = if title.is_empty() { MARGIN } else { MARGIN + 40 };
+    let sizes: Vec<(u32, u32)> = tiles.iter().map(|t| fitted(t.image.dimensions(), tile)).collect();
+    let caption = tiles.iter().map(|t| wrap(t.caption, TextSize::Small, tile, 2).len() as u32 * 20).max().unwrap_or(0);
+    let tall = sizes.iter().map(|s| s.1).max().unwrap_or(0) + if caption > 0 { caption + 6 } else { 0 };
     let least = text_width(title, TextSize::Heading) + 2 * MARGIN;
     let width = (2 * MARGIN + columns * tile + (columns - 1) * GAP).max(least.min(4096));
     let height = top + rows * (tall + GAP) + MARGIN - GAP.min(rows * GAP);
     let mut canvas = Canvas::new(width, height, colour::PAPER);
-    canvas.text(
-        title,
-        i64::from(MARGIN),
-        i64::from(MARGIN),
-        TextSize::Heading,
-        colour::INK,
-    );
+    canvas.text(title, i64::from(MARGIN), i64::from(MARGIN), TextSize::Heading, colour::INK);
     for (index, (one, size)) in tiles.iter().zip(sizes).enumerate() {
         let (column, row) = (index as u32 % columns, index as u32 / columns);
         let x = i64::from(MARGIN + column * (tile + GAP));
         let y = i64::from(top + row * (tall + GAP));
         canvas.paste(&scaled(one.image, tile), x, y);
         let lines = wrap(one.caption, TextSize::Small, tile, 2);
-        canvas.lines(
-            &lines,
-            x,
-            y + i64::from(size.1) + 6,
-            TextSize::Small,
-            colour::INK,
-        );
+        canvas.lines(&lines, x, y + i64::from(size.1) + 6, TextSize::Small, colour::INK);
     }
     canvas.into_image()
 }

@@ -10,11 +10,7 @@ const LARGEST_SIDE: u32 = 4096;
 
 /// Splits of the known data sets: name, who split it, splits.
 const KNOWN_SPLITS: [(&str, &str, &[&str]); 8] = [
-    (
-        "refclef",
-        "unc",
-        &["train", "val", "testA", "testB", "testC"],
-    ),
+    ("refclef", "unc", &["train", "val", "testA", "testB", "testC"]),
     ("refclef", "berkeley", &["train", "test"]),
     ("refcoco", "unc", &["train", "val", "testA", "testB"]),
     ("refcoco", "google", &["train", "val", "test"]),
@@ -36,27 +32,12 @@ impl RunPlan {
     }
 
     /// Refuses `found` at `key` unless `right`.
-    fn ensure(
-        &self,
-        right: bool,
-        key: &str,
-        found: impl ToString,
-        expected: &str,
-    ) -> Result<(), PlanError> {
-        if right {
-            Ok(())
-        } else {
-            Err(self.value_error(key, found, expected))
-        }
+    fn ensure(&self, right: bool, key: &str, found: impl ToString, expected: &str) -> Result<(), PlanError> {
+        if right { Ok(()) } else { Err(self.value_error(key, found, expected)) }
     }
 
     fn at_least_one(&self, key: &str, value: u64) -> Result<(), PlanError> {
-        self.ensure(
-            (1..=LARGEST).contains(&value),
-            key,
-            value,
-            "a whole number, 1 or more",
-        )
+        self.ensure((1..=LARGEST).contains(&value), key, value, "a whole number, 1 or more")
     }
 
     fn whole(&self, key: &str, value: u64) -> Result<(), PlanError> {
@@ -64,39 +45,19 @@ impl RunPlan {
     }
 
     fn probability(&self, key: &str, value: f64) -> Result<(), PlanError> {
-        self.ensure(
-            (0.0..=1.0).contains(&value),
-            key,
-            value,
-            "a probability from 0 to 1",
-        )
+        self.ensure((0.0..=1.0).contains(&value), key, value, "a probability from 0 to 1")
     }
 
     fn not_negative(&self, key: &str, value: f64) -> Result<(), PlanError> {
-        self.ensure(
-            value.is_finite() && value >= 0.0,
-            key,
-            value,
-            "a number, 0 or more",
-        )
+        self.ensure(value.is_finite() && value >= 0.0, key, value, "a number, 0 or more")
     }
 
     fn side(&self, key: &str, value: u32) -> Result<(), PlanError> {
-        self.ensure(
-            (8..=LARGEST_SIDE).contains(&value),
-            key,
-            value,
-            &format!("a side in pixels from 8 to {LARGEST_SIDE}"),
-        )
+        self.ensure((8..=LARGEST_SIDE).contains(&value), key, value, &format!("a side in pixels from 8 to {LARGEST_SIDE}"))
     }
 
     fn filled(&self, key: &str, value: &str) -> Result<(), PlanError> {
-        self.ensure(
-            !value.trim().is_empty(),
-            key,
-            "empty",
-            "a text that is not empty",
-        )
+        self.ensure(!value.trim().is_empty(), key, "empty", "a text that is not empty")
     }
 
     fn contradict(&self, first: &str, second: &str, problem: impl Into<String>) -> PlanError {
@@ -132,20 +93,10 @@ impl RunPlan {
         self.filled("data.dataset", &data.dataset)?;
         self.filled("data.split_by", &data.split_by)?;
         self.filled("data.train_split", &data.train_split)?;
-        self.ensure(
-            !data.val_splits.is_empty(),
-            "data.val_splits",
-            "empty",
-            "at least one split, for example [\"val\"]",
-        )?;
+        self.ensure(!data.val_splits.is_empty(), "data.val_splits", "empty", "at least one split, for example [\"val\"]")?;
         self.check_splits()?;
         self.side("data.image_size", data.image_size)?;
-        self.ensure(
-            data.prefetch <= 64,
-            "data.prefetch",
-            data.prefetch,
-            "a number of batches from 0 to 64",
-        )?;
+        self.ensure(data.prefetch <= 64, "data.prefetch", data.prefetch, "a number of batches from 0 to 64")?;
 
         let augment = &data.augment;
         for (index, &side) in augment.long_sides.iter().enumerate() {
@@ -155,10 +106,7 @@ impl RunPlan {
                 return Err(self.contradict(
                     &key,
                     "data.image_size",
-                    format!(
-                        "a long side of {side} does not fit on a canvas of {}",
-                        data.image_size
-                    ),
+                    format!("a long side of {side} does not fit on a canvas of {}", data.image_size),
                 ));
             }
         }
@@ -184,41 +132,20 @@ impl RunPlan {
     /// Names of splits, where the data set is a known one.
     fn check_splits(&self) -> Result<(), PlanError> {
         let data = &self.data;
-        let known: Vec<_> = KNOWN_SPLITS
-            .iter()
-            .filter(|k| k.0 == data.dataset)
-            .collect();
+        let known: Vec<_> = KNOWN_SPLITS.iter().filter(|k| k.0 == data.dataset).collect();
         if known.is_empty() {
             return Ok(());
         }
         let Some((_, _, splits)) = known.iter().find(|k| k.1 == data.split_by) else {
             let makers: Vec<&str> = known.iter().map(|k| k.1).collect();
             let expected = format!("{} for {}", one_of(&makers), data.dataset);
-            return Err(self.value_error(
-                "data.split_by",
-                format!("{:?}", data.split_by),
-                expected,
-            ));
+            return Err(self.value_error("data.split_by", format!("{:?}", data.split_by), expected));
         };
-        let named = std::iter::once(("data.train_split".to_owned(), &data.train_split)).chain(
-            data.val_splits
-                .iter()
-                .enumerate()
-                .map(|(index, split)| (format!("data.val_splits[{index}]"), split)),
-        );
+        let named = std::iter::once(("data.train_split".to_owned(), &data.train_split))
+            .chain(data.val_splits.iter().enumerate().map(|(index, split)| (format!("data.val_splits[{index}]"), split)));
         for (key, split) in named {
-            let expected = format!(
-                "{} for {} ({})",
-                one_of(splits),
-                data.dataset,
-                data.split_by
-            );
-            self.ensure(
-                splits.contains(&split.as_str()),
-                &key,
-                format!("{split:?}"),
-                &expected,
-            )?;
+            let expected = format!("{} for {} ({})", one_of(splits), data.dataset, data.split_by);
+            self.ensure(splits.contains(&split.as_str()), &key, format!("{split:?}"), &expected)?;
         }
         Ok(())
     }
@@ -231,16 +158,11 @@ impl RunPlan {
                 return Err(self.contradict(
                     &format!("model.{}", method.name()),
                     "model.method",
-                    format!(
-                        "the method is \"{chosen}\"; use [model.{chosen}] or change the method"
-                    ),
+                    format!("the method is \"{chosen}\"; use [model.{chosen}] or change the method"),
                 ));
             }
         }
-        for (key, patterns) in [
-            ("model.freeze", &model.freeze),
-            ("model.train", &model.train),
-        ] {
+        for (key, patterns) in [("model.freeze", &model.freeze), ("model.train", &model.train)] {
             for (index, pattern) in patterns.iter().enumerate() {
                 self.filled(&format!("{key}[{index}]"), pattern)?;
             }
@@ -258,9 +180,7 @@ impl RunPlan {
             return Err(self.contradict(
                 "text.vocabulary",
                 "text.tokenizer",
-                format!(
-                    "only \"wordpiece\" can be \"{TRAIN_FROM_DATA}\"; name the vocabulary's file"
-                ),
+                format!("only \"wordpiece\" can be \"{TRAIN_FROM_DATA}\"; name the vocabulary's file"),
             ));
         }
         self.ensure(
@@ -273,26 +193,11 @@ impl RunPlan {
 
     fn check_optim(&self) -> Result<(), PlanError> {
         let optim = &self.optim;
-        self.ensure(
-            optim.lr > 0.0 && optim.lr <= 1.0,
-            "optim.lr",
-            optim.lr,
-            "a learning rate above 0 and at most 1",
-        )?;
+        self.ensure(optim.lr > 0.0 && optim.lr <= 1.0, "optim.lr", optim.lr, "a learning rate above 0 and at most 1")?;
         for (index, beta) in optim.betas.into_iter().enumerate() {
-            self.ensure(
-                (0.0..1.0).contains(&beta),
-                &format!("optim.betas[{index}]"),
-                beta,
-                "a number from 0 up to, but not, 1",
-            )?;
+            self.ensure((0.0..1.0).contains(&beta), &format!("optim.betas[{index}]"), beta, "a number from 0 up to, but not, 1")?;
         }
-        self.ensure(
-            optim.eps > 0.0 && optim.eps < 1.0,
-            "optim.eps",
-            optim.eps,
-            "a number between 0 and 1",
-        )?;
+        self.ensure(optim.eps > 0.0 && optim.eps < 1.0, "optim.eps", optim.eps, "a number between 0 and 1")?;
         self.not_negative("optim.weight_decay", optim.weight_decay)?;
         self.not_negative("optim.grad_clip", optim.grad_clip)?;
         self.at_least_one("optim.accumulate", optim.accumulate as u64)?;
@@ -319,35 +224,17 @@ impl RunPlan {
             let Some(value) = value else { continue };
             self.whole(key, value)?;
             if value > 0 && !schedule.kind.warms_up() {
-                return Err(self.contradict(
-                    key,
-                    "schedule.kind",
-                    format!("\"{kind}\" has no warm-up"),
-                ));
+                return Err(self.contradict(key, "schedule.kind", format!("\"{kind}\" has no warm-up")));
             }
             if let Some(length) = length.filter(|&length| value > 0 && value >= length) {
-                return Err(self.contradict(
-                    key,
-                    of,
-                    format!("a warm-up of {value} fills the run of {length}"),
-                ));
+                return Err(self.contradict(key, of, format!("a warm-up of {value} fills the run of {length}")));
             }
         }
-        for (key, value) in [
-            ("schedule.warmup_lr", schedule.warmup_lr),
-            ("schedule.min_lr", schedule.min_lr),
-        ] {
+        for (key, value) in [("schedule.warmup_lr", schedule.warmup_lr), ("schedule.min_lr", schedule.min_lr)] {
             self.not_negative(key, value)?;
-            let used = matches!(
-                schedule.kind,
-                ScheduleKind::WarmupCosine | ScheduleKind::WarmupLinear
-            );
+            let used = matches!(schedule.kind, ScheduleKind::WarmupCosine | ScheduleKind::WarmupLinear);
             if used && value > lr {
-                return Err(self.contradict(
-                    key,
-                    "optim.lr",
-                    format!("{value} is above the top of {lr}"),
-                ));
+                return Err(self.contradict(key, "optim.lr", format!("{value} is above the top of {lr}")));
             }
         }
         self.ensure(
@@ -358,8 +245,7 @@ impl RunPlan {
         )?;
         let decay = &schedule.decay_epochs;
         self.ensure(
-            decay.windows(2).all(|pair| pair[0] < pair[1])
-                && decay.iter().all(|&e| (1..=LARGEST).contains(&e)),
+            decay.windows(2).all(|pair| pair[0] < pair[1]) && decay.iter().all(|&e| (1..=LARGEST).contains(&e)),
             "schedule.decay_epochs",
             format!("{decay:?}"),
             "epochs from 1 on, each later than the one before",
@@ -368,9 +254,7 @@ impl RunPlan {
             let problem = if decay.is_empty() {
                 format!("\"{kind}\" needs the epochs at which the rate is lowered")
             } else {
-                format!(
-                    "\"{kind}\" has no decay epochs; leave them out or choose \"step\" or \"warmup-step\""
-                )
+                format!("\"{kind}\" has no decay epochs; leave them out or choose \"step\" or \"warmup-step\"")
             };
             return Err(self.contradict("schedule.decay_epochs", "schedule.kind", problem));
         }
@@ -381,11 +265,7 @@ impl RunPlan {
         let train = &self.train;
         self.at_least_one("train.batch_size", train.batch_size as u64)?;
         if train.epochs.is_some() && train.steps.is_some() {
-            return Err(self.contradict(
-                "train.epochs",
-                "train.steps",
-                "give the run's length in one of them",
-            ));
+            return Err(self.contradict("train.epochs", "train.steps", "give the run's length in one of them"));
         }
         for (key, value) in [
             ("train.epochs", train.epochs),
@@ -410,33 +290,18 @@ impl RunPlan {
             )?;
         }
         let decay = train.ema.decay;
-        self.ensure(
-            (0.0..1.0).contains(&decay),
-            "train.ema.decay",
-            decay,
-            "a number from 0 up to, but not, 1",
-        )
+        self.ensure((0.0..1.0).contains(&decay), "train.ema.decay", decay, "a number from 0 up to, but not, 1")
     }
 
     fn check_eval(&self) -> Result<(), PlanError> {
         let eval = &self.eval;
         if let Some(threshold) = eval.threshold {
-            self.ensure(
-                threshold > 0.0 && threshold < 1.0,
-                "eval.threshold",
-                threshold,
-                "a probability between 0 and 1",
-            )?;
+            self.ensure(threshold > 0.0 && threshold < 1.0, "eval.threshold", threshold, "a probability between 0 and 1")?;
         }
         self.at_least_one("eval.batch_size", eval.batch_size as u64)?;
         if let Some(limit) = eval.limit {
             self.at_least_one("eval.limit", limit as u64)?;
         }
-        self.ensure(
-            eval.pictures <= 200,
-            "eval.pictures",
-            eval.pictures,
-            "a number from 0 to 200",
-        )
+        self.ensure(eval.pictures <= 200, "eval.pictures", eval.pictures, "a number from 0 to 200")
     }
 }

@@ -20,13 +20,7 @@ pub struct Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let say = |value: &Option<String>| value.clone().unwrap_or_else(|| "not given".to_owned());
-        write!(
-            f,
-            "{}: {} here, {} there",
-            self.key,
-            say(&self.here),
-            say(&self.there)
-        )
+        write!(f, "{}: {} here, {} there", self.key, say(&self.here), say(&self.there))
     }
 }
 

@@ -22,9 +22,7 @@ pub enum PlanError {
         message: String,
     },
     /// An override that is not `key=value`.
-    #[error(
-        "the override `{text}` {problem}; write it as section.key=value, for example train.batch_size=8"
-    )]
+    #[error("the override `{text}` {problem}; write it as section.key=value, for example train.batch_size=8")]
     Override {
         /// The override as given.
         text: String,

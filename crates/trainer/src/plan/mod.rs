@@ -36,13 +36,9 @@ use overrides::{insert, parse_override, remove};
 pub use pattern::pattern_matches;
 use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recipe::{
-    Ema, EvalSection, Group, OptimSection, Optimizer, Profile, ScheduleKind, ScheduleSection,
-    Select, TrainSection,
+    Ema, EvalSection, Group, OptimSection, Optimizer, Profile, ScheduleKind, ScheduleSection, Select, TrainSection,
 };
-pub use sections::{
-    DataSection, Init, Method, ModelSection, RunSection,
-    TextSection, Tokenizer,
-};
+pub use sections::{DataSection, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 
 /// Everything that decides a run. Made by [`RunPlan::resolve`] and its short forms, which check it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,15 +83,8 @@ impl Origin {
 
     /// Who wrote `key`.
     fn of(&self, key: &str) -> String {
-        let below = |a: &str, b: &str| {
-            a.strip_prefix(b)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        if self
-            .overridden
-            .iter()
-            .any(|o| below(key, o) || below(o, key))
-        {
+        let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        if self.overridden.iter().any(|o| below(key, o) || below(o, key)) {
             "the command line's overrides".to_owned()
         } else {
             self.document()
@@ -116,10 +105,7 @@ const NOT_DECIDING: [&str; 8] = [
 ];
 
 /// Pairs of keys of which one replaces the other.
-const EITHER_OR: [(&str, &str); 2] = [
-    ("train.epochs", "train.steps"),
-    ("schedule.warmup_epochs", "schedule.warmup_steps"),
-];
+const EITHER_OR: [(&str, &str); 2] = [("train.epochs", "train.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps")];
 
 impl RunPlan {
     /// Reads a plan from TOML text.
@@ -143,10 +129,7 @@ impl RunPlan {
     /// # Errors
     /// As [`RunPlan::from_path`].
     pub fn load<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<Self, PlanError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
         Self::resolve(&text, Some(path), overrides)
     }
 
@@ -157,19 +140,11 @@ impl RunPlan {
     ///
     /// # Errors
     /// [`PlanError`] when the text, an override, a key or a value is wrong.
-    pub fn resolve<S: AsRef<str>>(
-        text: &str,
-        file: Option<&Path>,
-        overrides: &[S],
-    ) -> Result<Self, PlanError> {
-        let mut origin = Origin {
-            file: file.map(Path::to_owned),
-            ..Origin::default()
-        };
-        origin.written = text.parse::<Table>().map_err(|error| PlanError::Syntax {
-            origin: origin.document(),
-            message: error.to_string().trim_end().to_owned(),
-        })?;
+    pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, PlanError> {
+        let mut origin = Origin { file: file.map(Path::to_owned), ..Origin::default() };
+        origin.written = text
+            .parse::<Table>()
+            .map_err(|error| PlanError::Syntax { origin: origin.document(), message: error.to_string().trim_end().to_owned() })?;
         Self::overlay(origin, overrides)
     }
 
@@ -191,10 +166,8 @@ impl RunPlan {
                     remove(&mut origin.written, a);
                 }
             }
-            insert(&mut origin.written, &key, value).map_err(|problem| PlanError::Override {
-                text: text.as_ref().to_owned(),
-                problem,
-            })?;
+            insert(&mut origin.written, &key, value)
+                .map_err(|problem| PlanError::Override { text: text.as_ref().to_owned(), problem })?;
             origin.overridden.push(key);
         }
         let mut plan: Self = read(&origin, "", Value::Table(origin.written.clone()))?;
@@ -231,9 +204,7 @@ impl RunPlan {
         let mut value = Value::Table(self.to_table()?);
         for part in key.split('.') {
             value = match value {
-                Value::Table(mut table) => table
-                    .remove(part)
-                    .unwrap_or_else(|| Value::Table(Table::new())),
+                Value::Table(mut table) => table.remove(part).unwrap_or_else(|| Value::Table(Table::new())),
                 _ => Value::Table(Table::new()),
             };
         }
@@ -250,12 +221,7 @@ impl RunPlan {
 
     /// An error about `key` for whoever checks a value that only they understand.
     #[must_use]
-    pub fn value_error(
-        &self,
-        key: &str,
-        found: impl ToString,
-        expected: impl ToString,
-    ) -> PlanError {
+    pub fn value_error(&self, key: &str, found: impl ToString, expected: impl ToString) -> PlanError {
         PlanError::Value {
             key: key.to_owned(),
             origin: self.origin.of(key),
@@ -269,15 +235,11 @@ impl RunPlan {
     /// # Errors
     /// [`PlanError::Write`] when a value has no TOML form.
     pub fn to_toml(&self) -> Result<String, PlanError> {
-        toml::to_string(self).map_err(|error| PlanError::Write {
-            message: error.to_string(),
-        })
+        toml::to_string(self).map_err(|error| PlanError::Write { message: error.to_string() })
     }
 
     fn to_table(&self) -> Result<Table, PlanError> {
-        Table::try_from(self).map_err(|error| PlanError::Write {
-            message: error.to_string(),
-        })
+        Table::try_from(self).map_err(|error| PlanError::Write { message: error.to_string() })
     }
 
     /// Every deciding value as dotted key and TOML text, in the order of the keys.
@@ -313,29 +275,19 @@ impl RunPlan {
         Ok(keys
             .into_iter()
             .filter(|&key| here.get(key) != there.get(key))
-            .map(|key| Difference {
-                key: key.clone(),
-                here: here.get(key).cloned(),
-                there: there.get(key).cloned(),
-            })
+            .map(|key| Difference { key: key.clone(), here: here.get(key).cloned(), there: there.get(key).cloned() })
             .collect())
     }
 }
 
 /// Reads the value at `key` and turns errors into the reader's.
 fn read<T: DeserializeOwned>(origin: &Origin, key: &str, value: Value) -> Result<T, PlanError> {
-    T::deserialize(At {
-        key: key.to_owned(),
-        value,
-    })
-    .map_err(|ReadError { key: at, kind }| {
+    T::deserialize(At { key: key.to_owned(), value }).map_err(|ReadError { key: at, kind }| {
         let key = at.unwrap_or_else(|| key.to_owned());
         match kind {
-            ReadErrorKind::Unknown { found, expected } => PlanError::UnknownKey {
-                hint: hint(&key, &found, &expected),
-                origin: origin.of(&key),
-                key,
-            },
+            ReadErrorKind::Unknown { found, expected } => {
+                PlanError::UnknownKey { hint: hint(&key, &found, &expected), origin: origin.of(&key), key }
+            }
             ReadErrorKind::Choice { found, expected } => PlanError::Value {
                 origin: origin.of(&key),
                 expected: match nearest(&found, &expected) {
@@ -347,32 +299,19 @@ fn read<T: DeserializeOwned>(origin: &Origin, key: &str, value: Value) -> Result
             },
             ReadErrorKind::Missing(field) => {
                 let key = join(&key, field);
-                PlanError::MissingKey {
-                    origin: origin.of(&key),
-                    key,
-                }
+                PlanError::MissingKey { origin: origin.of(&key), key }
             }
-            ReadErrorKind::Wrong { found, expected } => PlanError::Value {
-                origin: origin.of(&key),
-                key,
-                found,
-                expected,
-            },
-            ReadErrorKind::Other(message) => PlanError::Value {
-                origin: origin.of(&key),
-                key,
-                found: "not usable".to_owned(),
-                expected: message,
-            },
+            ReadErrorKind::Wrong { found, expected } => PlanError::Value { origin: origin.of(&key), key, found, expected },
+            ReadErrorKind::Other(message) => {
+                PlanError::Value { origin: origin.of(&key), key, found: "not usable".to_owned(), expected: message }
+            }
         }
     })
 }
 
 /// What may have been meant by the unknown key `full`, whose last part is `found`.
 fn hint(full: &str, found: &str, expected: &[&str]) -> String {
-    let parent = full
-        .strip_suffix(found)
-        .map_or("", |parent| parent.trim_end_matches('.'));
+    let parent = full.strip_suffix(found).map_or("", |parent| parent.trim_end_matches('.'));
     if let Some(word) = nearest(found, expected) {
         return format!("did you mean `{}`?", join(parent, word));
     }

@@ -6,10 +6,7 @@ use super::PlanError;
 
 /// Splits `key=value` and reads the value as TOML, or as a bare text.
 pub(super) fn parse_override(text: &str) -> Result<(String, Value), PlanError> {
-    let refuse = |problem: &str| PlanError::Override {
-        text: text.to_owned(),
-        problem: problem.to_owned(),
-    };
+    let refuse = |problem: &str| PlanError::Override { text: text.to_owned(), problem: problem.to_owned() };
     let (key, value) = text.split_once('=').ok_or_else(|| refuse("has no `=`"))?;
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() || key.split('.').any(|part| part.trim().is_empty()) {
@@ -22,9 +19,7 @@ pub(super) fn parse_override(text: &str) -> Result<(String, Value), PlanError> {
         .and_then(|mut table| table.remove("value"));
     match parsed {
         Some(value) => Ok((key.to_owned(), value)),
-        None if value.starts_with(['[', '{', '"', '\'']) => {
-            Err(refuse("has a value that looks like TOML but is not"))
-        }
+        None if value.starts_with(['[', '{', '"', '\'']) => Err(refuse("has a value that looks like TOML but is not")),
         None => Ok((key.to_owned(), Value::String(value.to_owned()))),
     }
 }
@@ -35,14 +30,10 @@ pub(super) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), S
         table.insert(key.to_owned(), value);
         return Ok(());
     };
-    let inner = table
-        .entry(first.to_owned())
-        .or_insert_with(|| Value::Table(Table::new()));
+    let inner = table.entry(first.to_owned()).or_insert_with(|| Value::Table(Table::new()));
     match inner {
         Value::Table(inner) => insert(inner, rest, value),
-        Value::Array(_) => Err(format!(
-            "reaches into the list `{first}`; give the whole list"
-        )),
+        Value::Array(_) => Err(format!("reaches into the list `{first}`; give the whole list")),
         _ => Err(format!("reaches into `{first}`, which is a single value")),
     }
 }

@@ -18,15 +18,9 @@ pub(super) struct ReadError {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ReadErrorKind {
     /// A key that the section does not have.
-    Unknown {
-        found: String,
-        expected: Vec<&'static str>,
-    },
+    Unknown { found: String, expected: Vec<&'static str> },
     /// A word that is none of the allowed ones.
-    Choice {
-        found: String,
-        expected: Vec<&'static str>,
-    },
+    Choice { found: String, expected: Vec<&'static str> },
     /// A key that has no default is not there.
     Missing(&'static str),
     /// A value of another type, or a number that does not fit.
@@ -93,10 +87,7 @@ impl de::Error for ReadError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(ReadErrorKind::Wrong {
-            found: describe(found),
-            expected: expectation(expected),
-        })
+        Self::new(ReadErrorKind::Wrong { found: describe(found), expected: expectation(expected) })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -104,24 +95,15 @@ impl de::Error for ReadError {
     }
 
     fn invalid_length(len: usize, expected: &dyn de::Expected) -> Self {
-        Self::new(ReadErrorKind::Wrong {
-            found: format!("a list of {len}"),
-            expected: expectation(expected),
-        })
+        Self::new(ReadErrorKind::Wrong { found: format!("a list of {len}"), expected: expectation(expected) })
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(ReadErrorKind::Unknown {
-            found: field.to_owned(),
-            expected: expected.to_vec(),
-        })
+        Self::new(ReadErrorKind::Unknown { found: field.to_owned(), expected: expected.to_vec() })
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(ReadErrorKind::Choice {
-            found: variant.to_owned(),
-            expected: expected.to_vec(),
-        })
+        Self::new(ReadErrorKind::Choice { found: variant.to_owned(), expected: expected.to_vec() })
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -131,11 +113,7 @@ impl de::Error for ReadError {
 
 /// `section.key`, or `key` at the top.
 pub(super) fn join(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{prefix}.{key}")
-    }
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 /// A TOML value together with the dotted key it stands at.
@@ -157,17 +135,10 @@ impl<'de> de::Deserializer<'de> for At {
             },
             Value::Float(x) => visitor.visit_f64(x),
             Value::Boolean(b) => visitor.visit_bool(b),
-            Value::Datetime(_) => Err(de::Error::invalid_type(
-                Unexpected::Other("a date"),
-                &visitor,
-            )),
+            Value::Datetime(_) => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),
             Value::Array(items) => {
                 let found = items.len();
-                let mut items = Items {
-                    key: &key,
-                    next: 0,
-                    items: items.into_iter(),
-                };
+                let mut items = Items { key: &key, next: 0, items: items.into_iter() };
                 visitor.visit_seq(&mut items).and_then(|read| {
                     if items.items.len() == 0 {
                         return Ok(read);
@@ -178,11 +149,7 @@ impl<'de> de::Deserializer<'de> for At {
                     }))
                 })
             }
-            Value::Table(table) => visitor.visit_map(Entries {
-                key: &key,
-                entries: table.into_iter(),
-                value: None,
-            }),
+            Value::Table(table) => visitor.visit_map(Entries { key: &key, entries: table.into_iter(), value: None }),
         }
         .map_err(|error| error.at(&key))
     }
@@ -191,11 +158,7 @@ impl<'de> de::Deserializer<'de> for At {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, ReadError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -207,17 +170,12 @@ impl<'de> de::Deserializer<'de> for At {
     ) -> Result<V::Value, ReadError> {
         let key = self.key.clone();
         match self.value {
-            Value::String(text) => {
-                visitor.visit_enum(IntoDeserializer::<ReadError>::into_deserializer(text))
-            }
+            Value::String(text) => visitor.visit_enum(IntoDeserializer::<ReadError>::into_deserializer(text)),
             // A variant with contents, written as a table with the variant's name as its only key.
-            Value::Table(table) => toml::Value::Table(table)
-                .deserialize_enum(name, variants, visitor)
-                .map_err(de::Error::custom),
-            other => Err(ReadError::new(ReadErrorKind::Wrong {
-                found: describe(unexpected(&other)),
-                expected: one_of(variants),
-            })),
+            Value::Table(table) => toml::Value::Table(table).deserialize_enum(name, variants, visitor).map_err(de::Error::custom),
+            other => {
+                Err(ReadError::new(ReadErrorKind::Wrong { found: describe(unexpected(&other)), expected: one_of(variants) }))
+            }
         }
         .map_err(|error| error.at(&key))
     }
@@ -242,10 +200,7 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
 
 /// `"a", "b" or "c"`.
 pub(super) fn one_of<S: AsRef<str>>(words: &[S]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|w| format!("\"{}\"", w.as_ref()))
-        .collect();
+    let quoted: Vec<String> = words.iter().map(|w| format!("\"{}\"", w.as_ref())).collect();
     match quoted.split_last() {
         None => "nothing".to_owned(),
         Some((only, [])) => only.clone(),
@@ -262,19 +217,14 @@ struct Items<'k> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, ReadError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let Some(value) = self.items.next() else {
             return Ok(None);
         };
         let key = format!("{}[{}]", self.key, self.next);
         self.next += 1;
         let pinned = key.clone();
-        seed.deserialize(At { key, value })
-            .map(Some)
-            .map_err(|error| error.at(&pinned))
+        seed.deserialize(At { key, value }).map(Some).map_err(|error| error.at(&pinned))
     }
 }
 
@@ -287,18 +237,13 @@ struct Entries<'k> {
 impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = ReadError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, ReadError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
         let Some((name, value)) = self.entries.next() else {
             return Ok(None);
         };
         let key = join(self.key, &name);
         self.value = Some((key.clone(), value));
-        seed.deserialize(name.into_deserializer())
-            .map(Some)
-            .map_err(|error: ReadError| error.at(&key))
+        seed.deserialize(name.into_deserializer()).map(Some).map_err(|error: ReadError| error.at(&key))
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, ReadError> {
@@ -306,8 +251,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
         let pinned = key.clone();
-        seed.deserialize(At { key, value })
-            .map_err(|error| error.at(&pinned))
+        seed.deserialize(At { key, value }).map_err(|error| error.at(&pinned))
     }
 }
 
@@ -324,9 +268,7 @@ pub(super) fn edit_distance(a: &str, b: &str) -> usize {
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j - 1] + change)
-                .min(rows[i - 1][j] + 1)
-                .min(rows[i][j - 1] + 1);
+            let mut best = (rows[i - 1][j - 1] + change).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }

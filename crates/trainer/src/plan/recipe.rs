@@ -43,9 +43,7 @@ impl OptimSection {
     /// The index of the first group whose pattern names the parameter.
     #[must_use]
     pub fn group_of(&self, parameter: &str) -> Option<usize> {
-        self.groups
-            .iter()
-            .position(|group| super::pattern_matches(&group.pattern, parameter))
+        self.groups.iter().position(|group| super::pattern_matches(&group.pattern, parameter))
     }
 }
 
@@ -133,10 +131,7 @@ impl ScheduleKind {
     /// Whether the curve begins with a warm-up.
     #[must_use]
     pub fn warms_up(self) -> bool {
-        matches!(
-            self,
-            Self::WarmupCosine | Self::WarmupStep | Self::WarmupLinear
-        )
+        matches!(self, Self::WarmupCosine | Self::WarmupStep | Self::WarmupLinear)
     }
 
     /// Whether the curve goes down at `schedule.decay_epochs`.
@@ -235,10 +230,7 @@ pub struct Ema {
 
 impl Default for Ema {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            decay: 0.9997,
-        }
+        Self { enabled: true, decay: 0.9997 }
     }
 }
 

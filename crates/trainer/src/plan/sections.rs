@@ -26,13 +26,7 @@ pub struct RunSection {
 
 impl Default for RunSection {
     fn default() -> Self {
-        Self {
-            name: "run".to_owned(),
-            dir: PathBuf::from("runs"),
-            seed: 123_456,
-            device: "cpu".to_owned(),
-            threads: None,
-        }
+        Self { name: "run".to_owned(), dir: PathBuf::from("runs"), seed: 123_456, device: "cpu".to_owned(), threads: None }
     }
 }
 
@@ -154,11 +148,7 @@ impl ModelSection {
 
     /// The tables given for methods, by name.
     pub(super) fn tables(&self) -> [(Method, Option<&toml::Table>); 3] {
-        [
-            (Method::Dit, self.dit.as_ref()),
-            (Method::Evf, self.evf.as_ref()),
-            (Method::Risam, self.risam.as_ref()),
-        ]
+        [(Method::Dit, self.dit.as_ref()), (Method::Evf, self.evf.as_ref()), (Method::Risam, self.risam.as_ref())]
     }
 }
 
@@ -197,11 +187,7 @@ pub struct TextSection {
 
 impl Default for TextSection {
     fn default() -> Self {
-        Self {
-            tokenizer: Tokenizer::Wordpiece,
-            vocabulary: TRAIN_FROM_DATA.to_owned(),
-            max_tokens: 20,
-        }
+        Self { tokenizer: Tokenizer::Wordpiece, vocabulary: TRAIN_FROM_DATA.to_owned(), max_tokens: 20 }
     }
 }
 

@@ -5,15 +5,11 @@
 use super::*;
 
 fn refused(text: &str) -> String {
-    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), &[] as &[&str])
-        .expect_err("should be refused")
-        .to_string()
+    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), &[] as &[&str]).expect_err("should be refused").to_string()
 }
 
 fn refused_over(text: &str, overrides: &[&str]) -> String {
-    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), overrides)
-        .expect_err("should be refused")
-        .to_string()
+    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), overrides).expect_err("should be refused").to_string()
 }
 
 #[test]
@@ -32,22 +28,14 @@ fn wrong_keys_name_the_nearest_right_one() {
         refused("[train]\nbach_size = 4"),
         "unknown key `train.bach_size` in configs/x.toml; did you mean `train.batch_size`?"
     );
-    assert_eq!(
-        refused("[trian]\nbatch_size = 4"),
-        "unknown key `trian` in configs/x.toml; did you mean `train`?"
-    );
-    assert_eq!(
-        refused("[train]\nlr = 1e-4"),
-        "unknown key `train.lr` in configs/x.toml; did you mean `optim.lr`?"
-    );
+    assert_eq!(refused("[trian]\nbatch_size = 4"), "unknown key `trian` in configs/x.toml; did you mean `train`?");
+    assert_eq!(refused("[train]\nlr = 1e-4"), "unknown key `train.lr` in configs/x.toml; did you mean `optim.lr`?");
     assert_eq!(
         refused("[train.ema]\ncolour = 4"),
         "unknown key `train.ema.colour` in configs/x.toml; the keys of `train.ema` are enabled, decay"
     );
     assert_eq!(
-        refused(
-            "[[optim.groups]]\npattern = \"a\"\n[[optim.groups]]\npattern = \"b\"\nlrscale = 1"
-        ),
+        refused("[[optim.groups]]\npattern = \"a\"\n[[optim.groups]]\npattern = \"b\"\nlrscale = 1"),
         "unknown key `optim.groups[1].lrscale` in configs/x.toml; did you mean `optim.groups[1].lr_scale`?"
     );
     assert_eq!(
@@ -87,10 +75,7 @@ fn wrong_types_and_words_say_what_would_be_right() {
         refused("[optim]\nbetas = [0.9, 0.99, 0.999]"),
         "`optim.betas` in configs/x.toml is a list of 3; it must be a list of 2"
     );
-    assert_eq!(
-        refused("train = 3"),
-        "`train` in configs/x.toml is the number 3; it must be a table"
-    );
+    assert_eq!(refused("train = 3"), "`train` in configs/x.toml is the number 3; it must be a table");
     assert_eq!(
         refused("[data]\nval_splits = [\"val\", 3]"),
         "`data.val_splits[1]` in configs/x.toml is the number 3; it must be a text in quotes"
@@ -107,50 +92,20 @@ fn wrong_types_and_words_say_what_would_be_right() {
 #[test]
 fn contradictions_name_both_keys() {
     for (text, first, second) in [
-        (
-            "[train]\nepochs = 3\nsteps = 4",
-            "train.epochs",
-            "train.steps",
-        ),
-        (
-            "[schedule]\nkind = \"constant\"\nwarmup_steps = 4",
-            "schedule.warmup_steps",
-            "schedule.kind",
-        ),
-        (
-            "[schedule]\nkind = \"step\"",
-            "schedule.decay_epochs",
-            "schedule.kind",
-        ),
-        (
-            "[schedule]\ndecay_epochs = [3]",
-            "schedule.decay_epochs",
-            "schedule.kind",
-        ),
+        ("[train]\nepochs = 3\nsteps = 4", "train.epochs", "train.steps"),
+        ("[schedule]\nkind = \"constant\"\nwarmup_steps = 4", "schedule.warmup_steps", "schedule.kind"),
+        ("[schedule]\nkind = \"step\"", "schedule.decay_epochs", "schedule.kind"),
+        ("[schedule]\ndecay_epochs = [3]", "schedule.decay_epochs", "schedule.kind"),
         ("[schedule]\nmin_lr = 0.1", "schedule.min_lr", "optim.lr"),
-        (
-            "[train]\nepochs = 3\n[schedule]\nwarmup_epochs = 3",
-            "schedule.warmup_epochs",
-            "train.epochs",
-        ),
+        ("[train]\nepochs = 3\n[schedule]\nwarmup_epochs = 3", "schedule.warmup_epochs", "train.epochs"),
         ("[model.evf]\nx = 1", "model.evf", "model.method"),
         ("[model]\ntrain = [\"a\"]", "model.train", "model.freeze"),
-        (
-            "[text]\ntokenizer = \"clip\"",
-            "text.vocabulary",
-            "text.tokenizer",
-        ),
-        (
-            "[data.augment]\nlong_sides = [640]",
-            "data.augment.long_sides[0]",
-            "data.image_size",
-        ),
+        ("[text]\ntokenizer = \"clip\"", "text.vocabulary", "text.tokenizer"),
+        ("[data.augment]\nlong_sides = [640]", "data.augment.long_sides[0]", "data.image_size"),
     ] {
         let message = refused(text);
         assert!(
-            message.starts_with(&format!(
-                "`{first}` and `{second}` in configs/x.toml contradict each other"
-            )),
+            message.starts_with(&format!("`{first}` and `{second}` in configs/x.toml contradict each other")),
             "{text}: {message}"
         );
     }
@@ -176,10 +131,7 @@ fn overrides() {
     assert_eq!(plan.data.val_splits, ["val", "testA"]);
     assert_eq!(plan.run.device, "cuda:1");
     assert_eq!((plan.train.epochs, plan.train.steps), (None, Some(40)));
-    assert_eq!(
-        (plan.schedule.warmup_epochs, plan.schedule.warmup_steps),
-        (None, Some(4))
-    );
+    assert_eq!((plan.schedule.warmup_epochs, plan.schedule.warmup_steps), (None, Some(4)));
     assert!(plan.eval.shuffled_text);
 
     let plan = RunPlan::resolve("[train]\nsteps = 40", None, &["train.epochs=7"]).unwrap();
@@ -189,13 +141,7 @@ fn overrides() {
     assert!(refused_over("", &["=3"]).contains("empty key"));
     assert!(refused_over("", &["data.val_splits=[\"val\""]).contains("looks like TOML"));
     assert!(refused_over("", &["data.root.x=3"]).contains("data.root"));
-    assert!(
-        refused_over(
-            "[[optim.groups]]\npattern=\"a\"",
-            &["optim.groups.0.lr_scale=3"]
-        )
-        .contains("give the whole list")
-    );
+    assert!(refused_over("[[optim.groups]]\npattern=\"a\"", &["optim.groups.0.lr_scale=3"]).contains("give the whole list"));
     assert!(refused_over("", &["run.seed=1\nname=\"x\""]).contains("`run.seed`"));
 }
 
@@ -208,10 +154,7 @@ struct Toy {
 
 impl Default for Toy {
     fn default() -> Self {
-        Self {
-            layers: 2,
-            kind: ToyKind::A,
-        }
+        Self { layers: 2, kind: ToyKind::A }
     }
 }
 
@@ -225,21 +168,10 @@ enum ToyKind {
 fn a_method_reads_its_own_table() {
     let plan = RunPlan::from_toml_str("[model.dit]\nlayers = 7\nkind.B.depth = 3").unwrap();
     let toy: Toy = plan.method_section().unwrap();
-    assert_eq!(
-        toy,
-        Toy {
-            layers: 7,
-            kind: ToyKind::B { depth: 3 }
-        }
-    );
+    assert_eq!(toy, Toy { layers: 7, kind: ToyKind::B { depth: 3 } });
     let plan = RunPlan::from_toml_str("").unwrap();
     assert_eq!(plan.section::<Toy>("model.dit").unwrap(), Toy::default());
-    let plan = RunPlan::resolve(
-        "[model.dit]\nlayer = 7",
-        Some(Path::new("a.toml")),
-        &[] as &[&str],
-    )
-    .unwrap();
+    let plan = RunPlan::resolve("[model.dit]\nlayer = 7", Some(Path::new("a.toml")), &[] as &[&str]).unwrap();
     assert_eq!(
         plan.method_section::<Toy>().unwrap_err().to_string(),
         "unknown key `model.dit.layer` in a.toml; did you mean `model.dit.layers`?"
@@ -304,40 +236,19 @@ fn the_resolved_plan_round_trips() {
 #[test]
 fn the_hash_is_about_what_is_computed() {
     let plan = RunPlan::from_toml_str(FULL).unwrap();
-    let moved = plan
-        .with_overrides(&[
-            "run.name=other",
-            "run.dir=elsewhere",
-            "train.stop_after=20",
-            "run.device=cuda",
-        ])
-        .unwrap();
+    let moved = plan.with_overrides(&["run.name=other", "run.dir=elsewhere", "train.stop_after=20", "run.device=cuda"]).unwrap();
     assert_eq!(plan.hash().unwrap(), moved.hash().unwrap());
-    let other = plan
-        .with_overrides(&["optim.lr=2e-4", "run.seed=8", "eval.limit=3"])
-        .unwrap();
+    let other = plan.with_overrides(&["optim.lr=2e-4", "run.seed=8", "eval.limit=3"]).unwrap();
     assert_ne!(plan.hash().unwrap(), other.hash().unwrap());
     let differences = plan.differences(&other).unwrap();
     let said: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        said,
-        [
-            "eval.limit: not given here, 3 there",
-            "optim.lr: 0.0001 here, 0.0002 there",
-            "run.seed: 7 here, 8 there"
-        ]
-    );
+    assert_eq!(said, ["eval.limit: not given here, 3 there", "optim.lr: 0.0001 here, 0.0002 there", "run.seed: 7 here, 8 there"]);
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = RunPlan::from_path(Path::new("no/such.toml"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("cannot read the run plan no/such.toml: "),
-        "{error}"
-    );
+    let error = RunPlan::from_path(Path::new("no/such.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the run plan no/such.toml: "), "{error}");
 }
 
 #[test]
@@ -354,10 +265,7 @@ fn the_dit_recipe_reads() {
     let text = include_str!("../../../../configs/dit-refcoco.toml");
     let plan = RunPlan::from_toml_str(text).unwrap();
     assert_eq!(plan.data.augment.long_sides.len(), 7);
-    assert_eq!(
-        plan.model.init.sam.as_deref(),
-        Some("weights/sam_vit_b_01ec64.pth")
-    );
+    assert_eq!(plan.model.init.sam.as_deref(), Some("weights/sam_vit_b_01ec64.pth"));
     assert_eq!(plan.train.total_steps(42_404 / 64), 26_480);
     assert_eq!(plan.eval.profile.name(), "dit");
 }

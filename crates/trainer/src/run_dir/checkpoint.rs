@@ -27,14 +27,8 @@ impl Checkpoint {
     /// [`RunDirError::Damaged`] when a file is missing, cut or changed.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         match Manifest::verify(path) {
-            Ok(manifest) => Ok(Self {
-                path: path.to_owned(),
-                manifest,
-            }),
-            Err(reason) => Err(RunDirError::Damaged {
-                path: path.to_owned(),
-                reason,
-            }),
+            Ok(manifest) => Ok(Self { path: path.to_owned(), manifest }),
+            Err(reason) => Err(RunDirError::Damaged { path: path.to_owned(), reason }),
         }
     }
 
@@ -47,10 +41,7 @@ impl Checkpoint {
             return Ok(self.path.join(name));
         }
         let names: Vec<&str> = self.manifest.files.keys().map(String::as_str).collect();
-        Err(RunDirError::Damaged {
-            path: self.path.clone(),
-            reason: format!("it has no file {name}, only {}", names.join(", ")),
-        })
+        Err(RunDirError::Damaged { path: self.path.clone(), reason: format!("it has no file {name}, only {}", names.join(", ")) })
     }
 
     /// The plan it was made by.
@@ -59,11 +50,7 @@ impl Checkpoint {
     /// [`RunDirError::Plan`] when this version cannot read it.
     pub fn plan(&self) -> Result<RunPlan, RunDirError> {
         let file = self.path.join(MANIFEST);
-        Ok(RunPlan::resolve(
-            &self.manifest.plan,
-            Some(&file),
-            &[] as &[&str],
-        )?)
+        Ok(RunPlan::resolve(&self.manifest.plan, Some(&file), &[] as &[&str])?)
     }
 
     /// Refuses a checkpoint that another plan made.
@@ -108,12 +95,8 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Partial, ".partial"),
-        (Self::Removed, ".removed"),
-        (Self::Old, ".old"),
-        (Self::Whole, ""),
-    ];
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::Partial, ".partial"), (Self::Removed, ".removed"), (Self::Old, ".old"), (Self::Whole, "")];
 }
 
 impl RunDir {
@@ -124,10 +107,7 @@ impl RunDir {
     }
 
     pub(super) fn staged(&self, step: u64, stage: Stage) -> PathBuf {
-        let suffix = Stage::ALL
-            .iter()
-            .find(|(s, _)| *s == stage)
-            .map_or("", |(_, suffix)| suffix);
+        let suffix = Stage::ALL.iter().find(|(s, _)| *s == stage).map_or("", |(_, suffix)| suffix);
         self.checkpoints().join(format!("step-{step}{suffix}"))
     }
 
@@ -147,9 +127,7 @@ impl RunDir {
                 continue;
             };
             for (stage, suffix) in Stage::ALL {
-                let step = rest
-                    .strip_suffix(suffix)
-                    .and_then(|n| n.parse::<u64>().ok());
+                let step = rest.strip_suffix(suffix).and_then(|n| n.parse::<u64>().ok());
                 // `step-007` and `step-+7` are nobody's.
                 if let Some(step) = step.filter(|step| format!("{step}{suffix}") == rest) {
                     found.push((step, stage));
@@ -166,12 +144,8 @@ impl RunDir {
     /// # Errors
     /// [`RunDirError::Io`] when the folder cannot be listed.
     pub fn steps(&self) -> Result<Vec<u64>, RunDirError> {
-        let mut steps: Vec<u64> = self
-            .all()?
-            .into_iter()
-            .filter(|(_, stage)| *stage >= Stage::Old)
-            .map(|(step, _)| step)
-            .collect();
+        let mut steps: Vec<u64> =
+            self.all()?.into_iter().filter(|(_, stage)| *stage >= Stage::Old).map(|(step, _)| step).collect();
         steps.dedup();
         Ok(steps)
     }
@@ -187,23 +161,14 @@ impl RunDir {
             let path = self.staged(step, stage);
             let reason = match Manifest::verify(&path) {
                 Ok(manifest) if manifest.state.step == step => {
-                    return Ok(Found {
-                        checkpoint: Some(Checkpoint { path, manifest }),
-                        damaged,
-                    });
+                    return Ok(Found { checkpoint: Some(Checkpoint { path, manifest }), damaged });
                 }
-                Ok(manifest) => format!(
-                    "{MANIFEST}: says step {}, the folder's name says {step}",
-                    manifest.state.step
-                ),
+                Ok(manifest) => format!("{MANIFEST}: says step {}, the folder's name says {step}", manifest.state.step),
                 Err(reason) => reason,
             };
             damaged.push(Damaged { path, reason });
         }
-        Ok(Found {
-            checkpoint: None,
-            damaged,
-        })
+        Ok(Found { checkpoint: None, damaged })
     }
 
     /// Begins the checkpoint after `step` optimiser steps.
@@ -222,21 +187,12 @@ impl RunDir {
     ///
     /// # Errors
     /// [`RunDirError::Io`] when the system refuses.
-    pub fn prune(
-        &self,
-        current: u64,
-        keep: usize,
-        best: Option<u64>,
-    ) -> Result<Vec<u64>, RunDirError> {
+    pub fn prune(&self, current: u64, keep: usize, best: Option<u64>) -> Result<Vec<u64>, RunDirError> {
         self.sweep()?;
         let mut steps = self.steps()?;
         steps.retain(|&step| step <= current);
         let old = steps.len().saturating_sub(keep.max(1));
-        let gone: Vec<u64> = steps
-            .into_iter()
-            .take(old)
-            .filter(|&step| Some(step) != best)
-            .collect();
+        let gone: Vec<u64> = steps.into_iter().take(old).filter(|&step| Some(step) != best).collect();
         self.delete(&gone)?;
         Ok(gone)
     }
@@ -285,9 +241,7 @@ impl RunDir {
 
 pub(super) fn remove(path: &Path) -> Result<(), RunDirError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("delete", path)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete", path)(error)),
         _ => Ok(()),
     }
 }

@@ -66,9 +66,7 @@ pub enum RunDirError {
         differences: Vec<Difference>,
     },
     /// A file's name in a checkpoint that is not a plain one.
-    #[error(
-        "{name:?} cannot be a file of a checkpoint; use a plain name other than manifest.json, once"
-    )]
+    #[error("{name:?} cannot be a file of a checkpoint; use a plain name other than manifest.json, once")]
     FileName {
         /// The name given.
         name: String,
@@ -108,9 +106,7 @@ pub(crate) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error
 /// Makes the entries of a folder durable, where the system has a way to.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), RunDirError> {
     if cfg!(unix) {
-        File::open(path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(io_error("sync", path))?;
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))?;
     }
     Ok(())
 }
@@ -124,9 +120,7 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), RunDirError> {
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let mut file = File::create(&partial).map_err(io_error("create", &partial))?;
-    file.write_all(contents)
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &partial))?;
+    file.write_all(contents).and_then(|()| file.sync_all()).map_err(io_error("write", &partial))?;
     drop(file);
     fs::rename(&partial, path).map_err(io_error("write", path))?;
     match path.parent() {
@@ -161,10 +155,7 @@ impl RunDir {
         if !taken(name) {
             return name.clone();
         }
-        (2u32..)
-            .map(|n| format!("{name}-{n}"))
-            .find(|name| !taken(name))
-            .unwrap_or_else(|| name.clone())
+        (2u32..).map(|n| format!("{name}-{n}")).find(|name| !taken(name)).unwrap_or_else(|| name.clone())
     }
 
     /// Starts a new run: makes its folders and writes the resolved plan.
@@ -204,9 +195,7 @@ impl RunDir {
     /// [`RunDirError::NoRun`] when there is none, [`RunDirError::Plan`] when it cannot be read.
     pub fn plan(&self) -> Result<RunPlan, RunDirError> {
         if !self.config().exists() {
-            return Err(RunDirError::NoRun {
-                path: self.root.clone(),
-            });
+            return Err(RunDirError::NoRun { path: self.root.clone() });
         }
         Ok(RunPlan::from_path(&self.config())?)
     }
@@ -266,10 +255,7 @@ fn same_plan(path: &Path, wanted: &RunPlan, kept: &RunPlan) -> Result<(), RunDir
     if differences.is_empty() {
         return Ok(());
     }
-    Err(RunDirError::OtherPlan {
-        path: path.to_owned(),
-        differences,
-    })
+    Err(RunDirError::OtherPlan { path: path.to_owned(), differences })
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use super::*;
 use crate::manifest::{Best, MANIFEST, RunState};
 
 fn plan(dir: &Path) -> RunPlan {
-    let text = format!(
-        "[run]\nname = \"test\"\ndir = {:?}",
-        dir.display().to_string()
-    );
+    let text = format!("[run]\nname = \"test\"\ndir = {:?}", dir.display().to_string());
     RunPlan::from_toml_str(&text).unwrap()
 }
 
@@ -19,19 +16,13 @@ fn state(step: u64) -> RunState {
         epoch: step / 10,
         sampler: serde_json::json!({ "next": step }),
         rng: serde_json::json!([step, u64::MAX]),
-        best: Some(Best {
-            metric: "miou".to_owned(),
-            value: 0.1 + 0.2,
-            step,
-        }),
+        best: Some(Best { metric: "miou".to_owned(), value: 0.1 + 0.2, step }),
     }
 }
 
 fn save(dir: &RunDir, plan: &RunPlan, step: u64) -> Checkpoint {
     let mut writer = dir.checkpoint(step).unwrap();
-    writer
-        .bytes("model.bpk", format!("model {step}").as_bytes())
-        .unwrap();
+    writer.bytes("model.bpk", format!("model {step}").as_bytes()).unwrap();
     writer
         .stream("optimiser.bpk", |out| {
             for i in 0..1000u32 {
@@ -40,19 +31,12 @@ fn save(dir: &RunDir, plan: &RunPlan, step: u64) -> Checkpoint {
             Ok(())
         })
         .unwrap();
-    writer
-        .at_path::<RunDirError>("ema.bpk", |path| {
-            fs::write(path, b"ema").map_err(io_error("write", path))
-        })
-        .unwrap();
+    writer.at_path::<RunDirError>("ema.bpk", |path| fs::write(path, b"ema").map_err(io_error("write", path))).unwrap();
     writer.finish(state(step), plan).unwrap()
 }
 
 fn newest(dir: &RunDir) -> Option<u64> {
-    dir.latest_whole()
-        .unwrap()
-        .checkpoint
-        .map(|c| c.manifest.state.step)
+    dir.latest_whole().unwrap().checkpoint.map(|c| c.manifest.state.step)
 }
 
 fn new_run() -> (tempfile::TempDir, RunPlan, RunDir) {
@@ -80,22 +64,10 @@ fn a_checkpoint_reads_back() {
     assert_eq!(found.checkpoint, Some(saved.clone()));
     assert_eq!(found.damaged, []);
     assert_eq!(saved.manifest.state, state(10));
-    assert_eq!(
-        fs::read(saved.file("model.bpk").unwrap()).unwrap(),
-        b"model 10"
-    );
-    assert!(
-        saved
-            .file("other")
-            .unwrap_err()
-            .to_string()
-            .contains("ema.bpk, model.bpk")
-    );
+    assert_eq!(fs::read(saved.file("model.bpk").unwrap()).unwrap(), b"model 10");
+    assert!(saved.file("other").unwrap_err().to_string().contains("ema.bpk, model.bpk"));
     saved.check_plan(&plan).unwrap();
-    assert_eq!(
-        saved.plan().unwrap().hash().unwrap(),
-        saved.manifest.plan_sha256
-    );
+    assert_eq!(saved.plan().unwrap().hash().unwrap(), saved.manifest.plan_sha256);
     assert_eq!(dir.steps().unwrap(), [9, 10]);
 }
 
@@ -120,16 +92,8 @@ fn killed_while_writing() {
             let bytes = fs::read(model.join(name)).unwrap();
             fs::write(partial.join(name), &bytes[..cut as usize]).unwrap();
             let found = dir.latest_whole().unwrap();
-            assert_eq!(
-                found.checkpoint.unwrap().manifest.state.step,
-                10,
-                "{name} cut at {cut}"
-            );
-            assert_eq!(
-                found.damaged,
-                [],
-                "an unfinished checkpoint is not a damaged one"
-            );
+            assert_eq!(found.checkpoint.unwrap().manifest.state.step, 10, "{name} cut at {cut}");
+            assert_eq!(found.damaged, [], "an unfinished checkpoint is not a damaged one");
             fs::remove_dir_all(&partial).unwrap();
         }
     }
@@ -147,10 +111,7 @@ fn killed_while_replacing() {
     let (_temp, plan, dir) = new_run();
     save(&dir, &plan, 10);
     let whole = save(&dir, &plan, 20).path;
-    let (old, partial) = (
-        whole.with_file_name("step-20.old"),
-        whole.with_file_name("step-20.partial"),
-    );
+    let (old, partial) = (whole.with_file_name("step-20.old"), whole.with_file_name("step-20.partial"));
     copy(&whole, &partial);
     assert_eq!(newest(&dir), Some(20));
     fs::rename(&whole, &old).unwrap();
@@ -181,12 +142,7 @@ fn damage_is_noticed_and_reported() {
         let bytes = fs::read(kept.join(name)).unwrap();
         let mut flipped = bytes.clone();
         flipped[bytes.len() / 2] ^= 4;
-        let damages = [
-            None,
-            Some(Vec::new()),
-            Some(bytes[..bytes.len() - 1].to_vec()),
-            Some(flipped),
-        ];
+        let damages = [None, Some(Vec::new()), Some(bytes[..bytes.len() - 1].to_vec()), Some(flipped)];
         for damage in damages {
             match &damage {
                 None => fs::remove_file(whole.join(name)).unwrap(),
@@ -195,17 +151,8 @@ fn damage_is_noticed_and_reported() {
             let found = dir.latest_whole().unwrap();
             assert_eq!(found.checkpoint.unwrap().manifest.state.step, 10, "{name}");
             assert_eq!(found.damaged.len(), 1);
-            assert!(
-                found.damaged[0].to_string().contains(name),
-                "{}",
-                found.damaged[0]
-            );
-            assert!(
-                Checkpoint::open(&whole)
-                    .unwrap_err()
-                    .to_string()
-                    .contains(name)
-            );
+            assert!(found.damaged[0].to_string().contains(name), "{}", found.damaged[0]);
+            assert!(Checkpoint::open(&whole).unwrap_err().to_string().contains(name));
             fs::write(whole.join(name), &bytes).unwrap();
         }
     }
@@ -216,11 +163,7 @@ fn damage_is_noticed_and_reported() {
     fs::write(whole.join("ema.bpk"), b"ema").unwrap();
     fs::rename(&whole, whole.with_file_name("step-30")).unwrap();
     let found = dir.latest_whole().unwrap();
-    assert!(
-        found.damaged[0]
-            .reason
-            .contains("says step 20, the folder's name says 30")
-    );
+    assert!(found.damaged[0].reason.contains("says step 20, the folder's name says 30"));
 }
 
 #[test]
@@ -259,20 +202,13 @@ fn half_deleted_is_not_damaged() {
 fn another_plan_is_refused_with_its_keys() {
     let (_temp, plan, dir) = new_run();
     let saved = save(&dir, &plan, 1);
-    let other = plan
-        .with_overrides(&["optim.lr=0.5", "train.batch_size=3"])
-        .unwrap();
-    for error in [
-        saved.check_plan(&other).unwrap_err(),
-        RunDir::resume(&other).unwrap_err(),
-    ] {
+    let other = plan.with_overrides(&["optim.lr=0.5", "train.batch_size=3"]).unwrap();
+    for error in [saved.check_plan(&other).unwrap_err(), RunDir::resume(&other).unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains("optim.lr: 0.5 here, 0.0001 there"), "{text}");
         assert!(text.contains("train.batch_size: 3 here, 8 there"), "{text}");
     }
-    let later = plan
-        .with_overrides(&["train.stop_after=5", "train.keep=1"])
-        .unwrap();
+    let later = plan.with_overrides(&["train.stop_after=5", "train.keep=1"]).unwrap();
     saved.check_plan(&later).unwrap();
     assert_eq!(RunDir::resume(&later).unwrap(), dir);
 }
@@ -280,17 +216,11 @@ fn another_plan_is_refused_with_its_keys() {
 #[test]
 fn new_and_resumed_runs_are_not_mixed_up() {
     let (temp, plan, dir) = new_run();
-    assert!(matches!(
-        RunDir::create(&plan),
-        Err(RunDirError::Exists { .. })
-    ));
+    assert!(matches!(RunDir::create(&plan), Err(RunDirError::Exists { .. })));
     assert_eq!(RunDir::free_name(&plan), "test-2");
     let unborn = plan.with_overrides(&["run.name=unborn"]).unwrap();
     assert_eq!(RunDir::free_name(&unborn), "unborn");
-    assert!(matches!(
-        RunDir::resume(&unborn),
-        Err(RunDirError::NoRun { .. })
-    ));
+    assert!(matches!(RunDir::resume(&unborn), Err(RunDirError::NoRun { .. })));
     assert!(!temp.path().join("unborn").exists(), "nothing half-written");
     assert_eq!(dir.plan().unwrap().hash().unwrap(), plan.hash().unwrap());
 }
@@ -300,19 +230,10 @@ fn only_plain_names_and_the_right_step() {
     let (_temp, plan, dir) = new_run();
     let mut writer = dir.checkpoint(1).unwrap();
     for name in ["", "a/b", "..", ".hidden", MANIFEST] {
-        assert!(
-            matches!(writer.bytes(name, b""), Err(RunDirError::FileName { .. })),
-            "{name}"
-        );
+        assert!(matches!(writer.bytes(name, b""), Err(RunDirError::FileName { .. })), "{name}");
     }
     writer.bytes("a", b"").unwrap();
-    assert!(matches!(
-        writer.bytes("a", b""),
-        Err(RunDirError::FileName { .. })
-    ));
-    assert!(matches!(
-        writer.finish(state(2), &plan),
-        Err(RunDirError::Manifest { .. })
-    ));
+    assert!(matches!(writer.bytes("a", b""), Err(RunDirError::FileName { .. })));
+    assert!(matches!(writer.finish(state(2), &plan), Err(RunDirError::Manifest { .. })));
     assert_eq!(newest(&dir), None);
 }

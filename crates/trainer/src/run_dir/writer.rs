@@ -24,24 +24,15 @@ pub struct CheckpointWriter {
 
 impl CheckpointWriter {
     pub(super) fn new(dir: RunDir, step: u64, partial: PathBuf) -> Self {
-        Self {
-            dir,
-            step,
-            partial,
-            files: BTreeMap::new(),
-        }
+        Self { dir, step, partial, files: BTreeMap::new() }
     }
 
     fn place(&self, name: &str) -> Result<PathBuf, RunDirError> {
         let plain = !name.is_empty()
             && !name.starts_with('.')
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
         if !plain || name == MANIFEST || self.files.contains_key(name) {
-            return Err(RunDirError::FileName {
-                name: name.to_owned(),
-            });
+            return Err(RunDirError::FileName { name: name.to_owned() });
         }
         Ok(self.partial.join(name))
     }
@@ -58,26 +49,15 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// As [`CheckpointWriter::bytes`].
-    pub fn stream(
-        &mut self,
-        name: &str,
-        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), RunDirError> {
+    pub fn stream(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), RunDirError> {
         let path = self.place(name)?;
         let file = File::create(&path).map_err(io_error("create", &path))?;
-        let mut out = Hashing {
-            inner: BufWriter::with_capacity(1 << 20, file),
-            hash: Sha256::new(),
-            bytes: 0,
-        };
+        let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
         write(&mut out)
             .and_then(|()| out.inner.flush())
             .and_then(|()| out.inner.get_ref().sync_all())
             .map_err(io_error("write", &path))?;
-        let record = FileRecord {
-            bytes: out.bytes,
-            sha256: hex(&out.hash.finalize()),
-        };
+        let record = FileRecord { bytes: out.bytes, sha256: hex(&out.hash.finalize()) };
         self.files.insert(name.to_owned(), record);
         Ok(())
     }
@@ -86,11 +66,7 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// The closure's own, or as [`CheckpointWriter::bytes`].
-    pub fn at_path<E: From<RunDirError>>(
-        &mut self,
-        name: &str,
-        write: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn at_path<E: From<RunDirError>>(&mut self, name: &str, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
         let path = self.place(name)?;
         write(&path)?;
         let record = File::open(&path)
@@ -107,10 +83,7 @@ impl CheckpointWriter {
     /// [`RunDirError::Manifest`] when `state` is of another step or has no JSON form, [`RunDirError::Io`] when the system
     /// refuses.
     pub fn finish(self, state: RunState, plan: &RunPlan) -> Result<Checkpoint, RunDirError> {
-        let refuse = |reason: String| RunDirError::Manifest {
-            path: self.partial.clone(),
-            reason,
-        };
+        let refuse = |reason: String| RunDirError::Manifest { path: self.partial.clone(), reason };
         if state.step != self.step {
             let reason = format!("the state is of step {}, not {}", state.step, self.step);
             return Err(refuse(reason));
@@ -141,14 +114,8 @@ impl CheckpointWriter {
         fs::rename(&self.partial, &place).map_err(io_error("write", &place))?;
         sync_dir(&self.dir.checkpoints())?;
         remove(&old)?;
-        let manifest = Manifest::from_json(&text).map_err(|reason| RunDirError::Damaged {
-            path: place.clone(),
-            reason,
-        })?;
-        Ok(Checkpoint {
-            path: place,
-            manifest,
-        })
+        let manifest = Manifest::from_json(&text).map_err(|reason| RunDirError::Damaged { path: place.clone(), reason })?;
+        Ok(Checkpoint { path: place, manifest })
     }
 }
 
