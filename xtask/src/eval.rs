@@ -46,6 +46,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let (report, found) = judge(None)?;
         if let Some(dir) = &session.dir {
             report::write_results(dir, &data, &report, &found)?;
+            report::write_pictures(dir, &data, &report, &found, session.plan.eval.pictures)?;
         }
         if number == 0 && args.shuffled_text && of > 1 {
             shuffled = Some(judge(Some(session.plan.run.seed))?.0);

@@ -81,7 +81,7 @@ pub fn write_pictures(dir: &RunDir, data: &EvalData, report: &Report, found: &[J
             });
         }
         let subtitle =
-            format!("{} · mIoU {:.3} · oIoU {:.3} · {} expressions", report.split, report.miou, report.oiou, report.samples);
+            format!("{}, mIoU {:.3}, oIoU {:.3}, {} expressions", report.split, report.miou, report.oiou, report.samples);
         let picture = Page::new("Predictions", subtitle).draw(&rows)?;
         let path = dir.pictures().join(format!("{}-{}.png", report.split, number + 1));
         save_png(&picture, &path)?;

@@ -335,12 +335,10 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
     let mut shards = BTreeMap::new();
     let mut whole = Checkpoint::empty(path);
     for (name, shard) in index.weight_map {
-        // A shard is a safetensors file beside the index: not a path elsewhere, and not an index that names itself.
-        if Path::new(&shard).components().count() != 1 || !shard.to_lowercase().ends_with(".safetensors") {
-            return Err(WeightsError::Format {
-                path: path.to_owned(),
-                what: format!("shard `{shard}` is not the name of a .safetensors file"),
-            });
+        // A shard is a weight file beside the index: not a path elsewhere, and not an index, which could name itself.
+        if Path::new(&shard).components().count() != 1 || shard.to_lowercase().ends_with(".json") {
+            let what = format!("shard `{shard}` is not the name of a weight file beside the index");
+            return Err(WeightsError::Format { path: path.to_owned(), what });
         }
         if !shards.contains_key(&shard) {
             shards.insert(shard.clone(), Checkpoint::open(path.with_file_name(&shard))?);
