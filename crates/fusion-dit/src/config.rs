@@ -98,7 +98,7 @@ impl DitConfig {
     pub fn validate(&self) -> Result<(), String> {
         self.sam.validate().map_err(|e| format!("sam: {e}"))?;
         let encoder = &self.sam.image_encoder;
-        if self.input_size == 0 || self.input_size % encoder.patch_size != 0 {
+        if self.input_size == 0 || !self.input_size.is_multiple_of(encoder.patch_size) {
             return Err(format!("input_size {} is not a multiple of patch_size {}", self.input_size, encoder.patch_size));
         }
         if self.text_tokens == 0 {

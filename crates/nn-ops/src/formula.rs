@@ -34,6 +34,7 @@ pub fn weight(seed: &str, name: &str, shape: &[usize]) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision, reason = "as the reference prints them")]
 mod tests {
     use super::*;
 

@@ -127,13 +127,13 @@ impl SamConfig {
         if let Some((name, _)) = zero.iter().find(|(_, v)| *v == 0) {
             return Err(format!("{name} is 0; it must be at least 1"));
         }
-        if e.image_size % e.patch_size != 0 {
+        if !e.image_size.is_multiple_of(e.patch_size) {
             return Err(format!("image_size {} is not a multiple of patch_size {}", e.image_size, e.patch_size));
         }
-        if e.embed_dim % e.heads != 0 {
+        if !e.embed_dim.is_multiple_of(e.heads) {
             return Err(format!("embed_dim {} is not a multiple of heads {}", e.embed_dim, e.heads));
         }
-        if e.out_channels % 8 != 0 || e.out_channels % (2 * self.decoder_heads) != 0 {
+        if !e.out_channels.is_multiple_of(8) || !e.out_channels.is_multiple_of(2 * self.decoder_heads) {
             return Err(format!(
                 "out_channels {} must be a multiple of 8 and of twice decoder_heads {}",
                 e.out_channels, self.decoder_heads

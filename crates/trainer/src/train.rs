@@ -302,7 +302,7 @@ fn judged<S: Segmenter>(
 }
 
 fn due(step: u64, every: u64) -> bool {
-    every > 0 && step % every == 0
+    every > 0 && step.is_multiple_of(every)
 }
 
 fn note_best(best: &mut Option<Best>, report: &Report, plan: &RunPlan, step: u64) -> bool {
