@@ -18,7 +18,7 @@ pub fn bce_with_logits<const D: usize>(logits: Tensor<D>, targets: Tensor<D>) ->
 /// RISAM eq. 11 has `scale` 1; EVF-SAM's code divides sums by 1000, which makes its smoothing term effectively larger.
 ///
 /// # Shapes
-/// `logits`, `targets`: [N, pixels]; output: [N]
+/// `logits`, `targets`: [N, pixels]; output: \[N\]
 pub fn dice(logits: Tensor<2>, targets: Tensor<2>, smooth: f64, scale: f64) -> Tensor<1> {
     let p = sigmoid(logits);
     let overlap = (p.clone() * targets.clone()).sum_dim(1).squeeze_dim::<1>(1) / scale;

@@ -8,9 +8,9 @@ use burn::tensor::{Device, Tensor};
 /// Biased variance, eps inside the square root, one gain and bias a channel.
 #[derive(Module, Debug)]
 pub struct LayerNorm2d {
-    /// Gain, [C].
+    /// Gain, \[C\].
     pub weight: Param<Tensor<1>>,
-    /// Bias, [C].
+    /// Bias, \[C\].
     pub bias: Param<Tensor<1>>,
     eps: f64,
 }
