@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use refcoco_data::{Dataset, SynthConfig, generate};
-use text_encoders::tokenizer::WordPiece;
 use trainer::data::open_split;
 use trainer::models::Dit;
 use trainer::plan::RunPlan;
+use trainer::tokenizer::RunTokenizer;
 
 /// A model of a few thousand parameters on 32 x 32 pixels.
 const TOY: &str = r#"
@@ -80,7 +80,6 @@ pub fn toy(folder: &Path, name: &str, overrides: &[&str]) -> RunPlan {
 /// When they cannot be opened; these are tests.
 pub fn parts(plan: &RunPlan) -> (Arc<Dataset>, Dit) {
     let data = open_split(plan, &plan.data.train_split).expect("the training split");
-    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-    let tokenizer = WordPiece::train(sentences, 400).expect("a vocabulary");
+    let tokenizer = RunTokenizer::open(plan, &data, None).expect("a vocabulary");
     (Arc::new(data), Dit::new(plan, tokenizer).expect("a DIT"))
 }

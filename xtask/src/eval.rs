@@ -3,9 +3,8 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use trainer::data::EvalData;
-use trainer::evaluate::{evaluate, profile};
+use trainer::evaluate::profile;
 use trainer::report;
-use trainer::segmenter::Segmenter;
 
 use crate::progress::Progress;
 use crate::session::Source;
@@ -36,13 +35,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let mut progress = Progress::new();
     let (mut reports, mut shuffled) = (Vec::new(), None);
     for (number, split) in splits.iter().enumerate() {
-        let data = EvalData::open(&session.plan, split, session.segmenter.normalisation())?;
+        let data = EvalData::open(&session.plan, split, session.model.normalisation())?;
         let of = data.items.len();
-        let mut judge = |seed| {
-            evaluate(&session.segmenter, &session.net, &data, &profile, seed, &session.device, |done| {
-                progress.judging(split, done, of)
-            })
-        };
+        let mut judge = |seed| session.model.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
         let (report, found) = judge(None)?;
         if let Some(dir) = &session.dir {
             report::write_results(dir, &data, &report, &found)?;

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use nn_ops::weights::export;
-use trainer::segmenter::Segmenter;
 
 use crate::session::Source;
 
@@ -21,11 +19,11 @@ pub struct ExportArgs {
 /// Writes the evaluated weights under their official names, and the vocabulary beside them.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let session = args.source.open()?;
-    let weights = export(&session.net, &session.segmenter.names(), "export");
+    let weights = session.model.weights();
     let method = session.plan.model.method.name();
     weights.save(&args.out, &[("format", "pt"), ("method", method), ("source", &session.label)])?;
     println!("{}: {} tensors", args.out.display(), weights.len());
-    for (name, bytes) in session.segmenter.files() {
+    for (name, bytes) in session.model.files() {
         let path = args.out.with_file_name(name);
         std::fs::write(&path, bytes)?;
         println!("{}", path.display());

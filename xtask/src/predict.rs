@@ -8,7 +8,6 @@ use clap::Args;
 use serde_json::json;
 use trainer::picture::{Mask, colour, overlay};
 use trainer::report::{rgb, save_png, write_json};
-use trainer::segmenter::Segmenter;
 
 use crate::session::{Session, Source};
 
@@ -57,7 +56,7 @@ fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Resu
     let image = refcoco_data::decode(path)?;
     let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
     let begun = Instant::now();
-    let found = session.segmenter.predict(&session.net, &image, &words)?;
+    let found = session.model.predict(&image, &words)?;
     let took = begun.elapsed();
     let picture = rgb(&image, path)?;
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "image".into());

@@ -58,6 +58,7 @@ impl Progress {
                     ));
                 }
             }
+            Event::Caching { done, of } => self.doing("keeping features", done, of),
             Event::Evaluating { done, of, split } => self.judging(split, done, of),
             Event::Evaluated { step, report, best } => {
                 let mark = if best { "  best so far" } else { "" };
@@ -75,11 +76,15 @@ impl Progress {
 
     /// Shows how far the judging of a split is.
     pub fn judging(&mut self, split: &str, done: usize, of: usize) {
+        self.doing(&format!("judging {split}"), done, of);
+    }
+
+    fn doing(&mut self, what: &str, done: usize, of: usize) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("judging {split} {done}/{of}"));
+            bar.set_message(format!("{what} {done}/{of}"));
         } else if self.told.elapsed().as_secs() >= 10 {
             self.told = Instant::now();
-            self.line(&format!("judging {split} {done}/{of}"));
+            self.line(&format!("{what} {done}/{of}"));
         }
     }
 

@@ -3,16 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use clap::Args;
-use fusion_dit::DitModel;
-use text_encoders::tokenizer::WordPiece;
-use trainer::TrainError;
-use trainer::models::Dit;
-use trainer::plan::{Method, RunPlan};
+use trainer::models::{self, Model};
+use trainer::plan::RunPlan;
 use trainer::run_dir::{Checkpoint, RunDir};
-use trainer::segmenter::Segmenter;
-use trainer::state::evaluated_weights;
+use trainer::tokenizer::RunTokenizer;
 
 use crate::device;
 
@@ -42,13 +37,9 @@ pub struct Session {
     pub plan: RunPlan,
     /// Its run folder, if it comes from one.
     pub dir: Option<RunDir>,
-    /// The method.
-    pub segmenter: Dit,
-    /// Its weights.
-    pub net: DitModel,
-    /// Where they are.
-    pub device: Device,
-    /// What they are, in words.
+    /// The method with its weights.
+    pub model: Box<dyn Model>,
+    /// What the weights are, in words.
     pub label: String,
 }
 
@@ -63,16 +54,15 @@ impl Source {
             let Some(vocabulary) = plan.text.vocabulary_file() else {
                 bail!("text.vocabulary: released weights need their own vocabulary file; pass --set text.vocabulary=FILE");
             };
-            let segmenter = method(&plan, WordPiece::load(vocabulary)?)?;
-            let net = segmenter.init(&device)?;
-            return Ok(Session { plan, dir: None, segmenter, net, device, label: weights.display().to_string() });
+            let tokenizer = RunTokenizer::load(plan.text.tokenizer, vocabulary)?;
+            let model = models::open(&plan, tokenizer, &device, None)?;
+            return Ok(Session { plan, dir: None, model, label: weights.display().to_string() });
         }
         let (dir, checkpoint) = self.checkpoint()?;
         let plan = checkpoint.plan()?.with_overrides(&self.set)?;
-        let segmenter = method(&plan, WordPiece::load(checkpoint.file("vocab.txt")?)?)?;
-        let net = evaluated_weights(segmenter.init(&device)?, &checkpoint)?;
+        let model = models::open(&plan, RunTokenizer::kept(&plan, &checkpoint)?, &device, Some(&checkpoint))?;
         let label = checkpoint.path.display().to_string();
-        Ok(Session { plan, dir, segmenter, net, device, label })
+        Ok(Session { plan, dir, model, label })
     }
 
     /// The best whole checkpoint of the run, or the newest one.
@@ -106,12 +96,4 @@ fn newest_run(runs: &Path) -> Result<PathBuf> {
         .filter(|p| p.join("config.toml").exists())
         .max_by_key(|p| p.join("log.jsonl").metadata().and_then(|m| m.modified()).ok());
     newest.with_context(|| format!("{}: no run in this folder; train first (cargo xtask train) or pass --run", runs.display()))
-}
-
-/// The plan's method with a tokenizer.
-pub fn method(plan: &RunPlan, tokenizer: WordPiece) -> Result<Dit, TrainError> {
-    match plan.model.method {
-        Method::Dit => Dit::new(plan, tokenizer),
-        other => Err(TrainError::Method(other.name())),
-    }
 }

@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use text_encoders::tokenizer::WordPiece;
 use trainer::data::open_split;
-use trainer::plan::RunPlan;
+use trainer::models;
+use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::RunDir;
-use trainer::train::{Event, Summary, train};
+use trainer::tokenizer::RunTokenizer;
+use trainer::train::{Event, Summary};
 
 use crate::bench::{Origin, RunFigures};
 use crate::progress::Progress;
-use crate::session::method;
 use crate::{device, table};
 
-/// The built-in plan.
-const DEMO: &str = include_str!("../../configs/demo-dit.toml");
+/// The built-in plan of a method.
+fn demonstration(method: Method) -> &'static str {
+    match method {
+        Method::Dit => include_str!("../../configs/demo-dit.toml"),
+        Method::Evf => include_str!("../../configs/demo-evf.toml"),
+        Method::Risam => include_str!("../../configs/demo-risam.toml"),
+    }
+}
 
 /// Options of `train`.
 #[derive(Debug, Args)]
@@ -25,6 +31,9 @@ pub struct TrainArgs {
     /// Recipe, a TOML file; without one, the built-in demonstration.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Method of the built-in demonstration.
+    #[arg(long, value_name = "METHOD", value_parser = method, default_value = "dit", conflicts_with = "config")]
+    method: Method,
     /// Continue the run of that name from its last whole checkpoint.
     #[arg(long)]
     resume: bool,
@@ -36,13 +45,18 @@ pub struct TrainArgs {
     overrides: Vec<String>,
 }
 
+fn method(word: &str) -> Result<Method, String> {
+    let all = [Method::Dit, Method::Evf, Method::Risam];
+    all.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("use one of {}", all.map(Method::name).join(", ")))
+}
+
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Result<()> {
     let mut overrides = args.overrides;
     overrides.extend(args.device.map(|d| format!("run.device={d}")));
     let mut plan = match &args.config {
         Some(path) => RunPlan::load(path, &overrides)?,
-        None => RunPlan::resolve(DEMO, None, &overrides)?,
+        None => RunPlan::resolve(demonstration(args.method), None, &overrides)?,
     };
     if let Some(threads) = plan.run.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("run.threads")?;
@@ -55,8 +69,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let data = Arc::new(open_split(&plan, &plan.data.train_split)?);
     let mut progress = Progress::new();
     let mut tell = |event: Event<'_>| progress.tell(event);
-    let segmenter = method(&plan, tokenizer(&plan, &data, args.resume)?)?;
-    let summary = train(&segmenter, &plan, data, &device, args.resume, &mut tell)?;
+    let resumed = if args.resume { RunDir::of(&plan).latest_whole()?.checkpoint } else { None };
+    let tokenizer = RunTokenizer::open(&plan, &data, resumed.as_ref())?;
+    let summary = models::train(&plan, tokenizer, data, &device, args.resume, &mut tell)?;
     progress.finish();
     if !summary.reports.is_empty() {
         let words: Vec<String> = std::env::args().skip(1).collect();
@@ -88,18 +103,6 @@ fn prepare_data(plan: &RunPlan) -> Result<()> {
     eprintln!("Generating {} images in {} ...", synth.images, plan.data.root.display());
     refcoco_data::generate(synth, &plan.data.root)?;
     Ok(())
-}
-
-/// The plan's vocabulary: read from its file, from the run that is continued, or made from the training sentences.
-fn tokenizer(plan: &RunPlan, data: &refcoco_data::Dataset, resume: bool) -> Result<WordPiece> {
-    if let Some(path) = plan.text.vocabulary_file() {
-        return Ok(WordPiece::load(path)?);
-    }
-    if resume && let Some(checkpoint) = RunDir::of(plan).latest_whole()?.checkpoint {
-        return Ok(WordPiece::load(checkpoint.file("vocab.txt")?)?);
-    }
-    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-    Ok(WordPiece::train(sentences, 1000)?)
 }
 
 fn report(plan: &RunPlan, summary: &Summary) {

@@ -71,6 +71,8 @@ pub struct EvfConfig {
     pub vilt: ViltConfig,
     /// Longest sentence in tokens, special ones included; encoders with fewer positions cut earlier.
     pub max_tokens: usize,
+    /// Whether SAM's image encoder is trained. The paper's never is; a model that starts without SAM's weights needs it.
+    pub train_image_encoder: bool,
     /// Whether the multimodal encoder is trained (Tab. 4).
     pub train_encoder: bool,
     /// Whether the prompt encoder is trained (Tab. 4): of all it holds, the released code trains `no_mask_embed` only.
@@ -96,6 +98,7 @@ impl Default for EvfConfig {
             clip_vision: ClipVisionConfig::openai_l14(),
             vilt: ViltConfig::b32(),
             max_tokens: 512,
+            train_image_encoder: false,
             train_encoder: true,
             train_prompt_encoder: true,
             train_mask_decoder: true,
@@ -141,13 +144,15 @@ impl EvfConfig {
         self.sam.image_encoder.image_size
     }
 
-    /// Whether the parameter with this official name is trained (sheet sec. 7). SAM's image encoder never is.
+    /// Whether the parameter with this official name is trained (sheet sec. 7).
     pub fn trains(&self, name: &str) -> bool {
         let Some(name) = name.strip_prefix("visual_model.") else {
             return self.train_encoder || !name.starts_with("mm_extractor.");
         };
         if name.starts_with("mask_decoder.") {
             self.train_mask_decoder
+        } else if name.starts_with("image_encoder.") {
+            self.train_image_encoder
         } else {
             self.train_prompt_encoder && name.starts_with("prompt_encoder.no_mask_embed.")
         }

@@ -54,7 +54,6 @@
 //!
 //! # Limits
 //! - SAM only: EfficientSAM and SAM-2, with their direct resizes, are not built.
-//! - The image encoder is always frozen; [`EvfNet::embed`] keeps no graph of it.
 //! - `max_tokens` cuts long sentences at 512 tokens; the released scripts cut none.
 //!
 //! # Sources

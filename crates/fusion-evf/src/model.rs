@@ -157,6 +157,6 @@ impl EvfModel {
     ) -> Result<EvfOutput, EvfError> {
         let batch = self.tokens(config, tokenizer, sentences)?;
         let feature = self.extract(config, images.multimodal.clone(), &batch, image_of)?;
-        self.net.forward(config, self.net.embed(images.sam.clone()), feature, image_of)
+        self.net.forward(config, self.net.embed(config, images.sam.clone()), feature, image_of)
     }
 }

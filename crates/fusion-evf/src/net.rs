@@ -72,13 +72,13 @@ pub fn net_names() -> Names {
 }
 
 impl EvfNet {
-    /// Image embeddings from the frozen encoder: constants for everything behind, once an image however many sentences it
-    /// has.
+    /// Image embeddings, once an image however many sentences it has; constants for everything behind unless
+    /// `train_image_encoder` is set.
     ///
     /// # Shapes
     /// [B, 3, S, S], normalised and padded -> [B, 256, S / 16, S / 16]
-    pub fn embed(&self, images: Tensor<4>) -> Tensor<4> {
-        if images.device().is_autodiff() {
+    pub fn embed(&self, config: &EvfConfig, images: Tensor<4>) -> Tensor<4> {
+        if images.device().is_autodiff() && !config.train_image_encoder {
             self.visual_model.image_encoder.valid().forward(images.inner())
         } else {
             self.visual_model.image_encoder.forward(images)

@@ -57,7 +57,7 @@ impl EvfSam {
         if sentences.is_empty() {
             return Ok(found);
         }
-        let embedding = self.model.net.embed(images.sam);
+        let embedding = self.model.net.embed(&self.config, images.sam);
         for group in sentences.chunks(TOGETHER) {
             let batch = self.model.tokens(&self.config, self.tokenizer.as_ref(), group)?;
             let same = vec![0; group.len()];

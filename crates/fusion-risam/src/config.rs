@@ -12,7 +12,7 @@ use crate::options::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RisamConfig {
-    /// The SAM whose image encoder is used, frozen. Its mask decoder serves `decoder = "sam"` and `baseline` only.
+    /// The SAM whose image encoder is used. Its mask decoder serves `decoder = "sam"` and `baseline` only.
     pub sam: SamConfig,
     /// Side of the network's input, in pixels.
     pub input_size: usize,
@@ -25,6 +25,8 @@ pub struct RisamConfig {
     /// Whether start and end of text come on top of `words`. The paper says "maximum word number"; like CRIS, the default
     /// counts them in.
     pub words_exclude_special: bool,
+    /// Whether SAM's image encoder is trained. The paper's never is; a model that starts without SAM's weights needs it.
+    pub train_image_encoder: bool,
     /// Whether the text encoder stays as it was loaded (Tab. 9 trains it).
     pub text_frozen: bool,
 
@@ -92,6 +94,7 @@ impl Default for RisamConfig {
             clip: ClipTextConfig::openai_b16(),
             words: 17,
             words_exclude_special: false,
+            train_image_encoder: false,
             text_frozen: true,
             width: 256,
             heads: 8,
@@ -173,11 +176,11 @@ impl RisamConfig {
         logit(self.threshold)
     }
 
-    /// Whether the parameter with this official name is trained: the fusion is, SAM's image encoder and fixed tables are
-    /// not, the text encoder where it is not frozen.
+    /// Whether the parameter with this official name is trained: the fusion is, fixed tables are not, the encoders where
+    /// they are not frozen.
     pub fn trains(&self, name: &str) -> bool {
-        let fixed = ["image_encoder.", "prompt_encoder."];
-        !(fixed.iter().any(|p| name.starts_with(p))
+        !(name.starts_with("prompt_encoder.")
+            || !self.train_image_encoder && name.starts_with("image_encoder.")
             || self.text_frozen && name.starts_with("text_encoder.")
             || name.ends_with(".running_mean")
             || name.ends_with(".running_var"))

@@ -14,7 +14,7 @@ use crate::net::{ImageFeatures, RisamNet, RisamOutput, net_names};
 /// All parameters of a RISAM.
 #[derive(Module, Debug)]
 pub struct RisamModel {
-    /// SAM's image encoder; always frozen.
+    /// SAM's image encoder; frozen unless `train_image_encoder = true`.
     pub image_encoder: ImageEncoder,
     /// CLIP's text tower; frozen unless `text_frozen = false`.
     pub text_encoder: ClipText,
@@ -107,7 +107,7 @@ impl RisamModel {
         Ok((self, report))
     }
 
-    /// What the frozen image encoder gives, without a graph: constants for everything behind.
+    /// What the image encoder gives: constants for everything behind unless `train_image_encoder` is set.
     ///
     /// # Shapes
     /// `images`: [B, 3, S, S], normalised and padded
@@ -115,7 +115,7 @@ impl RisamModel {
     /// # Errors
     /// Taps that the encoder does not have.
     pub fn encode_images(&self, config: &RisamConfig, images: Tensor<4>) -> Result<ImageFeatures, RisamError> {
-        let (embedding, taps) = if images.device().is_autodiff() {
+        let (embedding, taps) = if images.device().is_autodiff() && !config.train_image_encoder {
             self.image_encoder.valid().forward_taps(images.inner(), &config.taps)
         } else {
             self.image_encoder.forward_taps(images, &config.taps)

@@ -82,6 +82,14 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// A kept intermediate result that cannot be used.
+    #[error("{path}: unusable kept features: {reason}", path = path.display())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
     /// A set or split name that does not exist.
     #[error("unknown {what} `{found}`: use one of {valid}")]
     Name {

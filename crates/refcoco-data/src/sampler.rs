@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use crate::rng::Rng;
 use crate::{DataError, Dataset};
 
@@ -12,6 +14,9 @@ pub enum ItemPer {
     /// As `Referent`, with the referents of an image side by side: a batch then holds pictures under several sentences,
     /// which differ in nothing but the text.
     Image,
+    /// A picture with several of its sentences, drawn anew each epoch without replacement (EVF-SAM). They share one key,
+    /// so the picture is changed once for all of them.
+    Picture,
 }
 
 /// One item: indices into [`Dataset::referents`] and its sentences.
@@ -28,7 +33,8 @@ pub struct Item {
 /// Which items make up a batch: a pure function of seed, epoch, step and rank, so resuming needs nothing but these.
 ///
 /// Every epoch is a keyed permutation of all items. Step `s` takes the next `batch * world` of them, and rank `r` the
-/// `r`-th run of `batch`; the incomplete last step is dropped.
+/// `r`-th run of `batch`; the incomplete last step is dropped. With [`ItemPer::Picture`] a batch counts pictures, and the
+/// sentences of a picture follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampler {
     seed: u64,
@@ -41,6 +47,9 @@ pub struct Sampler {
     sentences: Vec<usize>,
     // image of each referent
     images: Vec<usize>,
+    // with `Picture`: what can be said about each, and how much of it is
+    pictures: Vec<Vec<(usize, usize)>>,
+    expressions: usize,
 }
 
 impl Sampler {
@@ -49,9 +58,17 @@ impl Sampler {
     /// # Errors
     /// If the batch is 0 or larger than the set.
     pub fn new(dataset: &Dataset, per: ItemPer, batch: usize, seed: u64) -> Result<Self, DataError> {
+        let mut pictures = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+        if per == ItemPer::Picture {
+            for pair in pairs(dataset) {
+                pictures.entry(dataset.referents[pair.0].image).or_default().push(pair);
+            }
+        }
+        let pictures: Vec<_> = pictures.into_values().collect();
         let items = match per {
             ItemPer::Referent | ItemPer::Image => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
             ItemPer::Sentence => pairs(dataset),
+            ItemPer::Picture => (0..pictures.len()).map(|p| (p, 0)).collect(),
         };
         let sentences = dataset.referents.iter().map(|r| r.sentences.len()).collect();
         let out = Self {
@@ -63,9 +80,17 @@ impl Sampler {
             items,
             sentences,
             images: dataset.referents.iter().map(|r| r.image).collect(),
+            pictures,
+            expressions: 1,
         };
         out.check()?;
         Ok(out)
+    }
+
+    /// Up to `count` sentences a picture, for [`ItemPer::Picture`].
+    #[must_use]
+    pub fn with_expressions(self, count: usize) -> Self {
+        Self { expressions: count, ..self }
     }
 
     /// The share of one of several processes.
@@ -149,14 +174,21 @@ impl Epoch<'_> {
         let first = (step * s.world + s.rank) * s.batch;
         self.order[first..first + s.batch]
             .iter()
-            .map(|&i| {
+            .flat_map(|&i| {
                 let (referent, sentence) = s.items[i as usize];
                 let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, u64::from(i)]);
-                let sentence = match s.per {
-                    ItemPer::Referent | ItemPer::Image => rng.below(s.sentences[referent]),
-                    ItemPer::Sentence => sentence,
+                let chosen = match s.per {
+                    ItemPer::Referent | ItemPer::Image => vec![(referent, rng.below(s.sentences[referent]))],
+                    ItemPer::Sentence => vec![(referent, sentence)],
+                    ItemPer::Picture => {
+                        let mut all = s.pictures[i as usize].clone();
+                        rng.shuffle(&mut all);
+                        all.truncate(s.expressions);
+                        all
+                    }
                 };
-                Item { referent, sentence, key: rng.next() }
+                let key = rng.next();
+                chosen.into_iter().map(move |(referent, sentence)| Item { referent, sentence, key })
             })
             .collect()
     }

@@ -6,11 +6,13 @@ use burn::tensor::Tensor;
 
 /// `average <- decay average + (1 - decay) current`, parameter by parameter, in f32, outside of any graph.
 ///
-/// Both modules hold parameters of the same identities; `current` may live on an autodiff device.
+/// Running statistics of batch norms are averages already: they are copied. Both modules hold parameters of the same
+/// identities; `current` may live on an autodiff device.
 pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
     let mut collected = Collector { tensors: GradientsParams::new() };
-    current.visit(&mut collected);
-    average.map(&mut Blend { tensors: collected.tensors, decay })
+    // Burn keeps a batch norm's last update apart until `valid` is called.
+    current.valid().visit(&mut collected);
+    average.map(&mut Blend { tensors: collected.tensors, decay, path: Vec::new() })
 }
 
 /// Collects the values of all parameters by identity. Burn's gradient container is the one that holds tensors of any rank.
@@ -20,22 +22,30 @@ struct Collector {
 
 impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        let value = if value.is_autodiff() { value.inner() } else { value };
-        self.tensors.register(param.id, value);
+        self.tensors.register(param.id, param.val());
     }
 }
 
 struct Blend {
     tensors: GradientsParams,
     decay: f64,
+    path: Vec<String>,
 }
 
 impl ModuleMapper for Blend {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.tensors.remove::<D>(param.id) {
             Some(current) => {
-                let decay = self.decay;
+                let statistic = self.path.last().is_some_and(|name| name.starts_with("running_"));
+                let decay = if statistic { 0.0 } else { self.decay };
                 param.map(|average| average * decay + current * (1.0 - decay))
             }
             None => param,

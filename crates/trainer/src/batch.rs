@@ -18,7 +18,7 @@ impl Normalisation {
     pub const IMAGENET: Self = Self { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
 }
 
-/// A batch on the host: one image, one sentence and one mask a sample.
+/// A batch on the host: B pictures and Q sentences about them, a mask a sentence.
 ///
 /// Normalising happens here, on the loader's threads, so that the device receives what the network sees and the padding
 /// is exactly 0.
@@ -26,29 +26,47 @@ impl Normalisation {
 pub struct HostBatch {
     /// Normalised images, [B, 3, S, S].
     pub images: Vec<f32>,
-    /// Soft masks, [B, 1, S, S], 0 to 1.
+    /// Soft masks, [Q, 1, S, S], 0 to 1.
     pub masks: Vec<f32>,
     /// Sentences.
     pub sentences: Vec<String>,
-    /// Where each image lies on its canvas.
+    /// The picture of each sentence; rising.
+    pub image_of: Vec<usize>,
+    /// Where each picture lies on its canvas.
     pub placements: Vec<Placement>,
     /// Side S of the canvas.
     pub side: usize,
+    /// What the method's frozen part makes of each picture, where it was read from a
+    /// [`FeatureCache`](crate::cache::FeatureCache) instead of being computed.
+    pub features: Vec<Vec<HostTensor>>,
+}
+
+/// A tensor [1, ...] on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    /// Values, row after row.
+    pub values: Vec<f32>,
+    /// Shape; the first number is 1.
+    pub shape: [usize; 4],
 }
 
 impl HostBatch {
-    /// Puts samples of one canvas size together.
-    pub fn new(samples: Vec<Transformed>, by: Normalisation) -> Self {
+    /// Puts samples of one canvas size together. `image_of` says which of them show one picture, changed in one way; such
+    /// samples follow each other.
+    pub fn new(samples: Vec<Transformed>, image_of: Vec<usize>, by: Normalisation) -> Self {
         let side = samples.first().map_or(0, |s| s.placement.canvas);
         let area = side * side;
-        let mut images = vec![0.0f32; samples.len() * 3 * area];
-        images.par_chunks_mut(3 * area.max(1)).zip(&samples).for_each(|(out, sample)| normalise(out, sample, by));
+        let first = |(i, _): &(usize, &Transformed)| *i == 0 || image_of[*i] != image_of[*i - 1];
+        let pictures: Vec<&Transformed> = samples.iter().enumerate().filter(first).map(|(_, s)| s).collect();
+        let mut images = vec![0.0f32; pictures.len() * 3 * area];
+        images.par_chunks_mut(3 * area.max(1)).zip(&pictures).for_each(|(out, sample)| normalise(out, sample, by));
         let masks = samples.iter().flat_map(|s| s.mask.iter().map(|v| f32::from(*v) / 255.0)).collect();
-        let placements = samples.iter().map(|s| s.placement).collect();
-        Self { images, masks, sentences: samples.into_iter().map(|s| s.sentence).collect(), placements, side }
+        let placements = pictures.iter().map(|s| s.placement).collect();
+        let sentences = samples.into_iter().map(|s| s.sentence).collect();
+        Self { images, masks, sentences, image_of, placements, side, features: Vec::new() }
     }
 
-    /// Number of samples.
+    /// Number Q of sentences.
     pub fn len(&self) -> usize {
         self.sentences.len()
     }
@@ -58,26 +76,75 @@ impl HostBatch {
         self.sentences.is_empty()
     }
 
-    /// The samples from `from` to `to`.
+    /// Number B of pictures.
+    pub fn pictures(&self) -> usize {
+        self.placements.len()
+    }
+
+    /// The pictures from `from` to `to`, with their sentences.
     pub fn part(&self, from: usize, to: usize) -> Self {
         let area = self.side * self.side;
+        let [a, b] = [from, to].map(|picture| self.image_of.partition_point(|i| *i < picture));
         Self {
             images: self.images[from * 3 * area..to * 3 * area].to_vec(),
-            masks: self.masks[from * area..to * area].to_vec(),
-            sentences: self.sentences[from..to].to_vec(),
+            masks: self.masks[a * area..b * area].to_vec(),
+            sentences: self.sentences[a..b].to_vec(),
+            image_of: self.image_of[a..b].iter().map(|i| i - from).collect(),
             placements: self.placements[from..to].to_vec(),
             side: self.side,
+            features: self.features.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),
         }
+    }
+
+    /// The sentences as slices.
+    pub fn words(&self) -> Vec<&str> {
+        self.sentences.iter().map(String::as_str).collect()
+    }
+
+    /// Where each picture lies: (top, left, height, width).
+    pub fn areas(&self) -> Vec<(usize, usize, usize, usize)> {
+        self.placements.iter().map(|p| (p.top, p.left, p.height, p.width)).collect()
     }
 
     /// The images on a device, [B, 3, S, S].
     pub fn images(&self, device: &Device) -> Tensor<4> {
-        Tensor::from_data(TensorData::new(self.images.clone(), [self.len(), 3, self.side, self.side]), device)
+        Tensor::from_data(TensorData::new(self.images.clone(), [self.pictures(), 3, self.side, self.side]), device)
     }
 
-    /// The masks on a device, [B, 1, S, S].
+    /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
+    pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
+        self.by_sentence(self.images(device))
+    }
+
+    /// A row a picture to a row a sentence.
+    ///
+    /// # Shapes
+    /// [B, ...] -> [Q, ...]
+    pub fn by_sentence(&self, rows: Tensor<4>) -> Tensor<4> {
+        if self.len() == self.pictures() {
+            return rows;
+        }
+        let of: Vec<i32> = self.image_of.iter().map(|i| *i as i32).collect();
+        let of = Tensor::from_data(TensorData::new(of, [self.len()]), &rows.device());
+        rows.select(0, of)
+    }
+
+    /// The masks on a device, [Q, 1, S, S].
     pub fn masks(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.masks.clone(), [self.len(), 1, self.side, self.side]), device)
+    }
+
+    /// The cached features on a device, each [B, ...]; absent where they have to be computed.
+    pub fn features(&self, device: &Device) -> Option<Vec<Tensor<4>>> {
+        let first = self.features.first()?;
+        let stacked = (0..first.len()).map(|k| {
+            let rows = self.features.iter().map(|f| {
+                let HostTensor { values, shape } = &f[k];
+                Tensor::from_data(TensorData::new(values.clone(), *shape), device)
+            });
+            Tensor::cat(rows.collect(), 0)
+        });
+        Some(stacked.collect())
     }
 }
 

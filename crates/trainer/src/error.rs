@@ -29,6 +29,15 @@ pub enum TrainError {
     /// The DIT model.
     #[error(transparent)]
     Dit(#[from] fusion_dit::DitError),
+    /// The EVF-SAM model.
+    #[error(transparent)]
+    Evf(#[from] fusion_evf::EvfError),
+    /// The RISAM model.
+    #[error(transparent)]
+    Risam(#[from] fusion_risam::RisamError),
+    /// SAM.
+    #[error(transparent)]
+    Sam(#[from] sam_vit::SamError),
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] metrics::MetricError),
@@ -76,7 +85,4 @@ pub enum TrainError {
         /// How many there were.
         times: u64,
     },
-    /// A method whose training is not there yet.
-    #[error("model.method = \"{0}\" cannot be trained yet; \"dit\" can")]
-    Method(&'static str),
 }

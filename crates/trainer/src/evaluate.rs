@@ -62,20 +62,18 @@ pub fn evaluate<S: Segmenter>(
     let mut meter = Meter::new(profile.clone());
     let mut judged = Vec::with_capacity(data.items.len());
     for batch in data.batches() {
-        let (first, batch) = batch?;
-        let sentences: Vec<String> = match &other {
-            Some(other) => (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect(),
-            None => batch.sentences.clone(),
-        };
-        let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
-        let logits = segmenter.logits(net, batch.images(device), &words)?;
+        let (first, mut batch) = batch?;
+        if let Some(other) = &other {
+            batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect();
+        }
+        let logits = segmenter.logits(net, &batch, device)?;
         let maps = split(logits)?;
         let results: Vec<Result<(Judged, Sample), TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
                 let referent = &data.dataset.referents[item.referent];
-                let (mask, score) = mask_of(&maps[i], batch.placements[i], profile)?;
+                let (mask, score) = mask_of(&maps[i], batch.placements[batch.image_of[i]], profile)?;
                 let confusion = Confusion::from_rle(&mask, &referent.mask)?;
                 let mut sample = Sample::new(confusion, referent.mask.area());
                 sample.says_none = profile.says_none(mask.area(), None);
@@ -83,7 +81,7 @@ pub fn evaluate<S: Segmenter>(
                     sample = sample.with_kind(kind.name());
                 }
                 let iou = confusion.iou(profile.empty);
-                Ok((Judged { item: first + i, sentence: sentences[i].clone(), mask, score, iou }, sample))
+                Ok((Judged { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou }, sample))
             })
             .collect();
         // Sums run in item order, so a report does not depend on threads.

@@ -5,8 +5,7 @@
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use text_encoders::tokenizer::WordPiece;
-//! use trainer::{data::open_split, models::Dit, plan::RunPlan, train::train};
+//! use trainer::{data::open_split, models, plan::RunPlan, tokenizer::RunTokenizer};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let folder = temp.path();
@@ -21,20 +20,20 @@
 //!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
 //! )?;
 //! let data = std::sync::Arc::new(open_split(&plan, "train")?);
-//! let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-//! let dit = Dit::new(&plan, WordPiece::train(sentences, 300)?)?;
-//! let summary = train(&dit, &plan, data, &Device::flex(), false, &mut |_: trainer::train::Event<'_>| {})?;
+//! let tokenizer = RunTokenizer::open(&plan, &data, None)?;
+//! let summary = models::train(&plan, tokenizer, data, &Device::flex(), false, &mut |_: trainer::train::Event<'_>| {})?;
 //! assert_eq!(summary.step, 2);
 //! assert!(summary.dir.curves().exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Limits
-//! One process, one device. DIT can be trained; EVF-SAM and RISAM have no adapter yet. f32 only.
+//! One process, one device, f32.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;
 pub mod batch;
+pub mod cache;
 pub mod curves;
 pub mod data;
 pub mod error;
@@ -51,6 +50,7 @@ pub mod schedule;
 pub mod segmenter;
 pub mod shards;
 pub mod state;
+pub mod tokenizer;
 pub mod train;
 
 pub use error::TrainError;

@@ -29,20 +29,41 @@ pub trait Segmenter: Send + Sync {
         Normalisation::IMAGENET
     }
 
-    /// Mask logits at the network's input size.
+    /// Whether the parameter with this official name is trained where the plan freezes nothing.
+    fn trains(&self, _name: &str) -> bool {
+        true
+    }
+
+    /// Mask logits at the network's input size, a row a sentence.
     ///
     /// # Shapes
-    /// `images`: [B, 3, S, S]; one sentence an image; output: [B, 1, S, S]
+    /// output: [Q, 1, S, S]
     ///
     /// # Errors
     /// A sentence that the tokenizer refuses.
-    fn logits(&self, net: &Self::Net, images: Tensor<4>, sentences: &[&str]) -> Result<Tensor<4>, TrainError>;
+    fn logits(&self, net: &Self::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError>;
 
-    /// The paper's loss, \[1\].
+    /// The paper's loss, \[1\]: a mean over the sentences of the batch.
     ///
     /// # Shapes
-    /// `logits`, `masks`: [B, 1, S, S]
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Tensor<1>;
+    /// `logits`, `masks`: [Q, 1, S, S]
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError>;
+
+    /// Official prefix of the part of the network that sees the image only and is never trained, if there is one.
+    fn frozen_part(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What the frozen part makes of images: the same in every epoch, so that it may be kept.
+    ///
+    /// # Shapes
+    /// `images`: [B, 3, S, S]; output: each [B, ...]
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    fn features(&self, _net: &Self::Net, _images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
+        Ok(Vec::new())
+    }
 
     /// One mask a sentence for an image of any size: the method's own pre- and postprocessing.
     ///
@@ -50,9 +71,9 @@ pub trait Segmenter: Send + Sync {
     /// An image or a sentence that the method refuses.
     fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
 
-    /// Whether a forward pass in training draws random numbers (dropout). Burn's CPU generator is shared between
-    /// threads, so such a method cannot be trained in several shards and still be repeated.
-    fn draws(&self) -> bool;
+    /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
+    /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.
+    fn indivisible(&self) -> Option<&'static str>;
 
     /// Files that belong beside the weights (a vocabulary), by name.
     fn files(&self) -> Vec<(String, Vec<u8>)> {

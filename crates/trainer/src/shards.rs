@@ -25,16 +25,14 @@ impl Shards {
     /// As many parts as `train.shards` says, the machine's threads divided between them.
     ///
     /// # Errors
-    /// When the method draws random numbers and could not be repeated in parts, or threads cannot be made.
+    /// When the method's batches cannot be cut, or threads cannot be made.
     pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
         let count = plan.train.shards;
         if count <= 1 {
             return Ok(Self { pools: Vec::new() });
         }
-        if segmenter.draws() {
-            let expected =
-                "1 for a model with dropout: Burn's CPU generator is shared between threads, the run could not be repeated";
-            return Err(plan.value_error("train.shards", count, expected).into());
+        if let Some(reason) = segmenter.indivisible() {
+            return Err(plan.value_error("train.shards", count, format!("1, because {reason}")).into());
         }
         let threads = (rayon::current_num_threads() / count).max(1);
         let pool = |_| ThreadPoolBuilder::new().num_threads(threads).build();
@@ -57,11 +55,11 @@ impl Shards {
         graph: &Device,
         weight: f64,
     ) -> Result<Vec<(f64, GradientsParams)>, TrainError> {
-        let count = self.pools.len().min(batch.len());
+        let count = self.pools.len().min(batch.pictures());
         if count <= 1 {
             return Ok(vec![part(segmenter, net, batch, graph, weight)?]);
         }
-        let cut = |i: usize| i * batch.len() / count;
+        let cut = |i: usize| i * batch.pictures() / count;
         std::thread::scope(|scope| {
             let threads: Vec<_> = self.pools[..count]
                 .iter()
@@ -90,9 +88,8 @@ fn part<S: Segmenter>(
     graph: &Device,
     weight: f64,
 ) -> Result<(f64, GradientsParams), TrainError> {
-    let words: Vec<&str> = batch.sentences.iter().map(String::as_str).collect();
-    let logits = segmenter.logits(net, batch.images(graph), &words)?;
-    let loss = segmenter.loss(logits, batch.masks(graph), batch) * weight;
+    let logits = segmenter.logits(net, batch, graph)?;
+    let loss = segmenter.loss(logits, batch.masks(graph), batch)? * weight;
     let value = f64::from(loss.clone().into_scalar::<f32>());
     Ok((value, GradientsParams::from_grads(loss.backward(), net)))
 }

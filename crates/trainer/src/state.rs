@@ -49,8 +49,9 @@ impl<N: Module> Training<N> {
         epoch: u64,
     ) -> Result<Checkpoint, TrainError> {
         let mut writer = dir.checkpoint(self.step)?;
+        // `valid` also writes the last update of batch norms' running statistics back.
         let record = |module: N, path: &Path| module.into_record().save(path).map_err(|e| state(path, e.to_string()));
-        writer.at_path(MODEL, |path| record(self.net.clone(), path))?;
+        writer.at_path(MODEL, |path| record(self.net.valid(), path))?;
         if let Some(average) = &self.average {
             writer.at_path(AVERAGE, |path| record(average.clone(), path))?;
         }

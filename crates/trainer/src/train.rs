@@ -11,6 +11,7 @@ use nn_ops::weights::{freeze_unless, name_ids, trained};
 use refcoco_data::Dataset;
 
 use crate::average;
+use crate::cache::FeatureCache;
 use crate::data::{EvalData, TrainData};
 use crate::error::TrainError;
 use crate::evaluate::{Judged, evaluate, profile};
@@ -50,6 +51,13 @@ pub enum Event<'a> {
         loss: f64,
         /// Its learning rate.
         lr: f64,
+    },
+    /// Features of a frozen image encoder are computed and kept.
+    Caching {
+        /// Pictures done.
+        done: usize,
+        /// Pictures in all.
+        of: usize,
     },
     /// An evaluation goes on.
     Evaluating {
@@ -149,6 +157,8 @@ pub fn train<S: Segmenter>(
     });
 
     let shards = Shards::new(plan, segmenter)?;
+    let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
+    let train_data = train_data.with_features(cache);
     let begun = Instant::now();
     let end = plan.train.stop_after.map_or(total, |n| n.min(total));
     let mut batches = train_data.batches(training.step * accumulate, end * accumulate);
@@ -282,7 +292,7 @@ pub fn begin<S: Segmenter>(segmenter: &S, plan: &RunPlan, graph: &Device) -> Res
     let names = segmenter.names();
     // Naming the parameters also draws those that are still lazy, in the module's order.
     let net = name_ids(segmenter.init(graph)?, &names);
-    let net = freeze_unless(net, &names, |name| plan.model.trains(name));
+    let net = freeze_unless(net, &names, |name| segmenter.trains(name) && plan.model.trains(name));
     let optimisers = Optimisers::new(&plan.optim, &net, &names);
     let average = plan.train.ema.enabled.then(|| net.valid());
     Ok(Training { net, average, optimisers, step: 0, best: None })

@@ -1,25 +1,22 @@
 //! Deep Instruction Tuning under the trainer.
 
-use std::sync::Arc;
-
 use burn::tensor::{Device, Tensor};
 use fusion_dit::{DitConfig, DitModel, loss};
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
 use sam_vit::Prediction;
-use text_encoders::TextTokenizer;
-use text_encoders::tokenizer::WordPiece;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Init, RunPlan};
+use crate::plan::{Init, RunPlan, Tokenizer};
 use crate::segmenter::Segmenter;
+use crate::tokenizer::RunTokenizer;
 
 /// DIT: sizes, tokenizer and first weights.
 pub struct Dit {
     /// Sizes.
     pub config: DitConfig,
-    tokenizer: Arc<WordPiece>,
+    tokenizer: RunTokenizer,
     init: Init,
 }
 
@@ -29,11 +26,12 @@ impl Dit {
     ///
     /// # Errors
     /// Sizes that contradict each other, with the plan's key.
-    pub fn new(plan: &RunPlan, tokenizer: WordPiece) -> Result<Self, TrainError> {
+    pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+        tokenizer.expect(plan, Tokenizer::Wordpiece, "BERT")?;
         let mut config: DitConfig = plan.method_section()?;
         config.input_size = plan.data.image_size as usize;
         config.text_tokens = plan.text.max_tokens;
-        config.bert.vocab_size = config.bert.vocab_size.min(tokenizer.vocab_size());
+        config.bert.vocab_size = tokenizer.rows(config.bert.vocab_size);
         config.validate().map_err(|e| plan.value_error("model.dit", e, "sizes that fit each other"))?;
         config.bert.validate()?;
         if config.bert.hidden != config.text_dim {
@@ -45,7 +43,7 @@ impl Dit {
                 )
                 .into());
         }
-        Ok(Self { config, tokenizer: Arc::new(tokenizer), init: plan.model.init.clone() })
+        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
     }
 }
 
@@ -70,24 +68,24 @@ impl Segmenter for Dit {
         DitModel::names()
     }
 
-    fn logits(&self, net: &DitModel, images: Tensor<4>, sentences: &[&str]) -> Result<Tensor<4>, TrainError> {
-        Ok(net.forward(&self.config, self.tokenizer.as_ref(), images, sentences)?.logits)
+    fn logits(&self, net: &DitModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        let (tokenizer, images) = (self.tokenizer.shared(), batch.images_by_sentence(device));
+        Ok(net.forward(&self.config, tokenizer.as_ref(), images, &batch.words())?.logits)
     }
 
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Tensor<1> {
-        loss(logits, masks)
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+        Ok(loss(logits, masks))
     }
 
     fn predict(&self, net: &DitModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.clone())?.predict(image, sentences)?)
+        Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
     }
 
-    fn draws(&self) -> bool {
-        self.config.dropout > 0.0 || self.config.bert.dropout > 0.0
+    fn indivisible(&self) -> Option<&'static str> {
+        super::dropout_divides(self.config.dropout.max(self.config.bert.dropout))
     }
 
     fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let text: String = self.tokenizer.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
-        vec![("vocab.txt".into(), text.into_bytes())]
+        self.tokenizer.files()
     }
 }

@@ -96,6 +96,12 @@ impl RunPlan {
         self.ensure(!data.val_splits.is_empty(), "data.val_splits", "empty", "at least one split, for example [\"val\"]")?;
         self.check_splits()?;
         self.side("data.image_size", data.image_size)?;
+        self.ensure(
+            (1..=64).contains(&data.expressions),
+            "data.expressions",
+            data.expressions,
+            "a number of sentences from 1 to 64",
+        )?;
         self.ensure(data.prefetch <= 64, "data.prefetch", data.prefetch, "a number of batches from 0 to 64")?;
 
         let augment = &data.augment;

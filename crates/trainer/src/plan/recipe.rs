@@ -1,5 +1,7 @@
 //! The sections of a run plan that make up the recipe: optimiser, schedule, loop, evaluation.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// `[optim]`: the optimiser. The defaults are DIT's.
@@ -178,6 +180,10 @@ pub struct TrainSection {
     pub keep: usize,
     /// Sides drawn from per step, to which the batch is resized with nearest neighbours. Default `[]`: never resized.
     pub multi_scale: Vec<u32>,
+    /// Folder in which the features of a frozen image encoder are kept, so that it runs once a picture. Needs a method with
+    /// such an encoder and training without augmentation. Default: computed in every step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_cache: Option<PathBuf>,
     /// Save and stop after this many minutes. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_minutes: Option<f64>,
@@ -200,6 +206,7 @@ impl Default for TrainSection {
             save_every: 0,
             keep: 3,
             multi_scale: Vec::new(),
+            feature_cache: None,
             time_limit_minutes: None,
             stop_after: None,
             ema: Ema::default(),

@@ -48,8 +48,10 @@ pub struct DataSection {
     pub image_size: u32,
     /// Where the resized image lies on the canvas. Default "centre".
     pub fit: Fit,
-    /// What counts as one training item: "referent", "sentence" or "image". Default "referent".
+    /// What counts as one training item: "referent", "sentence", "image" or "picture". Default "referent".
     pub items: ItemPer,
+    /// Most sentences of a picture, drawn anew each epoch, where items are pictures. Default 3.
+    pub expressions: usize,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,
     /// Random changes of the training images. Default: none.
@@ -70,6 +72,7 @@ impl Default for DataSection {
             image_size: 512,
             fit: Fit::Centre,
             items: ItemPer::Referent,
+            expressions: 3,
             prefetch: 3,
             augment: Augment::default(),
             synth: None,
@@ -168,6 +171,9 @@ pub struct Init {
     /// BEiT-3's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beit3: Option<String>,
+    /// ViLT's weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vilt: Option<String>,
     /// Weights of the whole method, read after the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -212,4 +218,16 @@ pub enum Tokenizer {
     Clip,
     /// BEiT-3's unigram pieces.
     Sentencepiece,
+}
+
+impl Tokenizer {
+    /// The word in the plan.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wordpiece => "wordpiece",
+            Self::Clip => "clip",
+            Self::Sentencepiece => "sentencepiece",
+        }
+    }
 }

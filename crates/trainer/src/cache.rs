@@ -1,0 +1,233 @@
+//! What a frozen image encoder makes of each picture, computed once and kept on disk.
+//!
+//! ```text
+//! FOLDER/KEY/cache.json             what the key stands for
+//! FOLDER/KEY/IMAGE.safetensors      f16 tensors 0, 1, ... of one picture; their SHA-256 in the metadata
+//! ```
+//!
+//! The key is a hash of the frozen weights, of the method's settings and of the preprocessing, so that nothing stale is
+//! ever read. Files are written whole and renamed: a run that was stopped goes on where it was.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use half::f16;
+use nn_ops::weights::{parameters, trained};
+use rayon::prelude::*;
+use refcoco_data::{DataError, Dataset, ImageCache, Item, Transform};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use crate::batch::HostTensor;
+use crate::data::host_batch;
+use crate::error::TrainError;
+use crate::manifest::hex;
+use crate::plan::RunPlan;
+use crate::run_dir::write_whole;
+use crate::segmenter::Segmenter;
+use crate::train::{Event, Tell};
+
+/// Pictures computed together.
+const TOGETHER: usize = 8;
+/// Key of the checksum in a file's metadata.
+const SUM: &str = "sha256";
+
+/// Kept features of a data set's pictures.
+#[derive(Debug, Clone)]
+pub struct FeatureCache {
+    folder: PathBuf,
+    /// File name of each picture of the data set.
+    names: Vec<String>,
+}
+
+impl FeatureCache {
+    /// The cache that the plan asks for, filled: pictures that are not there yet are computed. The size is told before.
+    ///
+    /// # Errors
+    /// A method without a frozen image encoder, training that changes pictures, a system that refuses.
+    pub fn prepare<S: Segmenter>(
+        segmenter: &S,
+        net: &S::Net,
+        plan: &RunPlan,
+        data: &Dataset,
+        device: &Device,
+        tell: &mut Tell<'_>,
+    ) -> Result<Option<Self>, TrainError> {
+        const KEY: &str = "train.feature_cache";
+        let Some(folder) = &plan.train.feature_cache else { return Ok(None) };
+        let wrong = |expected: String| plan.value_error(KEY, folder.display(), expected);
+        let Some(prefix) = segmenter.frozen_part() else {
+            let method = plan.model.method.name();
+            return Err(wrong(format!("nothing, for in \"{method}\" as configured no image encoder stays the same")).into());
+        };
+        if let Some(moving) = trained(net, &segmenter.names()).into_iter().find(|p| p.name.starts_with(prefix)) {
+            return Err(wrong(format!("nothing, for {} is trained", moving.name)).into());
+        }
+        if plan.data.augment != refcoco_data::Augment::default() {
+            return Err(wrong("nothing, for data.augment changes the pictures in every epoch".into()).into());
+        }
+        let settings = serde_json::json!({
+            "weights": digest(net, segmenter, prefix),
+            "method": plan.model.method.name(),
+            "settings": plan.method_section::<toml::Table>()?,
+            "image_size": plan.data.image_size,
+            "fit": plan.data.fit,
+            "normalisation": { "mean": segmenter.normalisation().mean, "std": segmenter.normalisation().std },
+        });
+        let text = serde_json::to_vec_pretty(&settings).unwrap_or_default();
+        let folder = folder.join(&hex(&Sha256::digest(&text))[..16]);
+        std::fs::create_dir_all(&folder).map_err(|e| TrainError::File { path: folder.clone(), what: e.to_string() })?;
+        write_whole(&folder.join("cache.json"), &text)?;
+        let cache = Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder };
+        cache.fill(segmenter, &net.valid(), plan, data, device, tell)?;
+        Ok(Some(cache))
+    }
+
+    fn fill<S: Segmenter>(
+        &self,
+        segmenter: &S,
+        net: &S::Net,
+        plan: &RunPlan,
+        data: &Dataset,
+        device: &Device,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), TrainError> {
+        let mut shown: Vec<Option<usize>> = vec![None; data.images.len()];
+        for (number, referent) in data.referents.iter().enumerate() {
+            shown[referent.image].get_or_insert(number);
+        }
+        let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
+        let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
+        let transform = Transform::eval(plan.data.image_size as usize, plan.data.fit)?;
+        let pictures = ImageCache::new(0);
+        let mut done = 0;
+        // The first picture alone says how large the cache will be, before more of the disk is taken.
+        let first = missing.len().min(1);
+        for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
+            let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
+            let batch = host_batch(data, &items, &transform, &pictures, segmenter.normalisation())?;
+            let features = segmenter.features(net, batch.images(device))?;
+            let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
+            let written = group.par_iter().enumerate().map(|(row, (image, _))| {
+                let of: Vec<&HostTensor> = features.iter().map(|f| &f[row]).collect();
+                self.write(*image, &of)
+            });
+            let bytes: Vec<usize> = written.collect::<Result<_, _>>()?;
+            if done == 0 {
+                let each = bytes[0] as f64 / 1e6;
+                tell(Event::Note(format!(
+                    "{}: {} of {} pictures to compute, {each:.2} MB each, {:.1} MB in all",
+                    self.folder.display(),
+                    missing.len(),
+                    used.len(),
+                    each * used.len() as f64,
+                )));
+            }
+            done += group.len();
+            tell(Event::Caching { done, of: missing.len() });
+        }
+        Ok(())
+    }
+
+    /// The features of some pictures, by their index in [`Dataset::images`].
+    ///
+    /// # Errors
+    /// A file that is missing, cut or changed.
+    pub fn read(&self, images: &[usize]) -> Result<Vec<Vec<HostTensor>>, DataError> {
+        images.par_iter().map(|image| read(&self.path(*image))).collect()
+    }
+
+    fn path(&self, image: usize) -> PathBuf {
+        self.folder.join(&self.names[image])
+    }
+
+    /// Writes the features of one picture; the number of bytes.
+    fn write(&self, image: usize, features: &[&HostTensor]) -> Result<usize, TrainError> {
+        let path = self.path(image);
+        let wrong = |what: String| TrainError::File { path: path.clone(), what };
+        if features.iter().any(|f| f.values.iter().any(|v| !f16::from_f32(*v).is_finite())) {
+            return Err(wrong("a feature is beyond half precision; train without train.feature_cache".into()));
+        }
+        let bytes: Vec<Vec<u8>> =
+            features.iter().map(|f| f.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()).collect();
+        let views = features.iter().zip(&bytes).enumerate().map(|(k, (f, b))| {
+            Ok((k.to_string(), TensorView::new(Dtype::F16, f.shape.to_vec(), b).map_err(|e| wrong(e.to_string()))?))
+        });
+        let views: Vec<_> = views.collect::<Result<_, TrainError>>()?;
+        let sum = hex(&Sha256::digest(bytes.concat()));
+        let file =
+            safetensors::serialize(views, Some(HashMap::from([(SUM.to_owned(), sum)]))).map_err(|e| wrong(e.to_string()))?;
+        write_whole(&path, &file)?;
+        Ok(file.len())
+    }
+}
+
+/// Reads and checks one file.
+fn read(path: &Path) -> Result<Vec<HostTensor>, DataError> {
+    let bad = |reason: String| DataError::Kept {
+        path: path.to_owned(),
+        reason: format!("{reason}; remove the file to have it made again"),
+    };
+    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
+    let mut sum = Sha256::new();
+    let mut found = Vec::with_capacity(tensors.len());
+    for k in 0..tensors.len() {
+        let view = tensors.tensor(&k.to_string()).map_err(|e| bad(e.to_string()))?;
+        let shape =
+            <[usize; 4]>::try_from(view.shape()).map_err(|_| bad(format!("tensor {k} has the shape {:?}", view.shape())))?;
+        if view.dtype() != Dtype::F16 || shape[0] != 1 {
+            return Err(bad(format!("tensor {k} is {:?} of shape {shape:?}, not F16 of one row", view.dtype())));
+        }
+        sum.update(view.data());
+        let values = view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+        found.push(HostTensor { values, shape });
+    }
+    let said = header.metadata().as_ref().and_then(|m| m.get(SUM));
+    if found.is_empty() || said != Some(&hex(&sum.finalize())) {
+        return Err(bad("its content does not have its checksum".into()));
+    }
+    Ok(found)
+}
+
+/// A batch of features as one host tensor a picture.
+fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
+    let [count, a, b, c] = batch.dims();
+    let lost = |e: String| TrainError::Device { what: "features", reason: e };
+    let values = batch.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))?;
+    Ok(values.chunks(a * b * c).take(count).map(|row| HostTensor { values: row.to_vec(), shape: [1, a, b, c] }).collect())
+}
+
+/// A picture's file: its name for people, a hash of its path, size and time for the rest.
+fn name(path: &Path) -> String {
+    let state = path.metadata().ok();
+    let time = state.as_ref().and_then(|m| m.modified().ok()).and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let identity = format!("{} {:?} {time:?}", path.display(), state.map(|m| m.len()));
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("{stem}-{}.safetensors", &hex(&Sha256::digest(identity))[..12])
+}
+
+/// SHA-256 over names, shapes and values of the parameters whose official name begins with `prefix`.
+fn digest<S: Segmenter>(net: &S::Net, segmenter: &S, prefix: &str) -> String {
+    struct Hasher {
+        names: std::vec::IntoIter<String>,
+        prefix: String,
+        hash: Sha256,
+    }
+    impl ModuleVisitor for Hasher {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(name) = self.names.next().filter(|n| n.starts_with(&self.prefix)) else { return };
+            let data = param.val().into_data();
+            self.hash.update(format!("{name} {:?}", data.shape()));
+            self.hash.update(data.as_bytes());
+        }
+    }
+    let names: Vec<String> = parameters(net, &segmenter.names()).into_iter().map(|p| p.name).collect();
+    let mut hasher = Hasher { names: names.into_iter(), prefix: prefix.to_owned(), hash: Sha256::new() };
+    net.visit(&mut hasher);
+    hex(&hasher.hash.finalize())
+}

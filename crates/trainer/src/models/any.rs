@@ -1,0 +1,136 @@
+//! A method with its weights, whatever its type: what `eval`, `predict` and `export` need.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use metrics::{EvalProfile, Report};
+use nn_ops::weights::{self, export};
+use pil_ops::Image;
+use refcoco_data::Dataset;
+use sam_vit::Prediction;
+
+use super::{Dit, Evf, Risam};
+use crate::batch::Normalisation;
+use crate::data::EvalData;
+use crate::error::TrainError;
+use crate::evaluate::{Judged, evaluate};
+use crate::plan::{Method, RunPlan};
+use crate::run_dir::Checkpoint;
+use crate::segmenter::Segmenter;
+use crate::state::evaluated_weights;
+use crate::tokenizer::RunTokenizer;
+use crate::train::{Summary, Tell};
+
+/// A method with its weights on a device.
+pub trait Model: Send + Sync {
+    /// How images are normalised.
+    fn normalisation(&self) -> Normalisation;
+
+    /// See [`evaluate`].
+    ///
+    /// # Errors
+    /// As there.
+    fn evaluate(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        shuffle: Option<u64>,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<Judged>), TrainError>;
+
+    /// See [`Segmenter::predict`].
+    ///
+    /// # Errors
+    /// As there.
+    fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
+
+    /// All parameters under their official names.
+    fn weights(&self) -> weights::Checkpoint;
+
+    /// See [`Segmenter::files`].
+    fn files(&self) -> Vec<(String, Vec<u8>)>;
+}
+
+struct Loaded<S: Segmenter> {
+    segmenter: S,
+    net: S::Net,
+    device: Device,
+}
+
+impl<S: Segmenter> Model for Loaded<S> {
+    fn normalisation(&self) -> Normalisation {
+        self.segmenter.normalisation()
+    }
+
+    fn evaluate(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        shuffle: Option<u64>,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<Judged>), TrainError> {
+        evaluate(&self.segmenter, &self.net, data, profile, shuffle, &self.device, tell)
+    }
+
+    fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
+        self.segmenter.predict(&self.net, image, sentences)
+    }
+
+    fn weights(&self) -> weights::Checkpoint {
+        export(&self.net, &self.segmenter.names(), "export")
+    }
+
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.segmenter.files()
+    }
+}
+
+fn load<S: Segmenter + 'static>(
+    segmenter: S,
+    device: &Device,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Box<dyn Model>, TrainError> {
+    let net = segmenter.init(device)?;
+    let net = match checkpoint {
+        Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+        None => net,
+    };
+    Ok(Box::new(Loaded { segmenter, net, device: device.clone() }))
+}
+
+/// The plan's method with the weights that `checkpoint` is evaluated with, or with those that the plan starts from.
+///
+/// # Errors
+/// Settings that contradict each other, weights that do not fit.
+pub fn open(
+    plan: &RunPlan,
+    tokenizer: RunTokenizer,
+    device: &Device,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Box<dyn Model>, TrainError> {
+    match plan.model.method {
+        Method::Dit => load(Dit::new(plan, tokenizer)?, device, checkpoint),
+        Method::Evf => load(Evf::new(plan, tokenizer)?, device, checkpoint),
+        Method::Risam => load(Risam::new(plan, tokenizer)?, device, checkpoint),
+    }
+}
+
+/// Trains the plan's method; see [`train`](crate::train::train).
+///
+/// # Errors
+/// As there, and settings that contradict each other.
+pub fn train(
+    plan: &RunPlan,
+    tokenizer: RunTokenizer,
+    data: Arc<Dataset>,
+    device: &Device,
+    resume: bool,
+    tell: &mut Tell<'_>,
+) -> Result<Summary, TrainError> {
+    use crate::train::train;
+    match plan.model.method {
+        Method::Dit => train(&Dit::new(plan, tokenizer)?, plan, data, device, resume, tell),
+        Method::Evf => train(&Evf::new(plan, tokenizer)?, plan, data, device, resume, tell),
+        Method::Risam => train(&Risam::new(plan, tokenizer)?, plan, data, device, resume, tell),
+    }
+}

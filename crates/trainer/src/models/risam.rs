@@ -1,0 +1,107 @@
+//! RISAM under the trainer.
+
+use burn::tensor::{Device, Tensor};
+use fusion_risam::{ImageFeatures, RisamConfig, RisamModel, loss, valid_areas};
+use nn_ops::weights::{Checkpoint, Names};
+use pil_ops::Image;
+use sam_vit::Prediction;
+
+use crate::batch::HostBatch;
+use crate::error::TrainError;
+use crate::plan::{Init, RunPlan, Tokenizer};
+use crate::segmenter::Segmenter;
+use crate::tokenizer::RunTokenizer;
+
+/// RISAM: settings, tokenizer and first weights.
+pub struct Risam {
+    /// Settings.
+    pub config: RisamConfig,
+    tokenizer: RunTokenizer,
+    init: Init,
+}
+
+impl Risam {
+    /// The plan's RISAM. `[model.risam]` gives sizes and choices; the canvas, the number of words and the vocabulary follow
+    /// from `data.image_size`, `text.max_tokens` and the tokenizer.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, with the plan's key.
+    pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+        super::expect_top_left(plan)?;
+        tokenizer.expect(plan, Tokenizer::Clip, "CLIP")?;
+        let mut config: RisamConfig = plan.method_section()?;
+        config.input_size = plan.data.image_size as usize;
+        config.words = plan.text.max_tokens;
+        config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
+        config.validate().map_err(|e| plan.value_error("model.risam", e, "settings that fit each other"))?;
+        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+    }
+}
+
+impl Segmenter for Risam {
+    type Net = RisamModel;
+
+    fn init(&self, device: &Device) -> Result<RisamModel, TrainError> {
+        let mut model = self.config.init(device)?;
+        if let Some(path) = &self.init.sam {
+            (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
+        }
+        if let Some(path) = &self.init.clip {
+            (model, _) = model.load_clip(&self.config, Checkpoint::open(path)?, device)?;
+        }
+        if let Some(path) = &self.init.method {
+            (model, _) = model.load(&Checkpoint::open(path)?)?;
+        }
+        Ok(model)
+    }
+
+    fn names(&self) -> Names {
+        RisamModel::names()
+    }
+
+    fn trains(&self, name: &str) -> bool {
+        self.config.trains(name)
+    }
+
+    fn logits(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        let (config, tokenizer) = (&self.config, self.tokenizer.shared());
+        let tokens = RisamModel::tokens(config, tokenizer.as_ref(), &batch.words())?;
+        let text = net.encode_text(config, &tokens)?;
+        let kept = match batch.features(device) {
+            Some(kept) => kept,
+            None => self.features(net, batch.images(device))?,
+        };
+        let mut kept = kept.into_iter().map(|map| batch.by_sentence(map));
+        let mut tap = || kept.next().ok_or(TrainError::Device { what: "features", reason: "fewer than three taps".into() });
+        let image = ImageFeatures { taps: [tap()?, tap()?, tap()?], embedding: kept.next() };
+        Ok(net.net.forward(config, &image, text, tokens.lengths())?.logits)
+    }
+
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+        let of_pictures = batch.areas();
+        let areas: Vec<_> = batch.image_of.iter().map(|picture| of_pictures[*picture]).collect();
+        let valid = valid_areas(&areas, [batch.side; 2], &logits.device());
+        Ok(loss(&self.config, logits, masks, Some(valid)).total)
+    }
+
+    fn predict(&self, net: &RisamModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
+        Ok(fusion_risam::Risam::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
+    }
+
+    fn frozen_part(&self) -> Option<&'static str> {
+        (!self.config.train_image_encoder).then_some("image_encoder.")
+    }
+
+    fn features(&self, net: &RisamModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
+        let ImageFeatures { taps, embedding } = net.encode_images(&self.config, images)?;
+        Ok(taps.into_iter().chain(embedding).collect())
+    }
+
+    fn indivisible(&self) -> Option<&'static str> {
+        (!self.config.baseline).then_some("batch norms would see a part of the batch each")
+    }
+
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.tokenizer.files()
+    }
+}
