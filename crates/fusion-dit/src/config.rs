@@ -1,8 +1,9 @@
 //! Variants and sizes of Deep Instruction Tuning.
 
 use sam_vit::SamConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use text_encoders::bert::BertConfig;
+use text_encoders::clip::ClipTextConfig;
 
 /// How text reaches SAM (DIT Tables 1, 2, 4 and 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub enum Variant {
     TokenLayerWise,
     /// L-DIT by cross-attention (Tab. 4 "CrossAtt").
     CrossAttention,
+    /// The sibling of it that the authors' compiled code ran: one projection in front of the first block, the text itself
+    /// later on, and PyTorch's layer norm.
+    CrossAttentionOpp,
     /// L-DIT by cross-attention and a feed-forward network (Tab. 4 "CrossAtt+FFN").
     CrossAttentionFfn,
     /// L-DIT with each projection fed by the one before it (Tab. 9 "Cascade").
@@ -35,7 +39,31 @@ impl Variant {
     }
 }
 
-/// Sizes of a DIT without its text encoder.
+/// What reads the sentence (Tab. 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextKind {
+    /// BERT: `bert` says its sizes.
+    #[default]
+    Bert,
+    /// CLIP's text tower, token features after its final norm: `clip` says its sizes.
+    Clip,
+}
+
+/// How far a block of the image encoder looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderAttention {
+    /// Every block attends over all text and image tokens, as in the released models; the position tables of SAM's
+    /// windowed blocks are stretched to the whole grid.
+    #[default]
+    Global,
+    /// SAM's windows in SAM's windowed blocks. Text slots are copied into every window, without a positional term, and
+    /// their copies are averaged after attention; the global blocks are the same as under [`EncoderAttention::Global`].
+    Windowed,
+}
+
+/// Sizes of a DIT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DitConfig {
@@ -45,8 +73,16 @@ pub struct DitConfig {
     pub sam: SamConfig,
     /// Side of the network's input, in pixels; the position tables are resized to it.
     pub input_size: usize,
-    /// The text encoder. The released weights take the output of layer 1, the paper describes the last one.
+    /// How far the blocks of the image encoder look.
+    pub attention: EncoderAttention,
+    /// What reads the sentence.
+    pub text_encoder: TextKind,
+    /// BERT. The released weights take the output of layer 1, which is the default here; the paper describes the last one,
+    /// `output_layer = 12`.
+    #[serde(deserialize_with = "released_layer")]
     pub bert: BertConfig,
+    /// CLIP's text tower.
+    pub clip: ClipTextConfig,
     /// Width of the text features (768 for BERT-base and CLIP L/14).
     pub text_dim: usize,
     /// Text tokens, special ones and padding included. The learnable tokens of two variants have this number.
@@ -65,7 +101,10 @@ impl Default for DitConfig {
             variant: Variant::LayerWise,
             sam: SamConfig::vit_b(),
             input_size: 512,
+            attention: EncoderAttention::Global,
+            text_encoder: TextKind::Bert,
             bert: BertConfig { output_layer: Some(1), ..BertConfig::base() },
+            clip: ClipTextConfig::openai_l14(),
             text_dim: 768,
             text_tokens: 20,
             text_transform: false,
@@ -84,6 +123,23 @@ impl DitConfig {
     /// L-DIT with ViT-H.
     pub fn layer_wise_vit_h() -> Self {
         Self { sam: SamConfig::vit_h(), text_transform: true, ..Self::default() }
+    }
+
+    /// Width of what the chosen text encoder puts out, and the longest sequence that it takes.
+    pub fn text_sizes(&self) -> (usize, usize) {
+        match self.text_encoder {
+            TextKind::Bert => (self.bert.hidden, self.bert.max_positions),
+            TextKind::Clip if self.clip.project_tokens => (self.clip.projection_dim, self.clip.max_positions),
+            TextKind::Clip => (self.clip.width, self.clip.max_positions),
+        }
+    }
+
+    /// Dropout of the chosen text encoder.
+    pub fn text_dropout(&self) -> f64 {
+        match self.text_encoder {
+            TextKind::Bert => self.bert.dropout,
+            TextKind::Clip => 0.0,
+        }
     }
 
     /// Side of the token grid at the network's input size.
@@ -118,4 +174,10 @@ impl DitConfig {
         }
         Ok(())
     }
+}
+
+/// A table that does not name BERT's layer means the released one, as an absent table does.
+fn released_layer<'de, D: Deserializer<'de>>(from: D) -> Result<BertConfig, D::Error> {
+    let bert = BertConfig::deserialize(from)?;
+    Ok(BertConfig { output_layer: bert.output_layer.or(Some(1)), ..bert })
 }

@@ -9,6 +9,25 @@ pub enum DitError {
     /// An image that cannot be used.
     #[error("image: {0}")]
     Image(String),
+    /// Points or a box that cannot be used.
+    #[error("prompt: {0}")]
+    Prompt(String),
+    /// Something that this variant does not have.
+    #[error("variant {variant:?}: {what}")]
+    Variant {
+        /// The variant.
+        variant: crate::Variant,
+        /// What was asked, and what would be right.
+        what: String,
+    },
+    /// Tensors that cannot be read back.
+    #[error("reading {what} back from the device failed: {reason}")]
+    Device {
+        /// What was read.
+        what: &'static str,
+        /// The device's reason.
+        reason: String,
+    },
     /// A sentence that cannot be used.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),

@@ -1,7 +1,7 @@
 //! What is written into the text slots in front of each encoder block.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::config::{DitConfig, Variant};
@@ -16,7 +16,7 @@ pub struct Instruction {
     pub prob_text: Option<Linear>,
     /// P_i, one a block.
     pub probs: Vec<Linear>,
-    /// The single P of [`Variant::E2eToken`].
+    /// The single P of [`Variant::E2eToken`] and [`Variant::CrossAttentionOpp`].
     pub prob: Option<Linear>,
     /// S: learnable tokens, [blocks (- 1), L, C].
     pub tokens: Option<Param<Tensor<3>>>,
@@ -26,6 +26,8 @@ pub struct Instruction {
     pub guided: Vec<GuidedBlock>,
     /// Norms behind `cross` or `guided`.
     pub ln: Vec<StdNorm>,
+    /// PyTorch's norms in their place, of [`Variant::CrossAttentionOpp`].
+    pub norms: Vec<LayerNorm>,
     dropout: Dropout,
     #[module(skip)]
     variant: Variant,
@@ -33,7 +35,7 @@ pub struct Instruction {
 
 impl Instruction {
     pub(crate) fn new(config: &DitConfig, device: &Device) -> Self {
-        use Variant::{Cascade, CrossAttention, CrossAttentionFfn, DefaultSam, E2e, E2eToken, LayerWise, TokenLayerWise};
+        use Variant::*;
         let (depth, width) = (config.sam.image_encoder.depth, config.sam.image_encoder.embed_dim);
         let source = if config.text_transform { width } else { config.text_dim };
         let variant = config.variant;
@@ -50,7 +52,7 @@ impl Instruction {
             CrossAttention => (0..depth).map(|i| filled(i, 1.0)).collect(),
             // A chain of zeros would stay zero, gradients included; identities after the first keep it alive (sheet sec. 11).
             Cascade => (0..depth).map(|i| if i == 0 { filled(i, 0.0) } else { identity(width, device) }).collect(),
-            DefaultSam | E2eToken | TokenLayerWise | CrossAttentionFfn => Vec::new(),
+            DefaultSam | E2eToken | TokenLayerWise | CrossAttentionFfn | CrossAttentionOpp => Vec::new(),
         };
         let tokens = match variant {
             E2eToken => {
@@ -70,10 +72,14 @@ impl Instruction {
         Self {
             prob_text: (config.text_transform && variant.instructs_encoder()).then(|| plain(config.text_dim, width)),
             probs,
-            prob: (variant == E2eToken).then(|| plain(source, width)),
+            prob: match variant {
+                E2eToken => Some(plain(source, width)),
+                CrossAttentionOpp => Some(filled(0, 1.0)),
+                _ => None,
+            },
             tokens,
             cross: match variant {
-                CrossAttention => (1..depth).map(|_| Attention::new(width, config.dropout, device)).collect(),
+                CrossAttention | CrossAttentionOpp => (1..depth).map(|_| Attention::new(width, config.dropout, device)).collect(),
                 _ => Vec::new(),
             },
             guided: match variant {
@@ -83,6 +89,10 @@ impl Instruction {
             ln: match variant {
                 CrossAttention => norms(depth.saturating_sub(1)),
                 CrossAttentionFfn => norms(depth),
+                _ => Vec::new(),
+            },
+            norms: match variant {
+                CrossAttentionOpp => (1..depth).map(|_| LayerNormConfig::new(width).init(device)).collect(),
                 _ => Vec::new(),
             },
             dropout: DropoutConfig::new(config.dropout).init(),
@@ -114,10 +124,12 @@ impl Instruction {
                 Some(token) => slots + token,
                 None => slots,
             },
-            (Variant::E2eToken, None) => match &self.prob {
-                Some(prob) => drop(prob.forward(text)),
-                None => text,
-            },
+            (Variant::E2eToken, None) => drop(self.single(text)),
+            (Variant::CrossAttentionOpp, None) => self.single(text),
+            (Variant::CrossAttentionOpp, Some(slots)) => {
+                let looked = drop(self.cross[index - 1].forward(text.clone(), slots));
+                self.norms[index - 1].forward(text + looked)
+            }
             (Variant::TokenLayerWise, _) => match token(index) {
                 Some(token) => text + token,
                 None => text,
@@ -132,6 +144,13 @@ impl Instruction {
                 self.ln[index].forward(text + looked)
             }
             (Variant::DefaultSam, _) => text,
+        }
+    }
+
+    fn single(&self, text: Tensor<3>) -> Tensor<3> {
+        match &self.prob {
+            Some(prob) => prob.forward(text),
+            None => text,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Deep Instruction Tuning (DIT) for Segment Anything: text tokens run through SAM's own image encoder.
 //!
-//! SAM's encoder is un-windowed and carries text slots in front of its image tokens. What is written into the slots before
+//! SAM's encoder is un-windowed by default and carries text slots in front of its image tokens. What is written into the slots before
 //! each block is the method's [`Variant`]: a projection of the text features (L-DIT, DIT sec. 3.3), the slots' own output
 //! carried on (E-DIT), learnable tokens added, cross-attention, or nothing (default fusion). The decoder sees the text as
 //! prompt tokens in every variant.
@@ -33,23 +33,41 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What is where
+//! | for | see |
+//! |---|---|
+//! | image and sentences in, masks out | [`Dit::predict`] |
+//! | points and boxes as well (Tab. 6) | [`Prompt`], [`Dit::predict_prompts`], [`DitModel::forward_prompts`] |
+//! | where words look in each block (Fig. 5) | [`Dit::attention`] |
+//! | BERT or CLIP (Tab. 5) | [`TextKind`] in [`DitConfig`] |
+//! | global or windowed blocks | [`EncoderAttention`] in [`DitConfig`] |
+//! | weights | [`DitModel::load`], [`DitModel::load_sam`] |
+//!
 //! # Limits
-//! The text encoder is BERT; CLIP (Tab. 5) and mixed point, box and text prompts (Tab. 6) are not wired yet. The released
-//! models attend globally in every block; a windowed option is not there yet.
+//! The input is square. An image is encoded once a sentence, since its tokens depend on the text.
+//!
+//! # Sources
+//! "Deep Instruction Tuning for Segment Anything Model" (DIT) and the models released with it. Where both differ the released models
+//! are the default and the paper's way an option: BERT's layer ([`DitConfig`]), windows ([`EncoderAttention`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod config;
 mod cross_attention;
+mod encoder;
 mod error;
 mod instruction;
 mod model;
 mod net;
 mod predict;
+mod prompt;
+mod text;
 
-pub use config::{DitConfig, Variant};
+pub use config::{DitConfig, EncoderAttention, TextKind, Variant};
 pub use cross_attention::{Attention, GuidedBlock, StdNorm};
 pub use error::DitError;
 pub use instruction::Instruction;
 pub use model::DitModel;
 pub use net::{DitNet, DitOutput, loss, released_names};
-pub use predict::Dit;
+pub use predict::{Dit, WordAttention};
+pub use prompt::Prompt;
+pub use text::TextTower;

@@ -3,12 +3,12 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, load};
-use text_encoders::bert::Bert;
-use text_encoders::{Padding, TextEncoder, TextTokenizer};
+use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
 use crate::error::DitError;
 use crate::net::{DitNet, DitOutput, released_names};
+use crate::text::TextTower;
 
 /// All parameters of a DIT.
 #[derive(Module, Debug)]
@@ -16,7 +16,7 @@ pub struct DitModel {
     /// SAM with text slots.
     pub net: DitNet,
     /// The text encoder.
-    pub lang_encoder: Bert,
+    pub lang_encoder: TextTower,
 }
 
 /// Parameters of the released files that no computation uses (sheet sec. 1).
@@ -29,24 +29,23 @@ impl DitConfig {
     /// [`DitError::Config`] when the sizes contradict each other.
     pub fn init(&self, device: &Device) -> Result<DitModel, DitError> {
         self.validate().map_err(DitError::Config)?;
-        self.bert.validate()?;
-        Ok(DitModel { net: self.init_net(device), lang_encoder: self.bert.init(device) })
+        Ok(DitModel { net: self.init_net(device), lang_encoder: TextTower::new(self, device)? })
+    }
+
+    /// From module paths to the keys of the released checkpoints, without the `module.` of distributed training.
+    pub fn names(&self) -> Names {
+        Names::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
     }
 }
 
 impl DitModel {
-    /// From module paths to the keys of the released checkpoints, without the `module.` of distributed training.
-    pub fn names() -> Names {
-        Names::new(&[("^net.", "")]).and(released_names()).and(Bert::names()).then(&[("^lang_encoder.", "lang_encoder.bert.")])
-    }
-
     /// Fills the model from a released DIT checkpoint or one of ours.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
+    pub fn load(self, config: &DitConfig, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
         let checkpoint = checkpoint.strip_prefix("state_dict.")?.strip_prefix("module.")?;
-        Ok(load(self, &checkpoint, &Self::names(), &Allow { missing: &[], unused: UNUSED })?)
+        Ok(load(self, &checkpoint, &config.names(), &Allow { missing: &[], unused: UNUSED })?)
     }
 
     /// Starts from SAM's weights; what DIT adds stays as initialised.
@@ -83,8 +82,25 @@ impl DitModel {
         images: Tensor<4>,
         sentences: &[&str],
     ) -> Result<DitOutput, DitError> {
-        let batch = tokenizer.encode_batch(sentences, config.text_tokens, Padding::Max)?;
-        let text = self.lang_encoder.encode(&batch)?.tokens;
+        let text = self.lang_encoder.read(tokenizer, sentences, config.text_tokens)?;
         Ok(self.net.forward(config, images, text))
+    }
+
+    /// Where each token of the text looks in each block of the image encoder; see [`DitNet::attention`].
+    ///
+    /// # Shapes
+    /// `images`: [B, 3, H, W], normalised and padded; output: a [B, L, h, w] a block
+    ///
+    /// # Errors
+    /// As [`DitModel::forward`].
+    pub fn attention(
+        &self,
+        config: &DitConfig,
+        tokenizer: &dyn TextTokenizer,
+        images: Tensor<4>,
+        sentences: &[&str],
+    ) -> Result<Vec<Tensor<4>>, DitError> {
+        let text = self.lang_encoder.read(tokenizer, sentences, config.text_tokens)?;
+        Ok(self.net.attention(config, images, text))
     }
 }

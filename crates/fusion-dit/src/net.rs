@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::loss::bce_with_logits;
 use nn_ops::resize::Resize;
 use nn_ops::weights::Names;
-use sam_vit::{Grid, ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
+use sam_vit::{ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
 
 use crate::config::DitConfig;
 use crate::instruction::Instruction;
@@ -14,7 +14,7 @@ use crate::instruction::Instruction;
 /// DIT without its text encoder: SAM whose image encoder also carries text slots.
 #[derive(Module, Debug)]
 pub struct DitNet {
-    /// SAM's image encoder. Its windows are not used: every block attends over all tokens, as in the released models.
+    /// SAM's image encoder; [`EncoderAttention`](crate::EncoderAttention) says whether its windows are used.
     pub visual_encoder: ImageEncoder,
     /// What fills the text slots.
     pub instruction: Instruction,
@@ -53,41 +53,22 @@ impl DitConfig {
 }
 
 impl DitNet {
-    /// The image embedding under the given instruction (DIT sec. 3.2 and 3.3).
-    ///
-    /// # Shapes
-    /// `image`: [B, 3, H, W], normalised; `text`: [B, L, text_dim]; output: [B, 256, H / patch, W / patch]
-    pub fn encode(&self, image: Tensor<4>, text: Tensor<3>, instruct: bool) -> Tensor<4> {
-        let device = image.device();
-        let x = self.visual_encoder.embed(image);
-        let [batch, height, width, channels] = x.dims();
-        let length = height * width;
-        let mut image = x.reshape([batch, length, channels]);
-        let prefix = if instruct { text.dims()[1] } else { 0 };
-        let grid = Grid::new(height, width, prefix, &device);
-        let text = if instruct { self.instruction.transform(text) } else { text };
-        let mut carried = None;
-        for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
-            if !instruct {
-                image = block.forward_tokens(image, &grid);
-                continue;
-            }
-            let slots = self.instruction.slots(index, &text, carried.take(), &image);
-            let out = block.forward_tokens(Tensor::cat(vec![slots.clone(), image], 1), &grid);
-            carried = Some(if self.instruction.carries_projection() { slots } else { out.clone().narrow(1, 0, prefix) });
-            image = out.narrow(1, prefix, length);
-        }
-        self.visual_encoder.neck.forward(image.reshape([batch, height, width, channels]))
-    }
-
     /// Mask logits of each image under its own text.
     ///
     /// # Shapes
     /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim], padding included: the decoder sees every position.
     pub fn forward(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> DitOutput {
+        let prompts = Prompts { tokens: Some(self.text_proj.forward(text.clone())), ..Prompts::default() };
+        self.forward_prompts(config, image, Some(text), prompts)
+    }
+
+    /// Mask logits under any of SAM's prompts, with `text` in the slots of the image encoder only.
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; `prompts`: one an image, in pixels of `image`
+    pub fn forward_prompts(&self, config: &DitConfig, image: Tensor<4>, text: Option<Tensor<3>>, prompts: Prompts) -> DitOutput {
         let [_, _, height, width] = image.dims();
-        let image_embedding = self.encode(image, text.clone(), config.variant.instructs_encoder());
-        let prompts = Prompts { tokens: Some(self.text_proj.forward(text)), ..Prompts::default() };
+        let image_embedding = self.encode(config, image, text);
         let [_, _, rows, columns] = image_embedding.dims();
         let positions = self.prompt_encoder.pe_layer.dense(rows, columns);
         let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width), (rows, columns));
@@ -112,6 +93,7 @@ pub fn released_names() -> Names {
         (".ffn_in.", ".ffn.mlp.fc.linear."),
         (".ffn_out.", ".ffn.mlp.linear."),
         ("instruction.prob.", "instruction.probs."),
+        ("instruction.norms.", "instruction.ln."),
         ("instruction.", "visual_encoder."),
     ])
 }

@@ -12,8 +12,9 @@ use text_encoders::TextTokenizer;
 use crate::config::DitConfig;
 use crate::error::DitError;
 use crate::model::DitModel;
+use crate::prompt::Prompt;
 
-/// Sentences that go through the network together.
+/// Prompts that go through the network together.
 const TOGETHER: usize = 8;
 
 /// A DIT ready to use: sizes, weights and tokenizer.
@@ -53,15 +54,26 @@ impl Dit {
     /// # Errors
     /// An image that is not RGB or is too thin, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
-        let device = self.model.net.text_proj.weight.device();
+        let prompts: Vec<Prompt> = sentences.iter().map(|s| Prompt::Text((*s).to_owned())).collect();
+        self.predict_prompts(image, &prompts)
+    }
+
+    /// As [`Dit::predict`] under any prompts, in pixels of the image itself (Tab. 6).
+    ///
+    /// # Errors
+    /// As [`Dit::predict`], or a prompt without content.
+    pub fn predict_prompts(&self, image: &Image, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
         let place = Place::of(image, self.config.input_size)?;
-        let input = place.input(image, &device)?;
+        let input = place.input(image, &self.device())?;
+        let scale = [place.width as f32 / image.width as f32, place.height as f32 / image.height as f32];
+        let shift = [place.left as f32, place.top as f32];
+        let prompts: Vec<Prompt> = prompts.iter().map(|p| p.moved(scale, shift)).collect();
         let threshold = (self.config.threshold / (1.0 - self.config.threshold)).ln() as f32;
-        let mut found = Vec::with_capacity(sentences.len());
-        for group in sentences.chunks(TOGETHER) {
+        let mut found = Vec::with_capacity(prompts.len());
+        for group in prompts.chunks(TOGETHER) {
             let side = place.canvas;
             let images = input.clone().expand([group.len(), 3, side, side]);
-            let logits = self.model.forward(&self.config, self.tokenizer.as_ref(), images, group)?.logits;
+            let logits = self.model.forward_prompts(&self.config, self.tokenizer.as_ref(), images, group)?;
             let area = logits.narrow(2, place.top, place.height).narrow(3, place.left, place.width);
             let full = Resize::BILINEAR.forward(area, [image.height, image.width]);
             for map in full.iter_dim(0) {
@@ -71,6 +83,58 @@ impl Dit {
         }
         Ok(found)
     }
+
+    /// Where each word of a sentence looks in each block of the image encoder (paper Fig. 5).
+    ///
+    /// # Errors
+    /// As [`Dit::predict`], or a variant that keeps text out of the encoder.
+    pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, DitError> {
+        let variant = self.config.variant;
+        if !variant.instructs_encoder() {
+            let what = "its text meets the image in the mask decoder only; every other variant shows where words look".into();
+            return Err(DitError::Variant { variant, what });
+        }
+        let place = Place::of(image, self.config.input_size)?;
+        let input = place.input(image, &self.device())?;
+        let words = self.tokenizer.words(sentence, self.config.text_tokens)?;
+        let maps = self.model.attention(&self.config, self.tokenizer.as_ref(), input, &[sentence])?;
+        let layers = maps.into_iter().map(|map| {
+            let [_, slots, height, width] = map.dims();
+            let map = map.reshape([slots, height * width]);
+            words.iter().map(|(_, at)| read(map.clone().narrow(0, at.start, at.len()).mean_dim(0))).collect()
+        });
+        let layers = layers.collect::<Result<_, _>>()?;
+        let side = place.canvas as f32;
+        let [top, left, height, width] = [place.top, place.left, place.height, place.width].map(|v| v as f32 / side);
+        Ok(WordAttention {
+            words: words.into_iter().map(|(word, _)| word).collect(),
+            grid: self.config.grid(),
+            area: [top, left, top + height, left + width],
+            layers,
+        })
+    }
+
+    fn device(&self) -> Device {
+        self.model.net.text_proj.weight.device()
+    }
+}
+
+/// Where words look: [`Dit::attention`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordAttention {
+    /// The words, those beyond the text's limit left out.
+    pub words: Vec<String>,
+    /// Side g of the token grid.
+    pub grid: usize,
+    /// The part of the grid that the image covers, (top, left, bottom, right) in sides of the grid; the rest is padding.
+    pub area: [f32; 4],
+    /// A list of maps a block, one a word: g x g shares of the word's attention, mean over heads and the word's tokens.
+    pub layers: Vec<Vec<Vec<f32>>>,
+}
+
+fn read(row: Tensor<2>) -> Result<Vec<f32>, DitError> {
+    let failed = |e: String| DitError::Device { what: "attention", reason: e };
+    row.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }
 
 /// Where the image lies on the network's square input.

@@ -1,5 +1,7 @@
 //! Token ids with explicit length, padding and truncation: what every tokenizer puts out and every encoder takes.
 
+use std::ops::Range;
+
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use crate::TextError;
@@ -188,6 +190,28 @@ pub trait TextTokenizer: Send + Sync {
 
     /// Puts the special tokens around pieces.
     fn wrap(&self, pieces: &[u32]) -> Vec<u32>;
+
+    /// The words of a text, cut at spaces, each with the places of its tokens in what [`Self::encode`] puts out. Words
+    /// beyond `max_len`, and those without a piece, are left out.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    fn words(&self, text: &str, max_len: usize) -> Result<Vec<(String, Range<usize>)>, TextError> {
+        let encoding = self.encode(text, max_len)?;
+        let pieces = self.pieces(text)?;
+        // Special tokens in front of the first piece.
+        let mut at = self.wrap(&pieces).windows(pieces.len()).position(|w| w == pieces).unwrap_or(0);
+        let end = at + pieces.len().min(encoding.ids.len().saturating_sub(self.special_tokens()));
+        let mut words = Vec::new();
+        for word in text.split_whitespace() {
+            let from = at;
+            at += self.pieces(word)?.len();
+            if from < at && at <= end {
+                words.push((word.to_owned(), from..at));
+            }
+        }
+        Ok(words)
+    }
 
     /// One text, cut to `max_len` ids in all; [`Encoding::truncated`] says whether anything was lost.
     ///

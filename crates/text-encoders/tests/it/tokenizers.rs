@@ -86,3 +86,26 @@ fn a_damaged_model_is_an_error() {
     let error = Beit3Tokenizer::load(&path).unwrap_err().to_string();
     assert!(error.contains("added_tokens.json") && error.contains("belongs to a piece"), "{error}");
 }
+
+/// Words and the places of their tokens: together they are the sentence, whatever the tokenizer.
+#[test]
+fn words_know_their_tokens() {
+    let all: [Box<dyn TextTokenizer>; 3] = [
+        Box::new(WordPiece::load(data("wordpiece.txt")).unwrap()),
+        Box::new(ClipTokenizer::load(data("clip_merges.txt")).unwrap()),
+        Box::new(Beit3Tokenizer::load(data("beit3.spm")).unwrap()),
+    ];
+    for tokenizer in all {
+        let text = "the woman's unbelievable left-hand umbrella";
+        let ids = tokenizer.encode(text, 99).unwrap().ids;
+        let words = tokenizer.words(text, 99).unwrap();
+        assert_eq!(words.iter().map(|w| w.0.as_str()).collect::<Vec<_>>(), text.split(' ').collect::<Vec<_>>());
+        for (word, at) in &words {
+            assert_eq!(ids[at.clone()], tokenizer.pieces(word).unwrap(), "{word}");
+        }
+        assert!(words.windows(2).all(|pair| pair[0].1.end == pair[1].1.start), "{words:?}");
+        // Of a text that is cut, only whole words.
+        let end = words[1].1.end;
+        assert_eq!(tokenizer.words(text, end + 1).unwrap(), words[..2]);
+    }
+}

@@ -1,0 +1,153 @@
+//! Text and image tokens through SAM's blocks, over everything or in SAM's windows; and where text looks.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use sam_vit::{Block, Grid, join, partition};
+
+use crate::config::{DitConfig, EncoderAttention};
+use crate::net::DitNet;
+
+/// The way of [slots ; image] tokens through the encoder.
+struct Route {
+    /// [B, h, w, C] of the image tokens.
+    size: [usize; 4],
+    /// Text slots in front of them.
+    slots: usize,
+    whole: Grid,
+    window: Option<Grid>,
+}
+
+impl DitNet {
+    /// The image embedding under the given instruction (DIT sec. 3.2 and 3.3); without text, or by a variant that keeps
+    /// text out of the encoder, SAM's own.
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W], normalised; `text`: [B, L, text_dim]; output: [B, 256, H / patch, W / patch]
+    pub fn encode(&self, config: &DitConfig, image: Tensor<4>, text: Option<Tensor<3>>) -> Tensor<4> {
+        self.encode_watched(config, image, text, &mut |_| {})
+    }
+
+    /// Where each text slot looks in each block: its attention over the image tokens, mean over heads (paper Fig. 5).
+    /// What is missing from a sum of 1 goes to other text. A windowed block has one such sum a window. Empty for a variant
+    /// that keeps text out of the encoder.
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; output: a [B, L, H / patch, W / patch] a block
+    pub fn attention(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> Vec<Tensor<4>> {
+        let mut maps = Vec::new();
+        self.encode_watched(config, image, Some(text), &mut |(block, tokens, route)| {
+            maps.extend(route.looks(block, tokens));
+        });
+        maps
+    }
+
+    fn encode_watched(
+        &self,
+        config: &DitConfig,
+        image: Tensor<4>,
+        text: Option<Tensor<3>>,
+        watch: &mut dyn FnMut((&Block, &Tensor<3>, &Route)),
+    ) -> Tensor<4> {
+        let x = self.visual_encoder.embed(image);
+        let size @ [batch, height, width, channels] = x.dims();
+        let length = height * width;
+        let text = text.filter(|_| config.variant.instructs_encoder()).map(|text| self.instruction.transform(text));
+        let slots = text.as_ref().map_or(0, |text| text.dims()[1]);
+        let device = x.device();
+        let side = config.sam.image_encoder.window_size;
+        let windowed = config.attention == EncoderAttention::Windowed;
+        let route = Route {
+            size,
+            slots,
+            whole: Grid::new(height, width, slots, &device),
+            window: windowed.then(|| Grid::new(side, side, slots, &device)),
+        };
+        let mut image = x.reshape([batch, length, channels]);
+        let mut carried = None;
+        for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
+            let Some(text) = &text else {
+                image = route.through(block, image);
+                continue;
+            };
+            let written = self.instruction.slots(index, text, carried.take(), &image);
+            let tokens = Tensor::cat(vec![written.clone(), image], 1);
+            watch((block, &tokens, &route));
+            let out = route.through(block, tokens);
+            carried = Some(if self.instruction.carries_projection() { written } else { out.clone().narrow(1, 0, slots) });
+            image = out.narrow(1, slots, length);
+        }
+        self.visual_encoder.neck.forward(image.reshape(size))
+    }
+}
+
+impl Route {
+    /// The window's grid where `block` is to be windowed.
+    fn window(&self, block: &Block) -> Option<&Grid> {
+        self.window.as_ref().filter(|_| block.window > 0)
+    }
+
+    /// # Shapes
+    /// [B, slots + h w, C] -> the same
+    fn through(&self, block: &Block, x: Tensor<3>) -> Tensor<3> {
+        let Some(grid) = self.window(block) else { return block.forward_tokens(x, &self.whole) };
+        let attended = self.join(block.attn.forward(self.partition(block.norm1.forward(x.clone()), grid), grid), grid);
+        let x = x + attended;
+        x.clone() + block.mlp.forward(block.norm2.forward(x))
+    }
+
+    /// Cuts the image tokens into windows and puts a copy of the slots in front of each.
+    ///
+    /// # Shapes
+    /// [B, slots + h w, C] -> [B * windows, slots + side * side, C]
+    fn partition(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
+        let [batch, height, width, channels] = self.size;
+        let image = partition(x.clone().narrow(1, self.slots, height * width).reshape(self.size), grid.height);
+        if self.slots == 0 {
+            return image;
+        }
+        let rows = image.dims()[0];
+        let copies = [batch, rows / batch, self.slots, channels];
+        let text = x.narrow(1, 0, self.slots).unsqueeze_dim::<4>(1).expand(copies).reshape([rows, self.slots, channels]);
+        Tensor::cat(vec![text, image], 1)
+    }
+
+    /// Undoes [`Route::partition`]; the copies of a slot are averaged.
+    fn join(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
+        let [batch, height, width, channels] = self.size;
+        let rows = x.dims()[0];
+        let image = join(x.clone().narrow(1, self.slots, grid.height * grid.width), grid.height, self.size);
+        let image = image.reshape([batch, height * width, channels]);
+        if self.slots == 0 {
+            return image;
+        }
+        let text = x.narrow(1, 0, self.slots).reshape([batch, rows / batch, self.slots, channels]).mean_dim(1);
+        Tensor::cat(vec![text.squeeze_dim::<3>(1), image], 1)
+    }
+
+    /// The slots' attention over the image in one block. Slots have no relative position, so their plain logits are those
+    /// that the block uses.
+    ///
+    /// # Shapes
+    /// `x`: [B, slots + h w, C]; output: [B, slots, h, w], none without slots
+    fn looks(&self, block: &Block, x: &Tensor<3>) -> Option<Tensor<4>> {
+        let [batch, height, width, _] = self.size;
+        let normed = block.norm1.forward(x.clone());
+        let window = self.window(block);
+        let tokens = match window {
+            Some(grid) => self.partition(normed, grid),
+            None => normed,
+        };
+        let (q, k, _) = block.attn.project(tokens);
+        let [_, _, length, head] = q.dims();
+        let q = q.narrow(2, 0, self.slots) * (1.0 / (head as f64).sqrt());
+        let map = softmax(q.matmul(k.swap_dims(2, 3)), 3).mean_dim(1).squeeze_dim::<3>(1);
+        let map = map.narrow(2, self.slots, length - self.slots);
+        Some(match window {
+            Some(grid) => {
+                let to = [batch, height, width, self.slots];
+                join(map.swap_dims(1, 2), grid.height, to).permute([0, 3, 1, 2])
+            }
+            None => map.reshape([batch, self.slots, height, width]),
+        })
+    }
+}
