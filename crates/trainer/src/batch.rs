@@ -1,8 +1,12 @@
 //! From samples on the host to tensors on a device.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use fusion_dit::Prompt;
 use rayon::prelude::*;
 use refcoco_data::{Placement, Transformed};
+
+use crate::plan::PromptKind;
+use crate::prompts::click;
 
 /// Mean and standard deviation of each channel of an RGB image in 0 to 255.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +34,8 @@ pub struct HostBatch {
     pub masks: Vec<f32>,
     /// Sentences.
     pub sentences: Vec<String>,
+    /// Points or a box instead of a sentence, in pixels of the canvas.
+    pub clicks: Vec<Option<Prompt>>,
     /// The picture of each sentence; rising.
     pub image_of: Vec<usize>,
     /// Where each picture lies on its canvas.
@@ -62,8 +68,59 @@ impl HostBatch {
         images.par_chunks_mut(3 * area.max(1)).zip(&pictures).for_each(|(out, sample)| normalise(out, sample, by));
         let masks = samples.iter().flat_map(|s| s.mask.iter().map(|v| f32::from(*v) / 255.0)).collect();
         let placements = pictures.iter().map(|s| s.placement).collect();
+        let clicks = vec![None; samples.len()];
         let sentences = samples.into_iter().map(|s| s.sentence).collect();
-        Self { images, masks, sentences, image_of, placements, side, features: Vec::new() }
+        Self { images, masks, sentences, clicks, image_of, placements, side, features: Vec::new() }
+    }
+
+    /// Puts points or boxes in place of sentences, as `kinds` and the samples' keys say.
+    #[must_use]
+    pub fn with_clicks(mut self, kinds: &[PromptKind], keys: impl IntoIterator<Item = u64>) -> Self {
+        let masks = self.masks.chunks_exact((self.side * self.side).max(1));
+        self.clicks = masks.zip(keys).map(|(mask, key)| click(kinds, mask, self.side, key)).collect();
+        self
+    }
+
+    /// What each sample is prompted with, if that is not the sentence everywhere.
+    pub fn prompts(&self) -> Option<Vec<Prompt>> {
+        let prompt = |(click, text): (&Option<Prompt>, &String)| click.clone().unwrap_or_else(|| Prompt::Text(text.clone()));
+        let any = self.clicks.iter().any(Option::is_some);
+        any.then(|| self.clicks.iter().zip(&self.sentences).map(prompt).collect())
+    }
+
+    /// The batch at another side: the pixel whose corner is nearest from above left, as PyTorch's "nearest" takes it.
+    #[must_use]
+    pub fn rescaled(self, side: usize) -> Self {
+        let from = self.side;
+        if side == from || self.is_empty() {
+            return self;
+        }
+        let at: Vec<usize> = (0..side).map(|i| i * from / side).collect();
+        let resize = |planes: &[f32]| -> Vec<f32> {
+            let rows = planes
+                .par_chunks_exact(from * from)
+                .flat_map_iter(|plane| at.iter().flat_map(|y| at.iter().map(move |x| plane[y * from + x])).collect::<Vec<_>>());
+            rows.collect()
+        };
+        let ratio = side as f32 / from as f32;
+        let moved = |click: &Option<Prompt>| click.as_ref().map(|click| click.moved([ratio; 2], [0.0; 2]));
+        let scaled = |n: usize| n * side / from;
+        let placements = self.placements.iter().map(|p| Placement {
+            canvas: side,
+            top: scaled(p.top),
+            left: scaled(p.left),
+            height: scaled(p.top + p.height) - scaled(p.top),
+            width: scaled(p.left + p.width) - scaled(p.left),
+            original: p.original,
+        });
+        Self {
+            images: resize(&self.images),
+            masks: resize(&self.masks),
+            clicks: self.clicks.iter().map(moved).collect(),
+            placements: placements.collect(),
+            side,
+            ..self
+        }
     }
 
     /// Number Q of sentences.
@@ -89,6 +146,7 @@ impl HostBatch {
             images: self.images[from * 3 * area..to * 3 * area].to_vec(),
             masks: self.masks[a * area..b * area].to_vec(),
             sentences: self.sentences[a..b].to_vec(),
+            clicks: self.clicks[a..b].to_vec(),
             image_of: self.image_of[a..b].iter().map(|i| i - from).collect(),
             placements: self.placements[from..to].to_vec(),
             side: self.side,
@@ -159,5 +217,31 @@ fn normalise(out: &mut [f32], sample: &Transformed, by: Normalisation) {
                 plane[at] = (f32::from(sample.image[at * 3 + channel]) - mean) * scale;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Transformed {
+        let placement = Placement { canvas: 4, top: 1, left: 0, height: 2, width: 4, original: (2, 4) };
+        let mask: Vec<u8> = (0..16).map(|i| if i % 4 >= 2 && (4..12).contains(&i) { 255 } else { 0 }).collect();
+        Transformed { image: (0..48).collect(), mask, placement, sentence: "left".into() }
+    }
+
+    #[test]
+    fn rescaling_takes_the_nearest_pixel_and_moves_clicks() {
+        let by = Normalisation { mean: [0.0; 3], std: [1.0; 3] };
+        let batch = HostBatch::new(vec![sample()], vec![0], by).with_clicks(&[PromptKind::Box], [1]);
+        assert_eq!(batch.clicks[0], Some(Prompt::Box([2.0, 1.0, 4.0, 3.0])));
+        let (masks, images) = (batch.masks.clone(), batch.images.clone());
+        let half = batch.clone().rescaled(2);
+        assert_eq!(half.masks, [masks[0], masks[2], masks[8], masks[10]]);
+        assert_eq!(half.images[4..8], [images[16], images[18], images[24], images[26]]);
+        assert_eq!(half.clicks[0], Some(Prompt::Box([1.0, 0.5, 2.0, 1.5])));
+        let six = batch.rescaled(6);
+        assert_eq!(six.masks[6..12], [0, 0, 1, 2, 2, 3].map(|x| masks[x]));
+        assert_eq!((six.side, six.images.len()), (6, 108));
     }
 }

@@ -7,7 +7,7 @@ use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher
 use crate::batch::{HostBatch, Normalisation};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use crate::plan::{PromptKind, RunPlan};
 
 /// Decoded images kept in memory, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
@@ -32,7 +32,34 @@ pub struct TrainData {
     cache: Arc<ImageCache>,
     features: Option<Arc<FeatureCache>>,
     normalisation: Normalisation,
+    prompts: Vec<PromptKind>,
+    scales: Scales,
     ahead: usize,
+}
+
+/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention recipes).
+#[derive(Debug, Clone)]
+pub struct Scales {
+    sides: Vec<u32>,
+    seed: u64,
+    batches_a_step: u64,
+}
+
+impl Scales {
+    /// The plan's sides.
+    pub fn new(plan: &RunPlan) -> Self {
+        let batches_a_step = plan.optim.accumulate.max(1) as u64;
+        Self { sides: plan.train.multi_scale.clone(), seed: plan.run.seed, batches_a_step }
+    }
+
+    /// The side of a batch, counted from the start of training; none where batches keep theirs. All batches of a step have
+    /// the same side, and a step's side depends on nothing but seed and step.
+    pub fn side(&self, batch: u64) -> Option<usize> {
+        let step = batch / self.batches_a_step;
+        let draw = nn_ops::formula::uniform(&self.seed.to_string(), &format!("scale.{step}"), 1).next()?;
+        let at = ((draw + 1.0) / 2.0 * self.sides.len() as f64) as usize;
+        self.sides.get(at).map(|side| *side as usize)
+    }
 }
 
 impl TrainData {
@@ -46,7 +73,8 @@ impl TrainData {
         let side = plan.data.image_size as usize;
         let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?;
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
-        Ok(Self { dataset, transform, sampler, cache, features: None, normalisation, ahead: plan.data.prefetch })
+        let (prompts, scales, ahead) = (plan.train.prompts.clone(), Scales::new(plan), plan.data.prefetch);
+        Ok(Self { dataset, transform, sampler, cache, features: None, normalisation, prompts, scales, ahead })
     }
 
     /// Takes the features of the method's frozen part from a cache.
@@ -59,13 +87,19 @@ impl TrainData {
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, normalisation, features) = (self.sampler.clone(), self.normalisation, self.features.clone());
+        let (prompts, scales) = (self.prompts.clone(), self.scales.clone());
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
             if step >= to {
                 return Ok(None);
             }
             let items = sampler.at(step);
-            let mut batch = host_batch(&dataset, &items, &transform, &cache, normalisation)?;
+            // Referents of one picture share its key, but not their points.
+            let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
+            let mut batch = host_batch(&dataset, &items, &transform, &cache, normalisation)?.with_clicks(&prompts, keys);
+            if let Some(side) = scales.side(step) {
+                batch = batch.rescaled(side);
+            }
             if let Some(features) = &features {
                 batch.features = features.read(&pictures(&dataset, &items))?;
             }
@@ -83,6 +117,7 @@ pub struct EvalData {
     transform: Transform,
     cache: Arc<ImageCache>,
     normalisation: Normalisation,
+    prompt: PromptKind,
     batch: usize,
 }
 
@@ -110,6 +145,7 @@ impl EvalData {
             transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?,
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             normalisation,
+            prompt: plan.eval.prompt,
             batch: plan.eval.batch_size.max(1),
         })
     }
@@ -117,12 +153,15 @@ impl EvalData {
     /// Batches in order, made ahead on another thread, with the number of their first item.
     pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (items, batch, normalisation) = (self.items.clone(), self.batch, self.normalisation);
+        let (items, batch, normalisation, prompt) = (self.items.clone(), self.batch, self.normalisation, self.prompt);
         Prefetcher::spawn(2, move |i| {
             let first = i as usize * batch;
             let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
             let items = &rest[..batch.min(rest.len())];
-            Ok::<_, DataError>(Some((first, host_batch(&dataset, items, &transform, &cache, normalisation)?)))
+            let batch = host_batch(&dataset, items, &transform, &cache, normalisation)?;
+            // An evaluation item has no key of its own: its number decides its points.
+            let keys = (first..).map(|item| item as u64);
+            Ok::<_, DataError>(Some((first, batch.with_clicks(&[prompt], keys))))
         })
     }
 }

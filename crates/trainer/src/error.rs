@@ -85,4 +85,7 @@ pub enum TrainError {
         /// How many there were.
         times: u64,
     },
+    /// Something that a method does not have.
+    #[error("this method has no {0}")]
+    Unsupported(&'static str),
 }

@@ -44,6 +44,7 @@ pub mod models;
 pub mod optimise;
 pub mod picture;
 pub mod plan;
+pub mod prompts;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;

@@ -8,6 +8,7 @@ use sam_vit::Prediction;
 
 use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;
+use crate::picture::HeatMap;
 
 /// A text-prompted segmenter that can be trained: parameters apart from everything that is not trained (sizes,
 /// tokenizer), so that the loop can clone, average and save the former.
@@ -70,6 +71,14 @@ pub trait Segmenter: Send + Sync {
     /// # Errors
     /// An image or a sentence that the method refuses.
     fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
+
+    /// Where each word of a sentence looks in an image, a row a layer and a column a word.
+    ///
+    /// # Errors
+    /// An image or a sentence that the method refuses, or a method without such maps.
+    fn attention(&self, _net: &Self::Net, _image: &Image, _sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
+        Err(TrainError::Unsupported("attention maps"))
+    }
 
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
     /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.

@@ -149,6 +149,10 @@ pub fn train<S: Segmenter>(
     };
 
     let trainable: usize = trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
+    if trainable == 0 {
+        let expected = "patterns that leave something to train; to judge weights as they are, use eval";
+        return Err(plan.value_error("model.freeze", format!("{:?}", plan.model.freeze), expected).into());
+    }
     tell(Event::Start {
         step: training.step,
         total,

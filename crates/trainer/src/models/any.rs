@@ -14,6 +14,7 @@ use crate::batch::Normalisation;
 use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::{Judged, evaluate};
+use crate::picture::HeatMap;
 use crate::plan::{Method, RunPlan};
 use crate::run_dir::Checkpoint;
 use crate::segmenter::Segmenter;
@@ -43,6 +44,12 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// As there.
     fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
+
+    /// See [`Segmenter::attention`].
+    ///
+    /// # Errors
+    /// As there.
+    fn attention(&self, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError>;
 
     /// All parameters under their official names.
     fn weights(&self) -> weights::Checkpoint;
@@ -74,6 +81,10 @@ impl<S: Segmenter> Model for Loaded<S> {
 
     fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
         self.segmenter.predict(&self.net, image, sentences)
+    }
+
+    fn attention(&self, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
+        self.segmenter.attention(&self.net, image, sentence)
     }
 
     fn weights(&self) -> weights::Checkpoint {

@@ -1,14 +1,15 @@
 //! Deep Instruction Tuning under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_dit::{DitConfig, DitModel, loss};
+use fusion_dit::{DitConfig, DitModel, TextKind, TextTower, loss};
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Init, RunPlan, Tokenizer};
+use crate::picture::HeatMap;
+use crate::plan::{Init, PromptKind, RunPlan, Tokenizer};
 use crate::segmenter::Segmenter;
 use crate::tokenizer::RunTokenizer;
 
@@ -18,6 +19,8 @@ pub struct Dit {
     pub config: DitConfig,
     tokenizer: RunTokenizer,
     init: Init,
+    /// Trained and judged without text.
+    clicks_only: bool,
 }
 
 impl Dit {
@@ -25,25 +28,35 @@ impl Dit {
     /// `data.image_size`, `text.max_tokens` and the tokenizer.
     ///
     /// # Errors
-    /// Sizes that contradict each other, with the plan's key.
+    /// Sizes that contradict each other or a tokenizer that the text encoder cannot use, with the plan's key.
     pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        tokenizer.expect(plan, Tokenizer::Wordpiece, "BERT")?;
         let mut config: DitConfig = plan.method_section()?;
         config.input_size = plan.data.image_size as usize;
         config.text_tokens = plan.text.max_tokens;
-        config.bert.vocab_size = tokenizer.rows(config.bert.vocab_size);
+        let (kind, name, table) = match config.text_encoder {
+            TextKind::Bert => (Tokenizer::Wordpiece, "BERT", &mut config.bert.vocab_size),
+            TextKind::Clip => (Tokenizer::Clip, "CLIP", &mut config.clip.vocab_size),
+        };
+        tokenizer.expect(plan, kind, name)?;
+        *table = tokenizer.rows(*table);
         config.validate().map_err(|e| plan.value_error("model.dit", e, "sizes that fit each other"))?;
-        config.bert.validate()?;
-        if config.bert.hidden != config.text_dim {
-            return Err(plan
-                .value_error(
-                    "model.dit.text_dim",
-                    config.text_dim,
-                    format!("{} as model.dit.bert.hidden says", config.bert.hidden),
-                )
-                .into());
+        let (width, positions) = config.text_sizes();
+        if width != config.text_dim {
+            let expected = format!("{width}, the width of the text encoder");
+            return Err(plan.value_error("model.dit.text_dim", config.text_dim, expected).into());
         }
-        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+        if config.text_tokens > positions {
+            let expected = format!("at most {positions}, the positions of the text encoder");
+            return Err(plan.value_error("text.max_tokens", config.text_tokens, expected).into());
+        }
+        let patch = config.sam.image_encoder.patch_size;
+        if let Some((index, side)) = plan.train.multi_scale.iter().enumerate().find(|(_, s)| !s.is_multiple_of(patch as u32)) {
+            let key = format!("train.multi_scale[{index}]");
+            return Err(plan.value_error(&key, side, format!("a multiple of {patch}, the side of a patch")).into());
+        }
+        let text = |kind: &PromptKind| *kind == PromptKind::Text;
+        let clicks_only = !text(&plan.eval.prompt) && !plan.train.prompts.iter().any(text);
+        Ok(Self { config, tokenizer, init: plan.model.init.clone(), clicks_only })
     }
 }
 
@@ -52,25 +65,38 @@ impl Segmenter for Dit {
 
     fn init(&self, device: &Device) -> Result<DitModel, TrainError> {
         let mut model = self.config.init(device)?;
+        if let Some(path) = &self.init.method {
+            let checkpoint = Checkpoint::open(path)?;
+            // Judged under points and boxes only, SAM itself is a whole model.
+            let sam = self.clicks_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
+            let loaded = if sam { model.load_sam(checkpoint) } else { model.load(&self.config, checkpoint) };
+            return Ok(loaded?.0);
+        }
         if let Some(path) = &self.init.sam {
             (model, _) = model.load_sam(Checkpoint::open(path)?)?;
         }
-        if let Some(path) = &self.init.bert {
-            (model.lang_encoder, _) = self.config.bert.load(Checkpoint::open(path)?, device)?;
-        }
-        if let Some(path) = &self.init.method {
-            (model, _) = model.load(Checkpoint::open(path)?)?;
+        match (self.config.text_encoder, &self.init.bert, &self.init.clip) {
+            (TextKind::Bert, Some(path), _) => {
+                model.lang_encoder = TextTower::Bert(self.config.bert.load(Checkpoint::open(path)?, device)?.0);
+            }
+            (TextKind::Clip, _, Some(path)) => {
+                model.lang_encoder = TextTower::Clip(self.config.clip.load(Checkpoint::open(path)?, device)?.0);
+            }
+            _ => {}
         }
         Ok(model)
     }
 
     fn names(&self) -> Names {
-        DitModel::names()
+        self.config.names()
     }
 
     fn logits(&self, net: &DitModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
         let (tokenizer, images) = (self.tokenizer.shared(), batch.images_by_sentence(device));
-        Ok(net.forward(&self.config, tokenizer.as_ref(), images, &batch.words())?.logits)
+        Ok(match batch.prompts() {
+            Some(prompts) => net.forward_prompts(&self.config, tokenizer.as_ref(), images, &prompts)?,
+            None => net.forward(&self.config, tokenizer.as_ref(), images, &batch.words())?.logits,
+        })
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
@@ -81,8 +107,20 @@ impl Segmenter for Dit {
         Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
     }
 
+    fn attention(&self, net: &DitModel, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
+        let found = fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
+        let mut maps = Vec::new();
+        for (layer, words) in found.layers.into_iter().enumerate() {
+            for (word, values) in found.words.iter().zip(words) {
+                let (row, column) = (format!("block {}", layer + 1), word.clone());
+                maps.push(HeatMap { row, column, values, columns: found.grid, area: found.area });
+            }
+        }
+        Ok(maps)
+    }
+
     fn indivisible(&self) -> Option<&'static str> {
-        super::dropout_divides(self.config.dropout.max(self.config.bert.dropout))
+        super::dropout_divides(self.config.dropout.max(self.config.text_dropout()))
     }
 
     fn files(&self) -> Vec<(String, Vec<u8>)> {

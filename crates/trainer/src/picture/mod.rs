@@ -1,12 +1,14 @@
-//! Pictures of predictions: mask overlays and pages of image | expression | truth | prediction.
+//! Pictures of predictions: mask overlays, pages of image | expression | truth | prediction, and grids of heat maps.
 //!
 //! Everything is drawn into plain [`image::RgbImage`] buffers; masks are 0/1 bytes, row by row.
 
 mod draw;
+mod heat;
 mod overlay;
 mod page;
 
 pub use draw::{Canvas, Rect, Rgb, TextSize, text_width, wrap};
+pub use heat::{HeatMap, HeatPage};
 pub use overlay::{overlay, overlay_many};
 pub use page::{Page, Row, Tile, compose_tiles};
 
@@ -50,6 +52,18 @@ pub enum PictureError {
         want: u64,
         /// Bytes it has.
         found: usize,
+    },
+    /// A heat map that does not fit its own grid.
+    #[error("the heat map of row {row:?}, column {column:?} has {found} values, which is no whole number of rows of {columns}")]
+    HeatMap {
+        /// Label of its row.
+        row: String,
+        /// Label of its column.
+        column: String,
+        /// Values it has.
+        found: usize,
+        /// Values a row of its grid.
+        columns: usize,
     },
     /// A mask of another size than its image.
     #[error(

@@ -7,7 +7,7 @@ use super::draw::{Canvas, Rect, TextSize, text_width, wrap};
 use super::overlay::{outline, tint};
 use super::{Mask, PictureError, Rgb, colour};
 
-const MARGIN: u32 = 28;
+pub(super) const MARGIN: u32 = 28;
 const GAP: u32 = 18;
 const TEXT_COLUMN: u32 = 236;
 /// Thickness of outlines on a page, in pixels.
@@ -181,7 +181,7 @@ fn grade(iou: f64) -> Rgb {
 }
 
 /// Size at which an image is shown in a square: whole multiples for small ones, so that pixels stay square and masks crisp.
-fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
+pub(super) fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
     let long = width.max(height).max(1);
     let times = tile / long;
     if times >= 1 && long * times * 5 >= tile * 4 {
@@ -194,7 +194,7 @@ fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
     (side(width), side(height))
 }
 
-fn scaled(image: &RgbImage, tile: u32) -> RgbImage {
+pub(super) fn scaled(image: &RgbImage, tile: u32) -> RgbImage {
     let (width, height) = fitted(image.dimensions(), tile);
     if (width, height) == image.dimensions() {
         return image.clone();

@@ -1,7 +1,7 @@
 //! Ranges and contradictions.
 
 use super::sections::TRAIN_FROM_DATA;
-use super::{PlanError, RunPlan, ScheduleKind, Tokenizer, one_of};
+use super::{Method, PlanError, PromptKind, RunPlan, ScheduleKind, Tokenizer, one_of};
 
 /// Largest whole number that TOML can hold.
 const LARGEST: u64 = i64::MAX as u64;
@@ -180,6 +180,17 @@ impl RunPlan {
                 "`train` lists exceptions from `freeze`, which is empty; freeze = [\"*\"] freezes all others",
             ));
         }
+        if !self.train.multi_scale.is_empty() && model.method != Method::Dit {
+            let problem = format!("\"{}\" needs the side that data.image_size says", model.method.name());
+            return Err(self.contradict("train.multi_scale", "model.method", problem));
+        }
+        let asked = [("train.prompts", self.train.prompts.as_slice()), ("eval.prompt", &[self.eval.prompt])];
+        for (key, kinds) in asked {
+            if model.method != Method::Dit && kinds.iter().any(|kind| *kind != PromptKind::Text) {
+                let problem = format!("only \"dit\" takes points and boxes, \"{}\" takes text", model.method.name());
+                return Err(self.contradict(key, "model.method", problem));
+            }
+        }
         let text = &self.text;
         self.filled("text.vocabulary", &text.vocabulary)?;
         if text.vocabulary_file().is_none() && text.tokenizer != Tokenizer::Wordpiece {
@@ -287,6 +298,7 @@ impl RunPlan {
         for (index, &side) in train.multi_scale.iter().enumerate() {
             self.side(&format!("train.multi_scale[{index}]"), side)?;
         }
+        self.ensure(!train.prompts.is_empty(), "train.prompts", "empty", "at least one of \"text\", \"points\" and \"box\"")?;
         if let Some(minutes) = train.time_limit_minutes {
             self.ensure(
                 minutes.is_finite() && minutes > 0.0,
@@ -303,6 +315,9 @@ impl RunPlan {
         let eval = &self.eval;
         if let Some(threshold) = eval.threshold {
             self.ensure(threshold > 0.0 && threshold < 1.0, "eval.threshold", threshold, "a probability between 0 and 1")?;
+        }
+        if eval.shuffled_text && eval.prompt != PromptKind::Text {
+            return Err(self.contradict("eval.shuffled_text", "eval.prompt", "only text can be exchanged"));
         }
         self.at_least_one("eval.batch_size", eval.batch_size as u64)?;
         if let Some(limit) = eval.limit {

@@ -15,6 +15,7 @@
 mod check;
 mod difference;
 mod error;
+mod extends;
 mod overrides;
 mod pattern;
 mod read;
@@ -36,7 +37,7 @@ use overrides::{insert, parse_override, remove};
 pub use pattern::pattern_matches;
 use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recipe::{
-    Ema, EvalSection, Group, OptimSection, Optimizer, Profile, ScheduleKind, ScheduleSection, Select, TrainSection,
+    Ema, EvalSection, Group, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select, TrainSection,
 };
 pub use sections::{DataSection, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 
@@ -68,28 +69,33 @@ pub struct RunPlan {
 /// Where the values were written, for errors, and as they were written, for further overrides.
 #[derive(Debug, Clone, Default)]
 struct Origin {
-    file: Option<PathBuf>,
+    /// The file, then the base files that it extends, each with what it says itself.
+    files: Vec<(PathBuf, Table)>,
     written: Table,
     overridden: Vec<String>,
 }
 
 impl Origin {
     fn document(&self) -> String {
-        match &self.file {
-            Some(path) => path.display().to_string(),
-            None => "the run plan".to_owned(),
-        }
+        name(self.files.first().map(|(path, _)| path.as_path()))
     }
 
     /// Who wrote `key`.
     fn of(&self, key: &str) -> String {
         let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         if self.overridden.iter().any(|o| below(key, o) || below(o, key)) {
-            "the command line's overrides".to_owned()
-        } else {
-            self.document()
+            return "the command line's overrides".to_owned();
+        }
+        match self.files.iter().find(|(_, written)| extends::says(written, key)) {
+            Some((path, _)) => path.display().to_string(),
+            None => self.document(),
         }
     }
+}
+
+/// A file's name in errors.
+fn name(file: Option<&Path>) -> String {
+    file.map_or_else(|| "the run plan".to_owned(), |path| path.display().to_string())
 }
 
 /// Keys that do not change what a run computes: a run may be resumed with other values.
@@ -107,6 +113,17 @@ const NOT_DECIDING: [&str; 8] = [
 /// Pairs of keys of which one replaces the other.
 const EITHER_OR: [(&str, &str); 2] = [("train.epochs", "train.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps")];
 
+/// Takes away the key that `key` replaces.
+fn replace_rival(written: &mut Table, key: &str) {
+    for (a, b) in EITHER_OR {
+        if key == a {
+            remove(written, b);
+        } else if key == b {
+            remove(written, a);
+        }
+    }
+}
+
 impl RunPlan {
     /// Reads a plan from TOML text.
     ///
@@ -116,7 +133,8 @@ impl RunPlan {
         Self::resolve(text, None, &[] as &[&str])
     }
 
-    /// Reads a plan from a TOML file.
+    /// Reads a plan from a TOML file. Its key `extends` may name another plan, relative to it, whose values hold where it says
+    /// nothing itself.
     ///
     /// # Errors
     /// [`PlanError`] when the file cannot be read or its text, a key or a value is wrong.
@@ -133,7 +151,7 @@ impl RunPlan {
         Self::resolve(&text, Some(path), overrides)
     }
 
-    /// Reads a plan from TOML text that came from `file`, with `overrides` such as `train.batch_size=8` put over it.
+    /// Reads a plan from TOML text that came from `file` (which `extends` is relative to), with `overrides` such as `train.batch_size=8` put over it.
     ///
     /// An override's value is TOML (`0.5`, `true`, `["val", "testA"]`, `"a text"`); anything that is not TOML is taken as a
     /// bare text (`data.dataset=refcoco+`). An override of one of `train.epochs` and `train.steps` replaces the other.
@@ -141,10 +159,12 @@ impl RunPlan {
     /// # Errors
     /// [`PlanError`] when the text, an override, a key or a value is wrong.
     pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, PlanError> {
-        let mut origin = Origin { file: file.map(Path::to_owned), ..Origin::default() };
-        origin.written = text
-            .parse::<Table>()
-            .map_err(|error| PlanError::Syntax { origin: origin.document(), message: error.to_string().trim_end().to_owned() })?;
+        let files = extends::chain(text, file)?;
+        let mut origin = Origin::default();
+        for (_, table) in files.iter().rev() {
+            extends::merge(&mut origin.written, table);
+        }
+        origin.files = files.into_iter().filter_map(|(path, table)| Some((path?, table))).collect();
         Self::overlay(origin, overrides)
     }
 
@@ -159,13 +179,7 @@ impl RunPlan {
     fn overlay<S: AsRef<str>>(mut origin: Origin, overrides: &[S]) -> Result<Self, PlanError> {
         for text in overrides {
             let (key, value) = parse_override(text.as_ref())?;
-            for (a, b) in EITHER_OR {
-                if key == a {
-                    remove(&mut origin.written, b);
-                } else if key == b {
-                    remove(&mut origin.written, a);
-                }
-            }
+            replace_rival(&mut origin.written, &key);
             insert(&mut origin.written, &key, value)
                 .map_err(|problem| PlanError::Override { text: text.as_ref().to_owned(), problem })?;
             origin.overridden.push(key);

@@ -180,6 +180,8 @@ pub struct TrainSection {
     pub keep: usize,
     /// Sides drawn from per step, to which the batch is resized with nearest neighbours. Default `[]`: never resized.
     pub multi_scale: Vec<u32>,
+    /// Kinds of prompt, of which each item draws one. Default `["text"]`.
+    pub prompts: Vec<PromptKind>,
     /// Folder in which the features of a frozen image encoder are kept, so that it runs once a picture. Needs a method with
     /// such an encoder and training without augmentation. Default: computed in every step.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,6 +208,7 @@ impl Default for TrainSection {
             save_every: 0,
             keep: 3,
             multi_scale: Vec::new(),
+            prompts: vec![PromptKind::Text],
             feature_cache: None,
             time_limit_minutes: None,
             stop_after: None,
@@ -223,6 +226,18 @@ impl TrainSection {
             (None, epochs) => epochs.unwrap_or(0).saturating_mul(steps_per_epoch),
         }
     }
+}
+
+/// What the model is told about the object (DIT Tab. 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptKind {
+    /// The sentence.
+    Text,
+    /// Five points drawn from the true mask.
+    Points,
+    /// The box of the true mask.
+    Box,
 }
 
 /// `[train.ema]`: running average of the weights, which is what is evaluated.
@@ -259,6 +274,8 @@ pub struct EvalSection {
     /// Probability above which a pixel belongs to the mask. Default: the profile's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// What the model is told. Default "text".
+    pub prompt: PromptKind,
     /// Items a batch. Default 8.
     pub batch_size: usize,
     /// Largest number of items of a split. Default: all.
@@ -277,6 +294,7 @@ impl Default for EvalSection {
         Self {
             profile: Profile::Saymask,
             threshold: None,
+            prompt: PromptKind::Text,
             batch_size: 8,
             limit: None,
             select: Select::Miou,

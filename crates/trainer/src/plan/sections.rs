@@ -174,7 +174,7 @@ pub struct Init {
     /// ViLT's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vilt: Option<String>,
-    /// Weights of the whole method, read after the others.
+    /// Weights of the whole method, read after the others; DIT does not read the others then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }

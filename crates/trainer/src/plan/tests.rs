@@ -262,10 +262,82 @@ fn ema_ramp() {
 /// The recipe's file against the table of DIT's code, and a whole run's length from it.
 #[test]
 fn the_dit_recipe_reads() {
-    let text = include_str!("../../../../configs/dit-refcoco.toml");
+    let text = include_str!("../../../../configs/dit/base.toml");
     let plan = RunPlan::from_toml_str(text).unwrap();
     assert_eq!(plan.data.augment.long_sides.len(), 7);
     assert_eq!(plan.model.init.sam.as_deref(), Some("weights/sam_vit_b_01ec64.pth"));
     assert_eq!(plan.train.total_steps(42_404 / 64), 26_480);
     assert_eq!(plan.eval.profile.name(), "dit");
+}
+
+/// Files of a folder by name, and the plan of the first one.
+fn chained(files: &[(&str, &str)]) -> Result<RunPlan, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let plan = RunPlan::load(&folder.path().join(files[0].0), &["run.seed=9"]);
+    // Names of the folder differ from run to run.
+    plan.map_err(|e| e.to_string().replace(&format!("{}/", folder.path().display()), ""))
+}
+
+#[test]
+fn a_plan_builds_on_another() {
+    let plan = chained(&[
+        ("row.toml", "extends = \"sub/middle.toml\"\n[train]\nsteps = 7\n[model]\nfreeze = [\"a\"]\n[model.dit]\nlayers = 3"),
+        ("sub/middle.toml", "extends = \"../base.toml\"\n[optim]\nlr = 2e-4"),
+        (
+            "base.toml",
+            "[optim]\nlr = 1e-3\neps = 1e-8\n[train]\nepochs = 40\n[model]\nfreeze = [\"b\", \"c\"]\n[model.dit]\nkind = \"A\"",
+        ),
+    ]);
+    let plan = plan.unwrap();
+    assert_eq!((plan.optim.lr, plan.optim.eps, plan.run.seed), (2e-4, 1e-8, 9));
+    // A length in steps replaces one in epochs, and a list another list.
+    assert_eq!((plan.train.steps, plan.train.epochs), (Some(7), None));
+    assert_eq!(plan.model.freeze, ["a"]);
+    assert_eq!(plan.method_section::<Toy>().unwrap(), Toy { layers: 3, kind: ToyKind::A });
+    let again = plan.with_overrides(&["train.batch_size=3"]).unwrap();
+    assert_eq!((again.optim.lr, again.train.batch_size), (2e-4, 3));
+    assert!(!plan.to_toml().unwrap().contains("extends"));
+}
+
+#[test]
+fn errors_name_the_file_that_says_it() {
+    let said = |files| chained(files).unwrap_err();
+    let row = ("row.toml", "extends = \"base.toml\"\n[train]\nsteps = 7");
+    assert!(said(&[row, ("base.toml", "[optim]\nlrr = 1")]).starts_with("unknown key `optim.lrr` in base.toml"));
+    assert!(said(&[row, ("base.toml", "[optim]\nlr = -1.0")]).starts_with("`optim.lr` in base.toml is -1"));
+    assert!(
+        said(&[row, ("base.toml", "[optim]\ngroups = [{ pattern = \"\" }]")])
+            .starts_with("`optim.groups[0].pattern` in base.toml")
+    );
+    assert!(said(&[row, ("base.toml", "[optim")]).starts_with("base.toml is not valid TOML"));
+    let lost = said(&[row]);
+    assert!(lost.starts_with("`extends` in row.toml is \"base.toml\", but base.toml cannot be read"), "{lost}");
+    let circle = said(&[row, ("base.toml", "extends = \"row.toml\"")]);
+    assert!(circle.starts_with("`extends` in base.toml is \"row.toml\", which leads back"), "{circle}");
+    assert!(said(&[("row.toml", "extends = 3")]).starts_with("`extends` in row.toml is 3"));
+    assert!(said(&[("row.toml", "extends = \"row.toml\"")]).contains("leads back"));
+}
+
+#[test]
+fn prompts_other_than_text_are_for_dit() {
+    let said = refused("[model]\nmethod = \"evf\"\n[train]\nprompts = [\"text\", \"box\"]");
+    assert!(said.starts_with("`train.prompts` and `model.method`"), "{said}");
+    assert!(refused("[eval]\nprompt = \"box\"\nshuffled_text = true").starts_with("`eval.shuffled_text` and `eval.prompt`"));
+    assert!(refused("[train]\nprompts = []").starts_with("`train.prompts` in configs/x.toml is empty"));
+}
+
+/// Sizes of BERT do not move the layer that DIT's released weights read.
+#[test]
+fn berts_layer_is_the_released_one_unless_named() {
+    let layer = |text: &str| {
+        let plan = RunPlan::from_toml_str(text).unwrap();
+        plan.method_section::<fusion_dit::DitConfig>().unwrap().bert.output_layer
+    };
+    assert_eq!(layer(""), Some(1));
+    assert_eq!(layer("[model.dit.bert]\ndropout = 0.0"), Some(1));
+    assert_eq!(layer("[model.dit.bert]\noutput_layer = 12"), Some(12));
 }
