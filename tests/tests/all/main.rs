@@ -1,4 +1,5 @@
 //! One binary: every integration test links Burn once.
 
 mod goldens;
+mod recipes;
 mod training;

@@ -17,7 +17,7 @@ use trainer::state::evaluated_weights;
 use trainer::train::{Event, Summary, train};
 
 /// Burn's CPU generator is one a process, so runs with dropout must not overlap.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn run(plan: &RunPlan, resume: bool) -> Summary {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -305,7 +305,7 @@ fn a_plan_builds_on_another() {
 
 #[test]
 fn errors_name_the_file_that_says_it() {
-    let said = |files| chained(files).unwrap_err();
+    let said = |files: &[(&str, &str)]| chained(files).unwrap_err();
     let row = ("row.toml", "extends = \"base.toml\"\n[train]\nsteps = 7");
     assert!(said(&[row, ("base.toml", "[optim]\nlrr = 1")]).starts_with("unknown key `optim.lrr` in base.toml"));
     assert!(said(&[row, ("base.toml", "[optim]\nlr = -1.0")]).starts_with("`optim.lr` in base.toml is -1"));
