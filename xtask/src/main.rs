@@ -1,7 +1,7 @@
 //! The Saymask command line.
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, check, data, eval, export, predict, test, tidy, train};
+use xtask::{attend, bench, check, data, eval, export, predict, test, tidy, train};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -25,6 +25,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Find what sentences say in an image or a folder of images.
     Predict(predict::PredictArgs),
+    /// Draw where each word of a sentence looks in an image, block by block.
+    Attend(attend::AttendArgs),
     /// Write a trained model as safetensors under official names.
     Export(export::ExportArgs),
     /// Make or check data.
@@ -46,6 +48,7 @@ fn main() {
         Command::Train(args) => train::run(args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Predict(args) => predict::run(&args).map(|()| true),
+        Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command).map(|()| true),
         Command::Check(args) => check::check(&args),

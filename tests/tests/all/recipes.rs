@@ -7,13 +7,12 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use nn_ops::weights::{Checkpoint, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
-use text_encoders::tokenizer::{ClipTokenizer, WordPiece};
 use trainer::data::open_split;
 use trainer::models::Dit;
 use trainer::plan::{Init, Method, RunPlan, Tokenizer};
 use trainer::segmenter::Segmenter;
+use trainer::tokenizer::RunTokenizer;
 use trainer::train::{Event, begin, train};
-use trainer::vocabulary::Vocabulary;
 
 use crate::training::ONE_AT_A_TIME;
 
@@ -135,6 +134,9 @@ fn shrunk(path: &Path, folder: &Path) -> RunPlan {
         "data.augment.long_sides=[32, 24]",
         "data.val_splits=[\"val\"]",
         "text.max_tokens=12",
+        // A vocabulary of the toy set's own serves any encoder.
+        "text.tokenizer=wordpiece",
+        "text.vocabulary=train-from-data",
         "optim.lr=1e-2",
         "schedule.kind=constant",
         "schedule.warmup_steps=0",
@@ -176,18 +178,6 @@ fn shrunk(path: &Path, folder: &Path) -> RunPlan {
     plan
 }
 
-fn vocabulary(plan: &RunPlan, data: &Dataset) -> Vocabulary {
-    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-    match plan.text.tokenizer {
-        Tokenizer::Wordpiece => WordPiece::train(sentences, 400).unwrap().into(),
-        Tokenizer::Clip => {
-            let tokenizer = Arc::new(ClipTokenizer::train(sentences, 100).unwrap());
-            Vocabulary { tokenizer, file: ("vocab.txt".into(), Vec::new()) }
-        }
-        Tokenizer::Sentencepiece => panic!("no toy of this tokenizer yet"),
-    }
-}
-
 /// Names of the parameters before and after two steps.
 fn step<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>) -> Result<(Checkpoint, Checkpoint), String> {
     let device = Device::flex();
@@ -208,12 +198,16 @@ fn check(row: &Row, folder: &Path) -> Result<(), String> {
     if lengths != (Some(row.epochs), row.batch) {
         return Err(format!("epochs and batch are {lengths:?}"));
     }
+    let kind = if row.clip() { Tokenizer::Clip } else { Tokenizer::Wordpiece };
+    if whole.text.tokenizer != kind {
+        return Err(format!("the tokenizer is {:?}", whole.text.tokenizer));
+    }
     if whole.train.multi_scale.len() != if row.new.contains(&"cross") { 10 } else { 0 } {
         return Err(format!("multi_scale is {:?}", whole.train.multi_scale));
     }
     let plan = shrunk(&path, folder);
     let data = Arc::new(open_split(&plan, "train").unwrap());
-    let words = vocabulary(&plan, &data);
+    let words = RunTokenizer::open(&plan, &data, None).unwrap();
     let stepped = match plan.model.method {
         Method::Dit => step(&Dit::new(&plan, words).map_err(|e| e.to_string())?, &plan, data),
         other => panic!("no toy of {other:?} yet"),
