@@ -1,15 +1,14 @@
-//! What the tests of this package share: a toy plan over a small generated set.
+//! What the tests of this package share: toy plans over a small generated set.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use refcoco_data::{Dataset, SynthConfig, generate};
-use trainer::data::open_split;
-use trainer::models::Dit;
-use trainer::plan::RunPlan;
+use trainer::data::open_train;
+use trainer::plan::{Method, RunPlan};
 use trainer::tokenizer::RunTokenizer;
 
-/// A model of a few thousand parameters on 32 x 32 pixels.
+/// What the toy plans have in common: 32 x 32 pixels, a few steps.
 const TOY: &str = r#"
 [data]
 image_size = 32
@@ -18,30 +17,6 @@ prefetch = 1
 flip = 0.5
 [text]
 max_tokens = 12
-[model.dit]
-text_dim = 16
-dropout = 0.1
-[model.dit.sam]
-decoder_depth = 1
-decoder_heads = 2
-decoder_mlp_dim = 16
-[model.dit.sam.image_encoder]
-image_size = 32
-patch_size = 8
-embed_dim = 16
-depth = 2
-heads = 2
-mlp_ratio = 2.0
-out_channels = 16
-window_size = 2
-global_blocks = [1]
-[model.dit.bert]
-hidden = 16
-layers = 1
-heads = 2
-ffn = 32
-max_positions = 16
-output_layer = 1
 [optim]
 lr = 1e-3
 [schedule]
@@ -57,29 +32,102 @@ limit = 8
 pictures = 2
 "#;
 
-/// The toy plan in a folder, with its data generated there.
+/// A SAM of a few thousand parameters, below the table that `{}` stands for.
+const SAM: &str = r#"
+[{}.sam]
+decoder_depth = 1
+decoder_heads = 2
+decoder_mlp_dim = 16
+[{}.sam.image_encoder]
+image_size = 32
+patch_size = 8
+embed_dim = 16
+depth = 3
+heads = 2
+mlp_ratio = 2.0
+out_channels = 16
+window_size = 2
+global_blocks = [1, 2]
+"#;
+
+const DIT: &str = r#"
+[model.dit]
+text_dim = 16
+dropout = 0.1
+[model.dit.bert]
+hidden = 16
+layers = 1
+heads = 2
+ffn = 32
+max_positions = 16
+output_layer = 1
+"#;
+
+const EVF: &str = r#"
+[model]
+method = "evf"
+[model.evf.beit3]
+dim = 16
+layers = 2
+heads = 2
+ffn = 32
+image_size = 16
+patch_size = 8
+max_positions = 16
+"#;
+
+const RISAM: &str = r#"
+[model]
+method = "risam"
+[model.risam]
+taps = [0, 1, 2]
+width = 16
+heads = 2
+up_channels = [8, 4]
+[model.risam.clip]
+width = 16
+layers = 1
+heads = 2
+ffn = 32
+max_positions = 16
+projection_dim = 16
+"#;
+
+/// The toy plan of a method in a folder, with its data generated there.
 ///
 /// # Panics
 /// When the set cannot be generated; these are tests.
-pub fn toy(folder: &Path, name: &str, overrides: &[&str]) -> RunPlan {
+pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> RunPlan {
     let root = folder.join("data");
     if !root.exists() {
         let config = SynthConfig { images: 40, size: 64, seed: 3, ..SynthConfig::default() };
         generate(&config, &root).expect("a generated set");
     }
-    let mut set: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
-    set.push(format!("data.root={}", root.display()));
+    let own = match method {
+        Method::Dit => DIT,
+        Method::Evf => EVF,
+        Method::Risam => RISAM,
+    };
+    let sam = SAM.replace("{}", &format!("model.{}", method.name()));
+    let mut set: Vec<String> = vec![format!("data.root={}", root.display())];
+    if method != Method::Dit {
+        set.push("data.fit=top-left".into());
+    }
+    if method == Method::Evf {
+        set.push("data.items=picture".into());
+    }
+    set.extend(overrides.iter().map(|o| (*o).to_owned()));
     set.push(format!("run.dir={}", folder.join("runs").display()));
     set.push(format!("run.name={name}"));
-    RunPlan::resolve(TOY, None, &set).expect("the toy plan")
+    RunPlan::resolve(&format!("{TOY}{own}{sam}"), None, &set).expect("the toy plan")
 }
 
-/// The plan's training split and method.
+/// The plan's training split and tokenizer.
 ///
 /// # Panics
 /// When they cannot be opened; these are tests.
-pub fn parts(plan: &RunPlan) -> (Arc<Dataset>, Dit) {
-    let data = open_split(plan, &plan.data.train_split).expect("the training split");
+pub fn parts(plan: &RunPlan) -> (Arc<Dataset>, RunTokenizer) {
+    let data = open_train(plan).expect("the training split");
     let tokenizer = RunTokenizer::open(plan, &data, None).expect("a vocabulary");
-    (Arc::new(data), Dit::new(plan, tokenizer).expect("a DIT"))
+    (Arc::new(data), tokenizer)
 }

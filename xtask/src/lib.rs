@@ -7,6 +7,7 @@ pub mod data;
 pub mod device;
 pub mod eval;
 pub mod export;
+pub mod hub;
 pub mod predict;
 pub mod progress;
 pub mod session;

@@ -9,7 +9,7 @@ use trainer::plan::RunPlan;
 use trainer::run_dir::{Checkpoint, RunDir};
 use trainer::tokenizer::RunTokenizer;
 
-use crate::device;
+use crate::{device, hub};
 
 /// Where weights come from.
 #[derive(Debug, Args)]
@@ -20,9 +20,10 @@ pub struct Source {
     /// Recipe of a model whose weights are in --weights.
     #[arg(long, value_name = "FILE", requires = "weights")]
     config: Option<PathBuf>,
-    /// Weight file: .pth, .pt, .bin, .safetensors or a sharded index.
-    #[arg(long, value_name = "FILE", requires = "config")]
-    weights: Option<PathBuf>,
+    /// Weights: a file (.pth, .pt, .bin, .safetensors, a sharded index; with --config), an EVF-SAM folder with config.json,
+    /// or hf:OWNER/REPO, such a folder in the Hugging Face cache.
+    #[arg(long, value_name = "PATH")]
+    weights: Option<String>,
     /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -47,22 +48,37 @@ impl Source {
     /// Opens plan and weights.
     pub fn open(&self) -> Result<Session> {
         let device = device::open(&self.device)?;
-        if let (Some(config), Some(weights)) = (&self.config, &self.weights) {
-            let mut set = self.set.clone();
-            set.push(format!("model.init.method={}", weights.display()));
-            let plan = RunPlan::load(config, &set)?;
+        if let Some(weights) = &self.weights {
+            let plan = self.published(weights)?;
             let Some(vocabulary) = plan.text.vocabulary_file() else {
                 bail!("text.vocabulary: released weights need their own vocabulary file; pass --set text.vocabulary=FILE");
             };
             let tokenizer = RunTokenizer::load(plan.text.tokenizer, vocabulary)?;
             let model = models::open(&plan, tokenizer, &device, None)?;
-            return Ok(Session { plan, dir: None, model, label: weights.display().to_string() });
+            return Ok(Session { plan, dir: None, model, label: weights.clone() });
         }
         let (dir, checkpoint) = self.checkpoint()?;
         let plan = checkpoint.plan()?.with_overrides(&self.set)?;
         let model = models::open(&plan, RunTokenizer::kept(&plan, &checkpoint)?, &device, Some(&checkpoint))?;
         let label = checkpoint.path.display().to_string();
         Ok(Session { plan, dir, model, label })
+    }
+
+    /// The plan of weights that no run of ours made.
+    fn published(&self, weights: &str) -> Result<RunPlan> {
+        let folder = match weights.strip_prefix(hub::PREFIX) {
+            Some(repository) => hub::folder(repository)?,
+            None => PathBuf::from(weights),
+        };
+        match &self.config {
+            Some(config) => {
+                let mut set = self.set.clone();
+                set.push(format!("model.init.method={}", folder.display()));
+                Ok(RunPlan::load(config, &set)?)
+            }
+            None if folder.is_dir() => Ok(models::pretrained_plan(&folder, &self.set)?),
+            None => bail!("--weights {weights}: pass the model's recipe with --config, or a folder with config.json"),
+        }
     }
 
     /// The best whole checkpoint of the run, or the newest one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use trainer::data::open_split;
+use trainer::data::open_train;
 use trainer::models;
 use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::RunDir;
@@ -66,7 +66,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         plan.run.name = RunDir::free_name(&plan);
     }
     prepare_data(&plan)?;
-    let data = Arc::new(open_split(&plan, &plan.data.train_split)?);
+    let data = Arc::new(open_train(&plan)?);
     let mut progress = Progress::new();
     let mut tell = |event: Event<'_>| progress.tell(event);
     let resumed = if args.resume { RunDir::of(&plan).latest_whole()?.checkpoint } else { None };

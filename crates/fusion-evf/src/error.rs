@@ -17,6 +17,14 @@ pub enum EvfError {
         /// What would fit.
         expected: String,
     },
+    /// A file of a published folder.
+    #[error("{path}: {what}", path = path.display())]
+    File {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// What is wrong and what would be right.
+        what: String,
+    },
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),

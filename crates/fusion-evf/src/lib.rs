@@ -50,7 +50,8 @@
 //! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`Feature`] |
 //! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::from_canvas`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
-//! | released checkpoints | [`EvfModel::load`], [`EvfModel::names`] |
+//! | released checkpoints | [`EvfSam::from_pretrained`], [`EvfModel::load`], [`EvfModel::save_pretrained`] |
+//! | where `[CLS]` looks (Fig. 5) | [`EvfSam::attention`] |
 //!
 //! # Limits
 //! - SAM only: EfficientSAM and SAM-2, with their direct resizes, are not built.
@@ -70,6 +71,7 @@ mod loss;
 mod model;
 mod net;
 mod predict;
+mod pretrained;
 
 pub use config::{Encoder, EvfConfig, Feature};
 pub use encoder::Extractor;
@@ -78,4 +80,5 @@ pub use images::EvfImages;
 pub use loss::{EvfLoss, loss};
 pub use model::EvfModel;
 pub use net::{EvfNet, EvfOutput, Projector, net_names};
-pub use predict::EvfSam;
+pub use predict::{EvfSam, ImageAttention};
+pub use pretrained::Pretrained;

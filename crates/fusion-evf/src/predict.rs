@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use pil_ops::Image;
-use sam_vit::Prediction;
+use sam_vit::{Prediction, SamError};
 use text_encoders::TextTokenizer;
 
-use crate::config::EvfConfig;
+use crate::config::{Encoder, EvfConfig};
 use crate::error::EvfError;
 use crate::model::EvfModel;
 
@@ -69,5 +69,42 @@ impl EvfSam {
             }
         }
         Ok(found)
+    }
+
+    /// Where the image's `[CLS]`, which becomes SAM's prompt, looks in BEiT-3's last layer (EVF-SAM Fig. 5).
+    ///
+    /// # Errors
+    /// As [`EvfSam::predict`], or an encoder that does not read image and text together in BEiT-3.
+    pub fn attention(&self, image: &Image, sentence: &str) -> Result<ImageAttention, EvfError> {
+        let (Encoder::Beit3Early, Some(beit3)) = (self.config.encoder, &self.model.mm_extractor.beit3) else {
+            let what = format!("{:?} has no map of `[CLS]` over the image; encoder = \"beit3_early\" has", self.config.encoder);
+            return Err(EvfError::Config(what));
+        };
+        let (images, _) = self.config.preprocess(image, &self.model.net.visual_model.device())?;
+        let batch = self.model.tokens(&self.config, self.tokenizer.as_ref(), &[sentence])?;
+        let patches = self.config.beit3.patches();
+        let seen = beit3.last_attention(images.multimodal, &batch, &[0])?.narrow(2, 0, 1).narrow(3, 1, patches);
+        let [_, heads, _, _] = seen.dims();
+        let lost = |e: String| SamError::Device(format!("attention: {e}"));
+        let values = seen.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))?;
+        let heads: Vec<Vec<f32>> = values.chunks_exact(patches).take(heads).map(<[f32]>::to_vec).collect();
+        Ok(ImageAttention { grid: self.config.beit3.image_size / self.config.beit3.patch_size, heads })
+    }
+}
+
+/// Where `[CLS]` looks: [`EvfSam::attention`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageAttention {
+    /// Side g of the patch grid, which covers the whole image.
+    pub grid: usize,
+    /// A map a head, g x g, row by row: shares of the attention, the rest of which lies on `[CLS]` and on words.
+    pub heads: Vec<Vec<f32>>,
+}
+
+impl ImageAttention {
+    /// The mean over heads, g x g.
+    pub fn mean(&self) -> Vec<f32> {
+        let count = self.heads.len().max(1) as f32;
+        (0..self.grid * self.grid).map(|i| self.heads.iter().map(|h| h[i]).sum::<f32>() / count).collect()
     }
 }

@@ -78,6 +78,8 @@ pub struct Dataset {
     pub referents: Vec<Referent>,
     /// Referents left out because they have no sentence (gRefCOCO has some) or a known broken image (RefCLEF).
     pub skipped: usize,
+    /// The first image of each set that [`Dataset::with`] put behind this one.
+    pub parts: Vec<usize>,
 }
 
 /// REFER's rule: `testA` to `testC` go by the last letter, `test` by substring, everything else is exact.
@@ -90,6 +92,18 @@ pub(crate) fn in_split(wanted: &str, split: &str) -> bool {
 }
 
 impl Dataset {
+    /// This set with another behind it, to train on both. `spec` and `split` stay those of the first.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        let first = self.images.len();
+        self.parts.push(first);
+        self.parts.extend(other.parts.iter().map(|part| part + first));
+        self.images.extend(other.images);
+        self.referents.extend(other.referents.into_iter().map(|r| Referent { image: r.image + first, ..r }));
+        self.skipped += other.skipped;
+        self
+    }
+
     /// Opens and checks one split: every id resolves, every mask fits its image, every image file exists.
     ///
     /// Annotations are united. A crowd annotation among several is skipped, as GRES does. Polygons of fewer than three
@@ -118,7 +132,14 @@ impl Dataset {
         let instances = Instances::read(&instances_path)?;
         let finder = ImageFinder::new(&spec.root);
 
-        let mut out = Self { spec: spec.clone(), split: split.into(), images: Vec::new(), referents: Vec::new(), skipped: 0 };
+        let mut out = Self {
+            spec: spec.clone(),
+            split: split.into(),
+            images: Vec::new(),
+            referents: Vec::new(),
+            skipped: 0,
+            parts: Vec::new(),
+        };
         let mut index: HashMap<i64, usize> = HashMap::new();
         let mut kept: Vec<(RefRecord, usize)> = Vec::with_capacity(records.len());
         for record in records {

@@ -34,7 +34,8 @@ pub struct Item {
 ///
 /// Every epoch is a keyed permutation of all items. Step `s` takes the next `batch * world` of them, and rank `r` the
 /// `r`-th run of `batch`; the incomplete last step is dropped. With [`ItemPer::Picture`] a batch counts pictures, and the
-/// sentences of a picture follow each other.
+/// sentences of a picture follow each other; where several sets were put together, each picture is drawn from all of one of
+/// them, every set as likely (EVF-SAM), instead of in the order of a permutation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampler {
     seed: u64,
@@ -49,6 +50,8 @@ pub struct Sampler {
     images: Vec<usize>,
     // with `Picture`: what can be said about each, and how much of it is
     pictures: Vec<Vec<(usize, usize)>>,
+    // where the pictures of each set begin, and the end
+    sets: Vec<usize>,
     expressions: usize,
 }
 
@@ -64,6 +67,8 @@ impl Sampler {
                 pictures.entry(dataset.referents[pair.0].image).or_default().push(pair);
             }
         }
+        let begin = |image: &usize| pictures.range(..image).count();
+        let sets = [0].iter().chain(&dataset.parts).map(begin).chain([pictures.len()]).collect();
         let pictures: Vec<_> = pictures.into_values().collect();
         let items = match per {
             ItemPer::Referent | ItemPer::Image => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
@@ -81,6 +86,7 @@ impl Sampler {
             sentences,
             images: dataset.referents.iter().map(|r| r.image).collect(),
             pictures,
+            sets,
             expressions: 1,
         };
         out.check()?;
@@ -172,16 +178,16 @@ impl Epoch<'_> {
             return Vec::new();
         }
         let first = (step * s.world + s.rank) * s.batch;
-        self.order[first..first + s.batch]
-            .iter()
-            .flat_map(|&i| {
-                let (referent, sentence) = s.items[i as usize];
-                let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, u64::from(i)]);
+        (first..first + s.batch)
+            .flat_map(|place| {
+                let i = self.drawn(place).unwrap_or(self.order[place] as usize);
+                let (referent, sentence) = s.items[i];
+                let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]);
                 let chosen = match s.per {
                     ItemPer::Referent | ItemPer::Image => vec![(referent, rng.below(s.sentences[referent]))],
                     ItemPer::Sentence => vec![(referent, sentence)],
                     ItemPer::Picture => {
-                        let mut all = s.pictures[i as usize].clone();
+                        let mut all = s.pictures[i].clone();
                         rng.shuffle(&mut all);
                         all.truncate(s.expressions);
                         all
@@ -191,6 +197,19 @@ impl Epoch<'_> {
                 chosen.into_iter().map(move |(referent, sentence)| Item { referent, sentence, key })
             })
             .collect()
+    }
+}
+
+impl Epoch<'_> {
+    /// The picture at a place, where sets are mixed.
+    fn drawn(&self, place: usize) -> Option<usize> {
+        let s = self.sampler;
+        if s.per != ItemPer::Picture || s.sets.len() <= 2 {
+            return None;
+        }
+        let mut rng = Rng::keyed(&[s.seed, self.epoch, 5, place as u64]);
+        let set = rng.below(s.sets.len() - 1);
+        Some(s.sets[set] + rng.below((s.sets[set + 1] - s.sets[set]).max(1)))
     }
 }
 

@@ -54,6 +54,48 @@ fn sampler_is_a_function_of_its_arguments() {
 }
 
 #[test]
+fn pictures_come_with_several_of_their_sentences() {
+    let (_temp, set) = set();
+    let sampler = Sampler::new(&set, ItemPer::Picture, 1, 9).unwrap().with_expressions(3);
+    assert_eq!(sampler.steps_per_epoch(), set.images.len());
+    let mut drawn = BTreeSet::new();
+    for epoch in 0..30 {
+        let mut images = BTreeSet::new();
+        for step in 0..sampler.steps_per_epoch() {
+            let items = sampler.batch(epoch, step);
+            let image = set.referents[items[0].referent].image;
+            let all: usize = set.referents.iter().filter(|r| r.image == image).map(|r| r.sentences.len()).sum();
+            assert_eq!(items.len(), all.min(3));
+            assert!(items.iter().all(|i| set.referents[i.referent].image == image && i.key == items[0].key));
+            let pairs: BTreeSet<_> = items.iter().map(|i| (i.referent, i.sentence)).collect();
+            assert_eq!(pairs.len(), items.len(), "no sentence twice");
+            images.insert(image);
+            drawn.extend(pairs);
+        }
+        assert_eq!(images.len(), set.images.len());
+    }
+    assert_eq!(drawn.len(), set.sentences(), "every sentence is drawn sooner or later");
+}
+
+#[test]
+fn sets_that_are_mixed_are_drawn_from_alike() {
+    let (_temp, set) = set();
+    let mut few = set.clone();
+    few.referents.retain(|r| r.image < 2);
+    few.images.truncate(2);
+    let (many, both) = (set.images.len(), set.clone().with(few));
+    assert_eq!((both.images.len(), both.parts.clone()), (many + 2, vec![many]));
+    let sampler = Sampler::new(&both, ItemPer::Picture, 2, 9).unwrap();
+    let items: Vec<_> = (0..300).flat_map(|step| sampler.at(step)).collect();
+    let from_few = items.iter().filter(|i| both.referents[i.referent].image >= many).count();
+    assert!((240..360).contains(&from_few), "{from_few} of 600 from the small set");
+    assert!(items.iter().any(|i| both.referents[i.referent].image == 0));
+    assert_eq!(sampler.at(17), sampler.at(17));
+    let keys: BTreeSet<u64> = items.iter().map(|i| i.key).collect();
+    assert!(keys.len() > 590, "a picture drawn twice is changed in two ways");
+}
+
+#[test]
 fn batches_do_not_depend_on_threads_or_the_cache() {
     let (_temp, set) = set();
     let set = Arc::new(set);

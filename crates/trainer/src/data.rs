@@ -22,6 +22,19 @@ pub fn open_split(plan: &RunPlan, split: &str) -> Result<Dataset, TrainError> {
     Ok(Dataset::open(&spec, split)?)
 }
 
+/// Opens the plan's training split, with that of the further sets behind it.
+///
+/// # Errors
+/// As [`Dataset::open`].
+pub fn open_train(plan: &RunPlan) -> Result<Dataset, TrainError> {
+    let (data, mut set) = (&plan.data, open_split(plan, &plan.data.train_split)?);
+    for source in &data.also {
+        let spec = DatasetSpec { root: data.root.clone(), name: source.dataset.clone(), split_by: source.split_by.clone() };
+        set = set.with(Dataset::open(&spec, &data.train_split)?);
+    }
+    Ok(set)
+}
+
 /// Batches of training items, from any step on.
 #[derive(Debug)]
 pub struct TrainData {

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::attention::{attention, merge_heads, split_heads};
@@ -94,6 +95,11 @@ impl SelfAttention {
     }
 }
 
+/// Image tokens in front of text tokens.
+fn beside(x: Streams) -> Option<Tensor<3>> {
+    Some(Tensor::cat(vec![x.vision?, x.text?], 1))
+}
+
 fn triple<T>(a: Option<T>, b: Option<T>, c: Option<T>) -> Option<(T, T, T)> {
     Some((a?, b?, c?))
 }
@@ -148,10 +154,68 @@ impl Layer {
         }
     }
 
+    /// The joint attention map, [Q, heads, S, S]; absent without image or text. Kinds that do not meet in this layer see
+    /// nothing of each other.
+    pub(super) fn attention(&self, x: Streams, masks: &Masks) -> Option<Tensor<4>> {
+        let (x, inner) = (x.norm(&self.self_attn_layer_norm), &self.self_attn);
+        let split = x.vision.as_ref()?.dims()[1];
+        let [q, k] = [&inner.q_proj, &inner.k_proj].map(|experts| beside(x.linear(experts)));
+        let (q, k) = (split_heads(q?, inner.heads), split_heads(k?, inner.heads));
+        let [rows, heads, total, width] = q.dims();
+        let mut logits = q.matmul(k.swap_dims(2, 3)) / (width as f64).sqrt();
+        if let Some(mask) = &masks.joint {
+            logits = logits.mask_fill(mask.clone().expand([rows, heads, total, total]), f32::NEG_INFINITY);
+        }
+        if self.fused {
+            return Some(softmax(logits, 3));
+        }
+        let apart = |from: usize, to: usize| {
+            let block = softmax(logits.clone().narrow(2, from, to - from).narrow(3, from, to - from), 3);
+            let none = |count: usize| Tensor::zeros([rows, heads, to - from, count], &block.device());
+            Tensor::cat(vec![none(from), block.clone(), none(total - to)], 3)
+        };
+        Some(Tensor::cat(vec![apart(0, split), apart(split, total)], 2))
+    }
+
     pub(super) fn forward(&self, x: Streams, masks: &Masks) -> Streams {
         let attended = self.self_attn.forward(x.norm(&self.self_attn_layer_norm), masks, self.fused);
         let x = x.plus(attended);
         let wide = x.norm(&self.final_layer_norm).map(&self.ffn, |expert, x| expert.forward(x));
         x.plus(wide)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::beit3::Beit3;
+    use burn::tensor::{Distribution, TensorData};
+    use nn_ops::weights::load_formula;
+
+    /// The map is that of the forward pass: values weighted with it give what attention gives.
+    #[test]
+    fn the_attention_map_is_the_one_that_is_used() {
+        let device = Device::flex();
+        let config = Beit3Config { fused_layers: Some(vec![1]), ..Beit3Config::tiny(9) };
+        let model: Beit3 = load_formula(config.init(&device), "map", &Beit3::names()).0;
+        let random = |length| Tensor::<3>::random([2, length, 64], Distribution::Default, &device);
+        let x = Streams { vision: Some(random(5)), text: Some(random(3)) };
+        let hidden = |flags: [bool; 16]| Tensor::<2, Bool>::from_data(TensorData::new(flags.to_vec(), [2, 8]), &device);
+        let mut flags = [false; 16];
+        flags[15] = true;
+        let joint = hidden(flags);
+        let masks =
+            Masks { text: Some(joint.clone().narrow(1, 5, 3).reshape([2, 1, 1, 3])), joint: Some(joint.reshape([2, 1, 1, 8])) };
+        for layer in &model.encoder_layers()[..2] {
+            let map = layer.attention(x.clone(), &masks).unwrap();
+            let normed = x.norm(&layer.self_attn_layer_norm);
+            let want = layer.self_attn.forward(normed.clone(), &masks, layer.fused);
+            let v = split_heads(beside(normed.linear(&layer.self_attn.v_proj)).unwrap(), 4);
+            let seen = merge_heads(map.matmul(v));
+            let seen = Streams { vision: Some(seen.clone().narrow(1, 0, 5)), text: Some(seen.narrow(1, 5, 3)) };
+            let got = seen.norm(&layer.self_attn.inner_attn_ln).linear(&layer.self_attn.out_proj);
+            let worst = (beside(got).unwrap() - beside(want).unwrap()).abs().max().into_scalar::<f32>();
+            assert!(worst < 1e-5, "fused {}: {worst}", layer.fused);
+        }
     }
 }

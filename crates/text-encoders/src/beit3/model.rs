@@ -137,6 +137,27 @@ impl Beit3 {
     /// # Errors
     /// When the image has another shape, an id or a length does not fit the tables, or `image_of` does not fit.
     pub fn joint(&self, image: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Beit3Features, TextError> {
+        let (x, masks) = self.embed_both(image, batch, image_of)?;
+        Ok(self.run(x, &masks))
+    }
+
+    /// How the tokens [image `[CLS]` ; patches ; text] attend to each other in the last layer of a joint pass.
+    ///
+    /// # Shapes
+    /// As [`Beit3::joint`]; output: [Q, heads, S, S] with S = 1 + N + T, each row a distribution over the tokens that it sees
+    ///
+    /// # Errors
+    /// As [`Beit3::joint`].
+    pub fn last_attention(&self, image: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<4>, TextError> {
+        let (x, masks) = self.embed_both(image, batch, image_of)?;
+        let none = || TextError::Config { key: "layers", found: "0".into(), expected: "must be at least 1".into() };
+        let (last, before) = self.encoder.layers.split_last().ok_or_else(none)?;
+        let x = before.iter().fold(x, |x, layer| layer.forward(x, &masks));
+        last.attention(x, &masks).ok_or_else(none)
+    }
+
+    /// Tokens of images and texts, an image for each text, and which of them are padding.
+    fn embed_both(&self, image: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<(Streams, Masks), TextError> {
         let images = image.dims()[0];
         if image_of.len() != batch.rows() || image_of.iter().any(|&i| i >= images) {
             return Err(TextError::Shape {
@@ -165,7 +186,7 @@ impl Beit3 {
                 Masks { text: Some(key_mask(padding)), joint: Some(key_mask(joint)) }
             }
         };
-        Ok(self.run(Streams { vision: Some(vision), text: Some(text) }, &masks))
+        Ok((Streams { vision: Some(vision), text: Some(text) }, masks))
     }
 
     /// One pass over texts alone.
@@ -188,6 +209,11 @@ impl Beit3 {
     pub fn vision_only(&self, image: Tensor<4>) -> Result<Beit3Features, TextError> {
         let vision = Some(self.embed_image(image)?);
         Ok(self.run(Streams { vision, text: None }, &Masks::default()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn encoder_layers(&self) -> &[Layer] {
+        &self.encoder.layers
     }
 
     fn run(&self, x: Streams, masks: &Masks) -> Beit3Features {

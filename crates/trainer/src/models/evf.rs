@@ -1,9 +1,12 @@
 //! EVF-SAM under the trainer.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor};
-use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, loss};
+use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, Pretrained, loss};
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
+use refcoco_data::Fit;
 use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
@@ -48,6 +51,39 @@ impl Evf {
             return Err(plan.value_error("data.image_size", side, expected).into());
         }
         Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+    }
+}
+
+/// The plan of a published EVF-SAM: a folder with `config.json`, weights and tokenizer.
+///
+/// # Errors
+/// A folder that is something else, or overrides that do not fit.
+pub fn pretrained_plan<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<RunPlan, TrainError> {
+    let found = Pretrained::open(folder)?;
+    let kind = match found.vocabulary.file_name().and_then(|n| n.to_str()) {
+        Some("vocab.txt") => Tokenizer::Wordpiece,
+        Some("merges.txt" | "tokenizer.json") => Tokenizer::Clip,
+        _ => Tokenizer::Sentencepiece,
+    };
+    let plan = serde_json::json!({
+        "data": { "image_size": found.config.input_size(), "fit": Fit::TopLeft },
+        "model": { "method": "evf", "evf": found.config, "init": { "method": found.weights } },
+        "text": { "tokenizer": kind, "vocabulary": found.vocabulary, "max_tokens": found.config.max_tokens },
+        "eval": { "profile": "evf" },
+    });
+    let path = folder.join("config.json");
+    let unfit = |e: String| TrainError::File { path: path.clone(), what: e };
+    let text = toml::to_string(&without_nulls(plan)).map_err(|e| unfit(e.to_string()))?;
+    Ok(RunPlan::resolve(&text, Some(&path), overrides)?)
+}
+
+/// TOML has no word for nothing.
+fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
+        }
+        other => other,
     }
 }
 

@@ -7,7 +7,7 @@ mod risam;
 
 pub use any::{Model, open, train};
 pub use dit::Dit;
-pub use evf::Evf;
+pub use evf::{Evf, pretrained_plan};
 pub use risam::Risam;
 
 use refcoco_data::Fit;

@@ -1,5 +1,7 @@
 //! Ranges and contradictions.
 
+use refcoco_data::ItemPer;
+
 use super::sections::TRAIN_FROM_DATA;
 use super::{Method, PlanError, PromptKind, RunPlan, ScheduleKind, Tokenizer, one_of};
 
@@ -95,6 +97,13 @@ impl RunPlan {
         self.filled("data.train_split", &data.train_split)?;
         self.ensure(!data.val_splits.is_empty(), "data.val_splits", "empty", "at least one split, for example [\"val\"]")?;
         self.check_splits()?;
+        if !data.also.is_empty() && data.items != ItemPer::Picture {
+            return Err(self.contradict(
+                "data.also",
+                "data.items",
+                "several sets are mixed picture by picture: items = \"picture\"",
+            ));
+        }
         self.side("data.image_size", data.image_size)?;
         self.ensure(
             (1..=64).contains(&data.expressions),

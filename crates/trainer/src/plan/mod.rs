@@ -39,7 +39,7 @@ use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recipe::{
     Ema, EvalSection, Group, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select, TrainSection,
 };
-pub use sections::{DataSection, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
+pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 
 /// Everything that decides a run. Made by [`RunPlan::resolve`] and its short forms, which check it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -40,6 +40,10 @@ pub struct DataSection {
     pub dataset: String,
     /// Who made the splits: "unc", "umd", "google". Default "unc".
     pub split_by: String,
+    /// Further data sets below `root` that are trained on. Items must be pictures: each is drawn from one of all sets, every
+    /// set as likely. Default `[]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<DataSource>,
     /// Split trained on. Default "train".
     pub train_split: String,
     /// Splits evaluated during and after training; the first one chooses the best checkpoint. Default `["val"]`.
@@ -67,6 +71,7 @@ impl Default for DataSection {
             root: PathBuf::from("data/demo"),
             dataset: "refcoco".to_owned(),
             split_by: "unc".to_owned(),
+            also: Vec::new(),
             train_split: "train".to_owned(),
             val_splits: vec!["val".to_owned()],
             image_size: 512,
@@ -78,6 +83,16 @@ impl Default for DataSection {
             synth: None,
         }
     }
+}
+
+/// An entry of `data.also`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSource {
+    /// Data set, as `data.dataset`.
+    pub dataset: String,
+    /// Who made its splits, as `data.split_by`.
+    pub split_by: String,
 }
 
 /// How SAM is made to understand text.

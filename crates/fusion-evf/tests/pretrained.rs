@@ -1,0 +1,121 @@
+//! The published layout: written, read back, and refused where it is something else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use fusion_evf::{EvfConfig, EvfModel, EvfSam, Pretrained};
+use nn_ops::weights::load_formula;
+use pil_ops::Image;
+use sam_vit::{ImageEncoderConfig, SamConfig};
+use serde_json::{Value, json};
+use text_encoders::TextTokenizer;
+use text_encoders::beit3::Beit3Config;
+use text_encoders::tokenizer::WordPiece;
+
+fn toy(vocabulary: usize) -> EvfConfig {
+    let image_encoder = ImageEncoderConfig {
+        image_size: 64,
+        embed_dim: 16,
+        depth: 2,
+        heads: 2,
+        out_channels: 32,
+        window_size: 3,
+        global_blocks: vec![1],
+        ..ImageEncoderConfig::default()
+    };
+    EvfConfig {
+        sam: SamConfig { image_encoder, decoder_mlp_dim: 32, ..SamConfig::default() },
+        beit3: Beit3Config::tiny(vocabulary),
+        ..EvfConfig::default()
+    }
+}
+
+fn save(folder: &Path, half: bool) -> EvfSam {
+    let device = Device::flex();
+    let words = WordPiece::train(["the zebra on the left", "the last zebra"], 60).unwrap();
+    words.save(folder.join("vocab.txt")).unwrap();
+    let config = toy(words.vocab_size());
+    let (model, _) = load_formula(config.init(&device).unwrap(), "toy", &EvfModel::names(config.encoder));
+    model.save_pretrained(&config, folder, half).unwrap();
+    EvfSam::new(config, &model, Arc::new(words)).unwrap()
+}
+
+#[test]
+fn a_folder_is_written_and_read_back() {
+    let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
+    for half in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = save(folder.path(), half);
+        let read = EvfSam::from_pretrained(folder.path(), &Device::flex()).unwrap();
+        assert_eq!(read.config, saved.config);
+        let [a, b] = [&saved, &read].map(|evf| evf.predict(&photo, &["the zebra", "left zebra"]).unwrap());
+        for (a, b) in a.iter().zip(&b) {
+            let worst = (a.score - b.score).abs();
+            assert!(if half { worst < 1e-2 } else { a == b }, "half {half}: {worst}");
+        }
+        let size = folder.path().join("model.safetensors").metadata().unwrap().len();
+        let parameters = 2 * if half { 1 } else { 2 } * parameters(&saved);
+        assert!((parameters..parameters + 40_000).contains(&size), "{size} bytes for {parameters}");
+    }
+}
+
+fn parameters(evf: &EvfSam) -> u64 {
+    use burn::module::Module;
+    evf.model.num_params() as u64
+}
+
+#[test]
+fn published_keys_give_the_published_models() {
+    let read = |value: Value| EvfConfig::from_published(&value);
+    let large = read(json!({ "architectures": ["EvfSamModel"], "hidden_size": 1024, "mm_extractor_scale": "large",
+        "out_dim": 256, "sam_scale": "huge", "torch_dtype": "float16" }));
+    assert_eq!(large.unwrap(), EvfConfig::large());
+    assert_eq!(read(json!({ "mm_extractor_scale": "base", "hidden_size": 768 })).unwrap(), EvfConfig::base());
+    for (value, says) in [
+        (json!({ "architectures": ["EvfSam2Model"] }), "EvfSam2Model"),
+        (json!({ "mm_extractor_scale": "giant" }), "giant"),
+        (json!({ "sam_scale": "tiny" }), "sam_scale"),
+        (json!({ "mm_extractor_scale": "base", "hidden_size": 1024 }), "768"),
+        (json!({ "saymask": { "encodr": 1 } }), "encodr"),
+    ] {
+        let error = read(value).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn folders_that_are_something_else_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = || EvfSam::from_pretrained(folder.path(), &Device::flex()).unwrap_err().to_string();
+    assert!(refused().contains("config.json"));
+    std::fs::write(folder.path().join("config.json"), "{").unwrap();
+    assert!(refused().contains("not JSON"));
+    save(folder.path(), true);
+    std::fs::rename(folder.path().join("vocab.txt"), folder.path().join("words.txt")).unwrap();
+    assert!(refused().contains("has no tokenizer"));
+    std::fs::rename(folder.path().join("words.txt"), folder.path().join("vocab.txt")).unwrap();
+    let weights = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
+    assert!(refused().contains("model.safetensors"));
+    std::fs::remove_file(&weights).unwrap();
+    assert!(refused().contains("has no weights"));
+    save(folder.path(), true);
+    assert!(Pretrained::open(folder.path()).unwrap().vocabulary.ends_with("vocab.txt"));
+}
+
+#[test]
+fn cls_looks_at_patches() {
+    let folder = tempfile::tempdir().unwrap();
+    let evf = save(folder.path(), false);
+    let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
+    let seen = evf.attention(&photo, "the zebra").unwrap();
+    assert_eq!((seen.grid, seen.heads.len()), (2, 4));
+    for head in &seen.heads {
+        let sum: f32 = head.iter().sum();
+        assert!(head.len() == 4 && sum > 0.05 && sum < 1.0, "{head:?}");
+    }
+    assert_ne!(seen.mean(), evf.attention(&photo, "the last zebra").unwrap().mean());
+}

@@ -1,0 +1,100 @@
+//! `hf:OWNER/REPO`: a model in the Hugging Face cache, downloaded first where the feature `hub` is built in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// What stands in front of a repository's name.
+pub const PREFIX: &str = "hf:";
+
+/// The folder with the newest cached version of a repository.
+///
+/// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` is the cache; with `HF_HUB_OFFLINE=1` nothing is
+/// downloaded.
+pub fn folder(repository: &str) -> Result<PathBuf> {
+    let part =
+        |s: &str| !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let named = repository.split_once('/').filter(|(owner, name)| part(owner) && part(name));
+    let Some((owner, name)) = named else {
+        bail!("--weights {PREFIX}{repository}: expected {PREFIX}OWNER/REPO, such as {PREFIX}YxZhang/evf-sam");
+    };
+    let cached = cache()?.join(format!("models--{owner}--{name}"));
+    if offline() || !cfg!(feature = "hub") {
+        let hint = if offline() {
+            "HF_HUB_OFFLINE forbids downloading it"
+        } else {
+            "download it with `huggingface-cli download`, or build with --features hub"
+        };
+        return snapshot(&cached).with_context(|| format!("{PREFIX}{repository} is not in the Hugging Face cache; {hint}"));
+    }
+    download(repository)?;
+    snapshot(&cached).with_context(|| format!("{PREFIX}{repository}: the download left nothing usable"))
+}
+
+fn offline() -> bool {
+    std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.to_lowercase().as_str(), "" | "0" | "false" | "no" | "off"))
+}
+
+fn cache() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || variable("HOME").or_else(|| variable("USERPROFILE")).map(|home| home.join(".cache/huggingface/hub"));
+    let found = variable("HF_HUB_CACHE").or_else(|| variable("HF_HOME").map(|home| home.join("hub"))).or_else(home);
+    found.context("no Hugging Face cache: set HF_HOME")
+}
+
+/// The version that `refs/main` names.
+fn snapshot(cached: &Path) -> Result<PathBuf> {
+    let main = cached.join("refs/main");
+    let commit = std::fs::read_to_string(&main).with_context(|| format!("{}", main.display()))?;
+    let folder = cached.join("snapshots").join(commit.trim());
+    if !folder.is_dir() {
+        bail!("{}: no such folder", folder.display());
+    }
+    Ok(folder)
+}
+
+/// Fetches what a model folder needs; files that a repository lacks are left out, and whoever reads the folder says so.
+#[cfg(feature = "hub")]
+fn download(repository: &str) -> Result<()> {
+    let api = hf_hub::api::sync::ApiBuilder::from_env().build().context("the Hugging Face client")?;
+    let api = api.model(repository.to_owned());
+    let there: Vec<String> =
+        api.info().with_context(|| format!("{PREFIX}{repository}"))?.siblings.into_iter().map(|f| f.rfilename).collect();
+    let weights = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|name| there.iter().any(|f| f == name));
+    let small = ["config.json", "sentencepiece.bpe.model", "added_tokens.json", "vocab.txt", "merges.txt", "tokenizer.json"];
+    for name in small.into_iter().filter(|name| there.iter().any(|f| f == name)).chain(weights) {
+        api.get(name).with_context(|| format!("{PREFIX}{repository}: {name}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(_: &str) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        for wrong in ["", "evf-sam", "a/b/c", "../x", "a/..", "a/b c"] {
+            assert!(folder(wrong).unwrap_err().to_string().contains("OWNER/REPO"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_newest_version_is_the_one_that_main_names() {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = cache.path().join("models--a--b");
+        assert!(snapshot(&repository).is_err());
+        for name in ["refs", "snapshots/old", "snapshots/new"] {
+            std::fs::create_dir_all(repository.join(name)).unwrap();
+        }
+        std::fs::write(repository.join("refs/main"), "new\n").unwrap();
+        assert_eq!(snapshot(&repository).unwrap(), repository.join("snapshots/new"));
+        std::fs::write(repository.join("refs/main"), "gone").unwrap();
+        assert!(snapshot(&repository).is_err());
+    }
+}
