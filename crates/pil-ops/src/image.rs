@@ -30,6 +30,19 @@ pub enum ImageError {
         /// The radius given.
         radius: String,
     },
+    /// A point of a polygon far outside any image.
+    #[error("polygon: point {at} is ({x}, {y}): coordinates must be within 16777216 pixels of 0")]
+    Point {
+        /// Its index.
+        at: usize,
+        /// Column.
+        x: i32,
+        /// Row.
+        y: i32,
+    },
+    /// A polygon of too many edges across too many rows.
+    #[error("polygon: its edges cross the rows of the image more than 67108864 times; it must have fewer points")]
+    Outline,
 }
 
 /// An 8-bit image, `[height, width, channels]`, row after row.

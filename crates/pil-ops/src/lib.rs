@@ -1,4 +1,4 @@
-//! Pillow's resampling and enhancements on 8-bit images, equal bit for bit.
+//! Pillow's resampling, enhancements and filled polygons on 8-bit images, equal bit for bit.
 //!
 //! Published segmentation models were trained on images that Pillow resized and jittered. Rounding differs between
 //! libraries by one grey level here and there; this crate follows Pillow's integer arithmetic so that inputs agree
@@ -24,9 +24,11 @@
 mod blur;
 mod enhance;
 mod image;
+mod polygon;
 mod resample;
 
 pub use blur::gaussian_blur;
 pub use enhance::{brightness, contrast, luma, saturation};
 pub use image::{Image, ImageError, flip_horizontal};
+pub use polygon::{MAX_COORDINATE, MAX_CROSSINGS, fill_polygon};
 pub use resample::{Filter, resize};

@@ -1,7 +1,7 @@
 //! Random images against values made with Pillow (`fixtures/make.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use pil_ops::{Filter, Image, brightness, contrast, gaussian_blur, resize, saturation};
+use pil_ops::{Filter, Image, brightness, contrast, fill_polygon, gaussian_blur, resize, saturation};
 
 fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
@@ -48,4 +48,27 @@ fn flips_and_refuses() {
     assert!(Image::new(1, 1, 4, vec![0; 4]).is_err());
     assert!(resize(&image, 0, 5, Filter::Bilinear).is_err());
     assert!(gaussian_blur(&image, f32::NAN).is_err());
+}
+
+#[test]
+fn polygons_equal_pillow() {
+    let text = include_str!("fixtures/polygons.tsv");
+    assert!(text.lines().count() >= 400);
+    for (line, row) in text.lines().enumerate() {
+        let f: Vec<&str> = row.split('\t').collect();
+        let size = numbers(f[0]);
+        let point = |p: &str| p.split_once(',').map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).unwrap();
+        let points: Vec<(i32, i32)> = f[1].split(' ').map(point).collect();
+        let mut image = Image::new(size[0], size[1], 1, vec![0; size[0] * size[1]]).unwrap();
+        fill_polygon(&mut image, &points, 1).unwrap();
+        let got: String = image
+            .data
+            .chunks(4)
+            .map(|c| {
+                let bits = (0..4).fold(0, |sum, i| sum * 2 + c.get(i).copied().unwrap_or(0));
+                char::from_digit(u32::from(bits), 16).unwrap()
+            })
+            .collect();
+        assert_eq!(got, f[2], "line {line}: {points:?} on {size:?}");
+    }
 }
