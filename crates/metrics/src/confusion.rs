@@ -29,7 +29,7 @@ pub enum MetricError {
         width: usize,
     },
     /// An unknown profile name.
-    #[error("unknown evaluation profile `{found}`: use one of saymask, dit, evf, risam, gres")]
+    #[error("unknown evaluation profile `{found}`: use one of saymask, dit, evf, risam, gres, phrasecut")]
     Profile {
         /// The name given.
         found: String,

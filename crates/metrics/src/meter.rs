@@ -13,21 +13,21 @@ pub struct Sample {
     pub truth_pixels: u64,
     /// Whether the prediction says "no target" (see [`EvalProfile::says_none`]); only the GRES rule looks at it.
     pub says_none: bool,
-    /// A group for the per-kind table, e.g. "colour".
-    pub kind: Option<String>,
+    /// Groups for the table by kind, e.g. "colour", or PhraseCut's subsets.
+    pub kinds: Vec<String>,
 }
 
 impl Sample {
-    /// A sample without kind whose prediction claims a target.
+    /// A sample without kinds whose prediction claims a target.
     #[must_use]
     pub fn new(confusion: Confusion, truth_pixels: u64) -> Self {
-        Self { confusion, truth_pixels, says_none: false, kind: None }
+        Self { confusion, truth_pixels, says_none: false, kinds: Vec::new() }
     }
 
-    /// The same sample, counted under a kind.
+    /// The same sample, counted under one kind more.
     #[must_use]
     pub fn with_kind(mut self, kind: impl Into<String>) -> Self {
-        self.kind = Some(kind.into());
+        self.kinds.push(kind.into());
         self
     }
 }
@@ -45,7 +45,8 @@ pub struct Meter {
     hits: Vec<u64>,
     // GRES: [no target and said so, no target but mask, target but "none", target and mask]
     cells: [u64; 4],
-    kinds: BTreeMap<String, (u64, f64)>,
+    // samples, sum of IoU, intersection, union
+    kinds: BTreeMap<String, (u64, f64, u64, u64)>,
 }
 
 impl Meter {
@@ -84,10 +85,9 @@ impl Meter {
                 *hit += u64::from(self.profile.precision_compare.passes(iou, at));
             }
         }
-        if let Some(kind) = &sample.kind {
+        for kind in &sample.kinds {
             let entry = self.kinds.entry(kind.clone()).or_default();
-            entry.0 += 1;
-            entry.1 += iou;
+            *entry = (entry.0 + 1, entry.1 + iou, entry.2 + i, entry.3 + u);
         }
         iou
     }
@@ -140,7 +140,9 @@ impl Meter {
             kinds: self
                 .kinds
                 .iter()
-                .map(|(kind, &(n, sum))| (kind.clone(), KindReport { samples: n, miou: ratio(sum, n) }))
+                .map(|(kind, &(n, sum, i, u))| {
+                    (kind.clone(), KindReport { samples: n, miou: ratio(sum, n), oiou: ratio(i as f64, u) })
+                })
                 .collect(),
         }
     }
@@ -170,13 +172,16 @@ pub struct GresReport {
     pub min_pixels: u64,
 }
 
-/// Figures of one kind of sentence.
+/// Figures of one kind of sentence, or of one of PhraseCut's subsets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KindReport {
     /// Samples.
     pub samples: u64,
     /// Mean IoU.
     pub miou: f64,
+    /// Overall IoU.
+    #[serde(default)]
+    pub oiou: f64,
 }
 
 /// Figures together with what they depend on.
@@ -207,7 +212,7 @@ pub struct Report {
     /// GRES figures, with the `gres` profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gres: Option<GresReport>,
-    /// mIoU by kind of sentence, where kinds are known.
+    /// mIoU and oIoU by kind of sentence, where kinds are known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kinds: BTreeMap<String, KindReport>,
 }
@@ -232,7 +237,7 @@ mod tests {
         assert_eq!(report.miou, (0.9 + 0.1 + 1.0 + 0.5) / 4.0);
         // Strict: 0.5 is not above 0.5, 0.9 is not above 0.9.
         assert_eq!(report.precision.iter().map(|p| p.value).collect::<Vec<_>>(), [0.5, 0.5, 0.25]);
-        assert_eq!(report.kinds["place"], KindReport { samples: 2, miou: 0.55 });
+        assert_eq!(report.kinds["place"], KindReport { samples: 2, miou: 0.55, oiou: 0.1 });
         assert_eq!((report.profile.as_str(), report.split.as_str(), report.samples), ("saymask", "val", 4));
         assert!(report.gres.is_none());
         let json = serde_json::to_string(&report).unwrap();
@@ -254,6 +259,23 @@ mod tests {
         assert_eq!((gres.n_acc, gres.t_acc), (Some(0.5), Some(0.5)));
         // "At least", over the two samples with a target.
         assert_eq!(report.precision[0].value, 0.5);
+    }
+
+    /// PhraseCut's evaluator: an empty intersection is 0 even where nothing was asked for, thresholds are strict, and a
+    /// phrase counts in each of its subsets.
+    #[test]
+    fn phrasecut_rule() {
+        let mut meter = Meter::new(EvalProfile::phrasecut());
+        meter.add(&sample(0, 0, 0).with_kind("s_small").with_kind("i_single"));
+        meter.add(&sample(30, 50, 40).with_kind("s_small").with_kind("i_multi"));
+        let report = meter.report("test");
+        assert_eq!((report.miou, report.oiou), (0.3, 0.6));
+        assert_eq!(
+            report.precision.iter().map(|p| (p.at, p.value)).collect::<Vec<_>>(),
+            [(0.5, 0.5), (0.6, 0.0), (0.7, 0.0), (0.8, 0.0), (0.9, 0.0)]
+        );
+        assert_eq!(report.kinds["s_small"], KindReport { samples: 2, miou: 0.3, oiou: 0.6 });
+        assert_eq!(report.kinds["i_multi"], KindReport { samples: 1, miou: 0.6, oiou: 0.6 });
     }
 
     #[test]

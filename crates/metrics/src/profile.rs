@@ -139,10 +139,18 @@ impl EvalProfile {
         }
     }
 
+    /// PhraseCut's evaluator, which takes masks as they are: an empty intersection counts as 0, P@0.5 to P@0.9 with a
+    /// strict sign. Its mean and cumulative mask IoU are [`Report::miou`](crate::Report::miou) and
+    /// [`Report::oiou`](crate::Report::oiou).
+    #[must_use]
+    pub fn phrasecut() -> Self {
+        Self { name: "phrasecut".into(), empty: EmptyPolicy::Zero, precision: vec![0.5, 0.6, 0.7, 0.8, 0.9], ..Self::saymask() }
+    }
+
     /// A profile by its name.
     ///
     /// # Errors
-    /// If the name is none of `saymask`, `dit`, `evf`, `risam`, `gres`.
+    /// If the name is none of `saymask`, `dit`, `evf`, `risam`, `gres`, `phrasecut`.
     pub fn named(name: &str) -> Result<Self, MetricError> {
         match name {
             "saymask" => Ok(Self::saymask()),
@@ -150,6 +158,7 @@ impl EvalProfile {
             "evf" => Ok(Self::evf()),
             "risam" => Ok(Self::risam()),
             "gres" => Ok(Self::gres()),
+            "phrasecut" => Ok(Self::phrasecut()),
             _ => Err(MetricError::Profile { found: name.into() }),
         }
     }
@@ -183,7 +192,7 @@ impl EvalProfile {
     }
 
     /// Whether a prediction says "no target": the model's own head if it has one, else too few pixels. Always false
-    /// without the GRES rule.
+    /// without the GRES rule. Without a head the whole prediction is then empty: clear the mask before it is compared.
     #[must_use]
     pub fn says_none(&self, predicted_pixels: u64, head: Option<bool>) -> bool {
         self.no_target.is_some_and(|rule| head.unwrap_or(predicted_pixels < rule.min_pixels))
@@ -221,7 +230,7 @@ mod tests {
 
     #[test]
     fn names() {
-        for name in ["saymask", "dit", "evf", "risam", "gres"] {
+        for name in ["saymask", "dit", "evf", "risam", "gres", "phrasecut"] {
             let profile = EvalProfile::named(name).unwrap();
             assert_eq!(profile.name, name);
             let json = serde_json::to_string(&profile).unwrap();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::instances::Instances;
 use crate::layout::{self, ImageFinder};
+use crate::phrasecut::{self, Pictures};
 use crate::refs::{self, RefRecord};
 use crate::{AnnId, DataError, Sentence};
 
@@ -16,17 +17,21 @@ use crate::{AnnId, DataError, Sentence};
 pub struct DatasetSpec {
     /// The folder that holds the sets and `images`.
     pub root: PathBuf,
-    /// `refcoco`, `refcoco+`, `refcocog`, `grefcoco` or `refclef`.
+    /// `refcoco`, `refcoco+`, `refcocog`, `grefcoco`, `refclef` or `phrasecut`.
     pub name: String,
-    /// Who made the splits: `unc`, `google`, `umd` or `berkeley`.
+    /// Who made the splits: `unc`, `google`, `umd`, `berkeley`, or `vg` for PhraseCut, which has one set of them.
     pub split_by: String,
 }
 
 impl DatasetSpec {
-    /// A set with its usual splits (`umd` for RefCOCOg, `unc` otherwise).
+    /// A set with its usual splits (`umd` for RefCOCOg, `vg` for PhraseCut, `unc` otherwise).
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, name: &str) -> Self {
-        let split_by = if name == "refcocog" { "umd" } else { "unc" };
+        let split_by = match name {
+            "refcocog" => "umd",
+            layout::PHRASECUT => "vg",
+            _ => "unc",
+        };
         Self { root: root.into(), name: name.into(), split_by: split_by.into() }
     }
 }
@@ -49,7 +54,7 @@ pub struct ImageInfo {
 /// What one or more sentences point at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Referent {
-    /// `ref_id`.
+    /// `ref_id`; PhraseCut has none, so there it is the place in the split.
     pub ref_id: i64,
     /// Index into [`Dataset::images`].
     pub image: usize,
@@ -63,6 +68,8 @@ pub struct Referent {
     pub mask: Rle,
     /// The hull of the annotations' boxes, `[x, y, width, height]` in pixels; zeros when nothing is meant.
     pub bbox: [f64; 4],
+    /// PhraseCut's own subsets that it belongs to ("i_multi", "s_small", ...); none in other sets.
+    pub groups: Vec<&'static str>,
 }
 
 /// A validated index of one split.
@@ -76,7 +83,7 @@ pub struct Dataset {
     pub images: Vec<ImageInfo>,
     /// Referents in the order of the file.
     pub referents: Vec<Referent>,
-    /// Referents left out because they have no sentence (gRefCOCO has some) or a known broken image (RefCLEF).
+    /// Referents left out because they have no words (gRefCOCO has some) or a known broken image (RefCLEF).
     pub skipped: usize,
     /// The first image of each set that [`Dataset::with`] put behind this one.
     pub parts: Vec<usize>,
@@ -113,6 +120,9 @@ impl Dataset {
     /// On the first thing that is wrong, naming file and field. [`crate::verify`] lists everything instead.
     pub fn open(spec: &DatasetSpec, split: &str) -> Result<Self, DataError> {
         let folder = layout::folder(&spec.root, &spec.name)?;
+        if spec.name == layout::PHRASECUT {
+            return phrasecut::open(spec, &folder, split);
+        }
         let refs_path = layout::refs_file(&folder, &spec.split_by)?;
         let (records, errors) = refs::read(&refs_path)?;
         if let Some(error) = errors.into_iter().next() {
@@ -130,7 +140,7 @@ impl Dataset {
             return Err(DataError::Missing { path: instances_path, what: "annotation file", hint });
         }
         let instances = Instances::read(&instances_path)?;
-        let finder = ImageFinder::new(&spec.root);
+        let finder = ImageFinder::new(&spec.root, &layout::IMAGE_FOLDERS);
 
         let mut out = Self {
             spec: spec.clone(),
@@ -217,7 +227,8 @@ fn referent(
         Some(id) if !record.ann_ids.is_empty() => instances.categories.get(&id).cloned().unwrap_or_default(),
         _ => String::new(),
     };
-    Ok(Referent { ref_id: record.ref_id, image, ann_ids: record.ann_ids, category, sentences: record.sentences, mask, bbox })
+    let RefRecord { ref_id, ann_ids, sentences, .. } = record;
+    Ok(Referent { ref_id, image, ann_ids, category, sentences, mask, bbox, groups: Vec::new() })
 }
 
 /// Mask and box of a record.
@@ -269,7 +280,8 @@ pub(crate) fn target(
 /// Ids of all images that serve any split but `train` in these sets.
 ///
 /// The sets of the family share COCO's train2014 images, so an image of one set's training split may be a test image of
-/// another. Hand the result to [`Dataset::exclude`] to train without that leak.
+/// another. Hand the result to [`Dataset::exclude`] to train without that leak. Of PhraseCut's images those count that COCO
+/// has, by COCO's ids.
 ///
 /// # Errors
 /// If a refs file is missing or malformed.
@@ -277,6 +289,10 @@ pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<i64>, DataError
     let mut out = BTreeSet::new();
     for spec in specs {
         let folder = layout::folder(&spec.root, &spec.name)?;
+        if spec.name == layout::PHRASECUT {
+            out.extend(Pictures::read(&folder)?.held_out());
+            continue;
+        }
         let (records, errors) = refs::read(&layout::refs_file(&folder, &spec.split_by)?)?;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);

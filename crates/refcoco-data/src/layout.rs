@@ -4,8 +4,16 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 
-/// The sets this crate knows, by folder name.
-pub const SETS: [&str; 5] = ["refcoco", "refcoco+", "refcocog", "grefcoco", "refclef"];
+/// The sets this crate knows.
+pub const SETS: [&str; 6] = ["refcoco", "refcoco+", "refcocog", "grefcoco", "refclef", PHRASECUT];
+
+/// PhraseCut, which lies in a folder of another name and in files of its own.
+pub(crate) const PHRASECUT: &str = "phrasecut";
+
+/// The name of a set's folder.
+pub(crate) fn folder_name(set: &str) -> &str {
+    if set == PHRASECUT { "VGPhraseCut_v0" } else { set }
+}
 
 /// Folders below the root in which images are looked for, in this order.
 pub const IMAGE_FOLDERS: [&str; 3] = ["images/train2014", "images/mscoco/images/train2014", "images/saiapr_tc-12"];
@@ -18,9 +26,12 @@ pub(crate) fn folder(root: &Path, name: &str) -> Result<PathBuf, DataError> {
     if !SETS.contains(&name) {
         return Err(DataError::Name { what: "data set", found: name.into(), valid: SETS.join(", ") });
     }
-    let folder = root.join(name);
+    let below = folder_name(name);
+    let folder = root.join(below);
     if !folder.is_dir() {
-        let hint = format!("expected `{name}/refs(..).p` and `{name}/instances.json` below the root");
+        let files =
+            if name == PHRASECUT { ["refer_test.json", "image_data_split.json"] } else { ["refs(..).p", "instances.json"] };
+        let hint = format!("expected `{below}/{}` and `{below}/{}` below the root", files[0], files[1]);
         return Err(DataError::Missing { path: folder, what: "folder", hint });
     }
     Ok(folder)
@@ -66,13 +77,14 @@ pub(crate) fn refs_file(folder: &Path, by: &str) -> Result<PathBuf, DataError> {
 /// Finds image files.
 pub(crate) struct ImageFinder {
     root: PathBuf,
+    names: &'static [&'static str],
     folders: Vec<PathBuf>,
 }
 
 impl ImageFinder {
-    pub(crate) fn new(root: &Path) -> Self {
-        let folders = IMAGE_FOLDERS.iter().map(|f| root.join(f)).filter(|f| f.is_dir()).collect();
-        Self { root: root.into(), folders }
+    pub(crate) fn new(root: &Path, names: &'static [&'static str]) -> Self {
+        let folders = names.iter().map(|f| root.join(f)).filter(|f| f.is_dir()).collect();
+        Self { root: root.into(), names, folders }
     }
 
     pub(crate) fn has_folder(&self) -> bool {
@@ -82,9 +94,9 @@ impl ImageFinder {
     pub(crate) fn find(&self, file_name: &str) -> Result<PathBuf, DataError> {
         let found = self.folders.iter().map(|f| f.join(file_name)).find(|p| p.is_file());
         found.ok_or_else(|| DataError::Missing {
-            path: self.folders.first().unwrap_or(&self.root.join(IMAGE_FOLDERS[0])).join(file_name),
+            path: self.folders.first().unwrap_or(&self.root).join(file_name),
             what: "image",
-            hint: format!("looked in {} below {}", IMAGE_FOLDERS.join(", "), self.root.display()),
+            hint: format!("looked in {} below {}", self.names.join(", "), self.root.display()),
         })
     }
 }

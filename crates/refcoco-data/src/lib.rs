@@ -1,6 +1,6 @@
 //! Readers, generators, samplers and transforms for RefCOCO-family data.
 //!
-//! Use it to open RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO and RefCLEF folders as they are published, to check them, to make
+//! Use it to open RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO, RefCLEF and PhraseCut folders as they are published, to check them, to make
 //! a small set in the same formats, and to turn either into batches of bytes for a network.
 //!
 //! ```
@@ -30,15 +30,17 @@
 //! ROOT/refcoco/{refs(unc).p, instances.json}     also refcoco+, refcocog, refclef; any split author in parentheses
 //! ROOT/grefcoco/{grefs(unc).json, instances.json}
 //! ROOT/images/train2014                          or images/mscoco/images/train2014, images/saiapr_tc-12
+//! ROOT/VGPhraseCut_v0/{refer_SPLIT.json, image_data_split.json, images}    the set `phrasecut`
 //! ```
 //!
 //! # Limits
 //! Nothing is downloaded. A set's whole `instances.json` is held in memory while it is opened. Masks are unions of
-//! their polygons; upstream readers that add them up or keep overlaps as background are not imitated. JPEG pixels may
+//! their polygons; upstream readers that add them up or keep overlaps as background are not imitated. PhraseCut's subsets
+//! by lists of words (stuff, COCO's names, kinds of attributes) are not built. JPEG pixels may
 //! differ from libjpeg's by a few levels.
 //!
 //! # Sources
-//! The formats are those of the REFER and gRefCOCO tools and of COCO; published counts come from their documents.
+//! The formats are those of the REFER, gRefCOCO and PhraseCut tools and of COCO; published counts come from their documents.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod dataset;
@@ -46,6 +48,7 @@ mod error;
 mod instances;
 mod layout;
 mod loader;
+mod phrasecut;
 mod pickle;
 mod prefetch;
 mod published;
@@ -65,7 +68,7 @@ pub use loader::{ImageCache, decode, load, load_batch, size};
 pub use prefetch::Prefetcher;
 pub use refs::{AnnId, Sentence, SentenceKind};
 pub use sampler::{Epoch, Item, ItemPer, Sampler, sequential};
-pub use synth::{SynthConfig, SynthSummary, generate, generated_by};
+pub use synth::{SynthConfig, SynthFormat, SynthSummary, generate, generated_by};
 pub use text::{flip_substrings, flip_words};
 pub use transform::{Augment, Fit, FlipText, Placement, Transform, Transformed};
 pub use verify::{SplitCount, VerifyReport, verify, verify_deep};

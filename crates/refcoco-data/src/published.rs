@@ -47,6 +47,10 @@ pub(crate) const TABLE: &[Published] = &[
     row("grefcoco", "unc", "val", 0, 0, 1_500),
     row("grefcoco", "unc", "testA", 0, 0, 750),
     row("grefcoco", "unc", "testB", 0, 0, 750),
+    row("phrasecut", "vg", "train", 0, 310_816, 71_746),
+    row("phrasecut", "vg", "val", 0, 19_495, 2_871),
+    row("phrasecut", "vg", "test", 0, 14_354, 2_545),
+    row("phrasecut", "vg", "miniv", 0, 821, 100),
 ];
 
 /// The published row of a split.

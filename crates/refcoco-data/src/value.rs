@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::DataError;
@@ -54,6 +55,11 @@ impl<'a> At<'a> {
             .ok_or_else(|| self.wrong("a whole number"))
     }
 
+    /// As [`Self::integer`], but written as one.
+    pub(crate) fn whole(&self) -> Result<i64, DataError> {
+        self.value.as_i64().ok_or_else(|| self.wrong("a whole number"))
+    }
+
     pub(crate) fn number(&self) -> Result<f64, DataError> {
         self.value.as_f64().ok_or_else(|| self.wrong("a number"))
     }
@@ -69,4 +75,26 @@ pub(crate) fn describe(value: &Value) -> String {
         Value::Number(n) => n.to_string(),
         Value::Bool(b) => b.to_string(),
     }
+}
+
+/// Hands over the rows of a JSON list one by one; when it fails, the rows before the bad one have been handed over.
+pub(crate) fn read_list<T: DeserializeOwned>(bytes: &[u8], each: impl FnMut(T)) -> Result<(), serde_json::Error> {
+    struct Rows<T, F>(F, std::marker::PhantomData<T>);
+    impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for Rows<T, F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of records")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut rows: A) -> Result<(), A::Error> {
+            while let Some(row) = rows.next_element()? {
+                (self.0)(row);
+            }
+            Ok(())
+        }
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    json.deserialize_seq(Rows(each, std::marker::PhantomData))?;
+    json.end()
 }

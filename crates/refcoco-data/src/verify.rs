@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::dataset::target;
 use crate::instances::Instances;
-use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, SETS};
-use crate::refs::{self, RefRecord};
+use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
+use crate::phrasecut::{self, Pictures};
+use crate::refs;
 use crate::{DataError, published};
 
 /// Sizes of a split as found, with the published ones where the set is recognisably the real one.
@@ -79,19 +80,24 @@ fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
     if !root.is_dir() {
         return Err(missing("give the folder that holds refcoco, refcoco+, ... and images".into()));
     }
-    let sets: Vec<&str> = SETS.into_iter().filter(|s| root.join(s).is_dir()).collect();
+    let sets: Vec<&str> = SETS.into_iter().filter(|s| root.join(layout::folder_name(s)).is_dir()).collect();
     if sets.is_empty() {
-        return Err(missing(format!("the folder exists but holds none of {}", SETS.join(", "))));
+        let names = SETS.map(layout::folder_name).join(", ");
+        return Err(missing(format!("the folder exists but holds none of {names}")));
     }
     let mut report = VerifyReport::default();
-    let finder = ImageFinder::new(root);
-    if !finder.has_folder() {
+    let finder = ImageFinder::new(root, &IMAGE_FOLDERS);
+    if !finder.has_folder() && sets != [PHRASECUT] {
         let folders = IMAGE_FOLDERS.join(", ");
         report.errors.push(format!("{}: no image folder; expected one of {folders}", root.display()));
     }
     let mut seen_images = BTreeSet::new();
     for set in sets {
-        if let Err(error) = check_set(root, set, &finder, decode, &mut seen_images, &mut report) {
+        let checked = match set {
+            PHRASECUT => check_phrasecut(root, decode, &mut report),
+            _ => check_set(root, set, &finder, decode, &mut seen_images, &mut report),
+        };
+        if let Err(error) = checked {
             report.errors.push(error.to_string());
         }
     }
@@ -128,7 +134,7 @@ fn check_set(
             }
         };
         report.errors.extend(errors.iter().map(ToString::to_string));
-        count(set, &by, &records, report);
+        count(set, &by, records.iter().map(|r| (r.split.as_str(), r.image_id, r.sentences.len() as u64)), report);
         for r in records.iter().filter(|r| r.sentences.is_empty()) {
             report.warnings.push(format!(
                 "{}: field `{}.sentences` (ref_id {}): empty list; readers skip the record",
@@ -161,27 +167,62 @@ fn check_set(
             }
         }
         if finder.has_folder() {
-            check_images(&records, instances, finder, decode, seen_images, report);
+            let ids: BTreeSet<i64> = records.iter().map(|r| r.image_id).collect();
+            let used = ids.iter().filter_map(|id| instances.images.get(id));
+            let fresh = used.filter(|i| seen_images.insert(i.file_name.clone()));
+            let fresh: Vec<_> = fresh.map(|i| (i.id, i.file_name.clone(), (i.width, i.height))).collect();
+            check_images(&fresh, finder, decode, report);
         }
     }
     Ok(())
 }
 
-fn check_images(
-    records: &[RefRecord],
-    instances: &Instances,
-    finder: &ImageFinder,
-    decode: bool,
-    seen: &mut BTreeSet<String>,
-    report: &mut VerifyReport,
-) {
-    let ids: BTreeSet<i64> = records.iter().map(|r| r.image_id).collect();
-    let fresh: Vec<_> =
-        ids.iter().filter_map(|id| instances.images.get(id)).filter(|i| seen.insert(i.file_name.clone())).collect();
-    let errors: Vec<Option<String>> = fresh
+fn check_phrasecut(root: &Path, decode: bool, report: &mut VerifyReport) -> Result<(), DataError> {
+    let folder = layout::folder(root, PHRASECUT)?;
+    let pictures = Pictures::read(&folder)?;
+    let finder = ImageFinder::new(&folder, &phrasecut::IMAGES);
+    let (mut rows, mut used) = (Vec::new(), BTreeSet::new());
+    for split in phrasecut::SPLITS {
+        let path = folder.join(format!("refer_{split}.json"));
+        if !path.is_file() {
+            report.warnings.push(format!("{}: no such file; the split {split} cannot be opened", path.display()));
+            continue;
+        }
+        let tasks = match phrasecut::tasks(&path) {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                report.errors.push(error.to_string());
+                continue;
+            }
+        };
+        let masks: Vec<_> = tasks.par_iter().enumerate().map(|(i, t)| pictures.mask(&path, i, t).map(|m| m.is_empty())).collect();
+        for (i, (task, result)) in tasks.iter().zip(masks).enumerate() {
+            let mut warn = |what: &str| report.warnings.push(format!("{}: field `tasks[{i}]{what}", path.display()));
+            if task.phrase().is_empty() {
+                warn(".phrase`: no words; readers skip the record");
+            }
+            match result {
+                Ok(false) => {}
+                Ok(true) => warn(".Polygons`: the mask has no pixel"),
+                Err(error) => report.errors.push(error.to_string()),
+            }
+            rows.push((split, task.image_id, 1));
+            used.insert(task.image_id);
+        }
+    }
+    count(PHRASECUT, "vg", rows.into_iter(), report);
+    let used = used.iter().filter_map(|id| pictures.by_id.get(id));
+    let images: Vec<_> = used.map(|p| (p.image_id, format!("{}.jpg", p.image_id), (p.width, p.height))).collect();
+    check_images(&images, &finder, decode, report);
+    Ok(())
+}
+
+/// Whether these images, (id, file name, (width, height)), exist and are as large as their records say.
+fn check_images(images: &[(i64, String, (u32, u32))], finder: &ImageFinder, decode: bool, report: &mut VerifyReport) {
+    let errors: Vec<Option<String>> = images
         .par_iter()
-        .map(|info| {
-            let path = match finder.find(&info.file_name) {
+        .map(|(id, file_name, (width, height))| {
+            let path = match finder.find(file_name) {
                 Ok(path) => path,
                 Err(error) => return Some(error.to_string()),
             };
@@ -192,12 +233,11 @@ fn check_images(
             };
             match size {
                 Err(error) => Some(error.to_string()),
-                Ok((w, h)) if (w, h) != (info.width, info.height) => Some(format!(
-                    "{}: the file is {w} x {h} but images[id={}] says {} x {} (width x height)",
+                Ok(size) if size != (*width, *height) => Some(format!(
+                    "{}: the file is {} x {} but images[id={id}] says {width} x {height} (width x height)",
                     path.display(),
-                    info.id,
-                    info.width,
-                    info.height
+                    size.0,
+                    size.1
                 )),
                 Ok(_) => None,
             }
@@ -206,13 +246,14 @@ fn check_images(
     report.errors.extend(errors.into_iter().flatten());
 }
 
-fn count(set: &str, by: &str, records: &[RefRecord], report: &mut VerifyReport) {
+/// Counts records given as (split, image, sentences).
+fn count<'a>(set: &str, by: &str, records: impl Iterator<Item = (&'a str, i64, u64)>, report: &mut VerifyReport) {
     let mut splits: BTreeMap<&str, (u64, u64, BTreeSet<i64>)> = BTreeMap::new();
-    for r in records {
-        let entry = splits.entry(&r.split).or_default();
+    for (split, image, sentences) in records {
+        let entry = splits.entry(split).or_default();
         entry.0 += 1;
-        entry.1 += r.sentences.len() as u64;
-        entry.2.insert(r.image_id);
+        entry.1 += sentences;
+        entry.2.insert(image);
     }
     // A generated or reduced set shares names with the real one, so only a similar size makes a comparison fair.
     let images: u64 = splits.values().map(|s| s.2.len() as u64).sum();
@@ -267,28 +308,17 @@ mod tests {
     use super::*;
 
     /// `images` pictures with one referent of three sentences each.
-    fn records(first: i64, images: i64, split: &str) -> Vec<RefRecord> {
-        let sentence = |id| crate::Sentence { id, text: "x".into(), raw: "x".into(), kind: None };
-        (first..first + images)
-            .map(|i| RefRecord {
-                ref_id: i,
-                image_id: i,
-                ann_ids: Vec::new(),
-                category_id: None,
-                split: split.into(),
-                sentences: (0..3).map(sentence).collect(),
-                field: String::new(),
-            })
-            .collect()
+    fn records(first: i64, images: i64, split: &str) -> impl Iterator<Item = (&str, i64, u64)> {
+        (first..first + images).map(move |i| (split, i, 3))
     }
 
     #[test]
     fn only_a_set_of_the_real_size_is_compared() {
         let mut report = VerifyReport::default();
-        let real = [records(0, 16_994, "train"), records(20_000, 1_500, "val"), records(30_000, 1_500, "testA")];
-        count("refcoco", "unc", &real.concat(), &mut report);
-        count("refcoco+", "unc", &records(0, 100, "val"), &mut report);
-        count("grefcoco", "unc", &[records(0, 16_994, "train"), records(20_000, 1_500, "val")].concat(), &mut report);
+        let most = || records(0, 16_994, "train").chain(records(20_000, 1_500, "val"));
+        count("refcoco", "unc", most().chain(records(30_000, 1_500, "testA")), &mut report);
+        count("refcoco+", "unc", records(0, 100, "val"), &mut report);
+        count("grefcoco", "unc", most(), &mut report);
         let val = &report.splits[1];
         assert_eq!((val.split.as_str(), val.published), ("val", Some((Some(3_811), Some(10_834), Some(1_500)))));
         assert!(!val.matches());

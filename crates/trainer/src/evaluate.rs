@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use coco_mask::Rle;
-use metrics::{Confusion, EvalProfile, Meter, Report, Sample};
+use metrics::{Confusion, EvalProfile, Meter, Report, Sample, Space};
 use rayon::prelude::*;
 use refcoco_data::Placement;
 
@@ -23,7 +23,7 @@ pub struct Judged {
     pub mask: Rle,
     /// Mean foreground probability inside the mask.
     pub score: f32,
-    /// IoU with the truth.
+    /// IoU with the truth, under the profile's rules.
     pub iou: f64,
 }
 
@@ -34,7 +34,8 @@ pub struct Judged {
 pub fn profile(plan: &RunPlan) -> Result<EvalProfile, TrainError> {
     let mut profile = EvalProfile::named(plan.eval.profile.name())?;
     if let Some(threshold) = plan.eval.threshold {
-        profile.threshold = threshold;
+        // The plan speaks of probabilities, whatever the profile compares.
+        (profile.threshold, profile.space) = (threshold, Space::Probability);
     }
     Ok(profile)
 }
@@ -73,21 +74,25 @@ pub fn evaluate<S: Segmenter>(
             .map(|i| {
                 let item = &data.items[first + i];
                 let referent = &data.dataset.referents[item.referent];
-                let (mask, score) = mask_of(&maps[i], batch.placements[batch.image_of[i]], profile)?;
-                let confusion = Confusion::from_rle(&mask, &referent.mask)?;
-                let mut sample = Sample::new(confusion, referent.mask.area());
-                sample.says_none = profile.says_none(mask.area(), None);
-                if let Some(kind) = referent.sentences[item.sentence].kind {
-                    sample = sample.with_kind(kind.name());
+                let (mut mask, mut score) = mask_of(&maps[i], batch.placements[batch.image_of[i]], profile)?;
+                // No method has a head for it: too small a mask means that there is nothing, and is taken back.
+                let says_none = profile.says_none(mask.area(), None);
+                if says_none {
+                    (mask, score) = (Rle::empty(mask.height(), mask.width())?, 0.0);
                 }
-                let iou = confusion.iou(profile.empty);
-                Ok((Judged { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou }, sample))
+                let kind = referent.sentences[item.sentence].kind.map(|k| k.name());
+                let sample = Sample {
+                    says_none,
+                    kinds: kind.into_iter().chain(referent.groups.iter().copied()).map(str::to_owned).collect(),
+                    ..Sample::new(Confusion::from_rle(&mask, &referent.mask)?, referent.mask.area())
+                };
+                Ok((Judged { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample))
             })
             .collect();
         // Sums run in item order, so a report does not depend on threads.
         for result in results {
-            let (one, sample) = result?;
-            meter.add(&sample);
+            let (mut one, sample) = result?;
+            one.iou = meter.add(&sample);
             judged.push(one);
         }
         tell(judged.len());

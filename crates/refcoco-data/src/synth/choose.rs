@@ -45,11 +45,11 @@ const PLACES: [Place; 13] = [
     Place::Most(Side::Bottom),
 ];
 
-const RELATIONS: [Relation; 6] =
+pub(crate) const RELATIONS: [Relation; 6] =
     [Relation::LeftOf, Relation::RightOf, Relation::Above, Relation::Below, Relation::Behind, Relation::InFrontOf];
 
 /// The filter with some of an object's attributes; bits 1, 2, 4, 8 are shape, colour, texture, size.
-fn own(scene: &Scene, i: usize, bits: u8) -> Filter {
+pub(crate) fn own(scene: &Scene, i: usize, bits: u8) -> Filter {
     let o = &scene.objects[i];
     Filter {
         shape: (bits & 1 != 0).then_some(o.shape),

@@ -43,16 +43,16 @@ pub(super) fn write_image(path: &Path, scene: &Scene, pixels: &[u8], quality: u8
     write(path, &bytes)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     std::fs::write(path, bytes).map_err(|e| DataError::io(path, "write", e))
 }
 
-fn image_id(index: usize) -> i64 {
+pub(super) fn image_id(index: usize) -> i64 {
     index as i64 + 1
 }
 
 /// At most five objects an image, so ids never meet.
-fn ann_id(image: usize, object: usize) -> i64 {
+pub(super) fn ann_id(image: usize, object: usize) -> i64 {
     image_id(image) * 10 + object as i64
 }
 
@@ -61,7 +61,7 @@ fn category(shape: Shape) -> i64 {
 }
 
 /// Splits of whole images: the last eighth or so are val, testA and testB.
-fn split(index: usize, images: usize) -> &'static str {
+pub(super) fn split(index: usize, images: usize) -> &'static str {
     let part = |share: f64| ((images as f64 * share).round() as usize).max(1);
     let (val, test) = (part(0.12), part(0.08));
     match images - index {

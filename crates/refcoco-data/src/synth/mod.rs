@@ -5,6 +5,7 @@ mod draw;
 mod files;
 mod meaning;
 mod phrase;
+mod phrasecut;
 mod scene;
 #[cfg(test)]
 mod tests;
@@ -15,10 +16,22 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
+use crate::layout::{PHRASECUT, folder_name};
 use crate::rng::Rng;
 use choose::{Rules, Target};
 use phrase::Style;
 use scene::Scene;
+
+/// In whose files a generated set is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SynthFormat {
+    /// RefCOCO's: the sets `refcoco`, `refcoco+`, `refcocog`, and `grefcoco` with several targets or none.
+    #[default]
+    Refcoco,
+    /// PhraseCut's: the set `phrasecut`.
+    Phrasecut,
+}
 
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,11 +53,23 @@ pub struct SynthConfig {
     pub occlusion: f64,
     /// JPEG quality, 50 to 100.
     pub quality: u8,
+    /// The files. The pictures are the same in all.
+    pub format: SynthFormat,
 }
 
 impl Default for SynthConfig {
     fn default() -> Self {
-        Self { images: 1000, size: 128, seed: 0, min_aspect: 0.8, max_objects: 5, scale: 1.0, occlusion: 0.35, quality: 90 }
+        Self {
+            images: 1000,
+            size: 128,
+            seed: 0,
+            min_aspect: 0.8,
+            max_objects: 5,
+            scale: 1.0,
+            occlusion: 0.35,
+            quality: 90,
+            format: SynthFormat::default(),
+        }
     }
 }
 
@@ -96,6 +121,7 @@ pub(crate) struct Picture {
     pub(crate) plus: Vec<Target>,
     pub(crate) long: Vec<Target>,
     pub(crate) general: Vec<Target>,
+    pub(crate) phrases: Vec<phrasecut::Phrase>,
 }
 
 /// Streams of the generator: one for each thing drawn, so that a change in one leaves the others as they are.
@@ -107,6 +133,7 @@ enum Stream {
     Plus,
     Long,
     General,
+    Phrases,
 }
 
 fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
@@ -122,6 +149,7 @@ pub(crate) fn picture(cfg: &SynthConfig, index: usize) -> Result<Picture, coco_m
         plus: said(rules(Style::Short, false), Stream::Plus),
         long: said(rules(Style::Long, true), Stream::Long),
         general: choose::generalised(&scene, &mut stream(cfg, index, Stream::General)),
+        phrases: phrasecut::phrases(&scene, &mut stream(cfg, index, Stream::Phrases)),
         scene,
     })
 }
@@ -131,7 +159,7 @@ pub(crate) fn image_name(index: usize) -> String {
     format!("COCO_train2014_{:012}.jpg", index + 1)
 }
 
-/// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`.
+/// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`, or `VGPhraseCut_v0`.
 ///
 /// Scenes hold two objects or more; sentences are kept only when exactly the intended objects satisfy them with a
 /// margin. Bytes depend on the configuration alone, not on threads. Everything is written beside `out` and renamed at
@@ -191,19 +219,21 @@ impl Drop for Partial<'_> {
 }
 
 fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, DataError> {
-    let folder = part.join("images/train2014");
+    let phrasecut = cfg.format == SynthFormat::Phrasecut;
+    let folder = if phrasecut { part.join(folder_name(PHRASECUT)).join("images") } else { part.join("images/train2014") };
+    let name = if phrasecut { phrasecut::image_name } else { image_name };
     std::fs::create_dir_all(&folder).map_err(|e| DataError::io(&folder, "create", e))?;
     let pictures = (0..cfg.images)
         .into_par_iter()
         .map(|i| {
-            let picture =
-                picture(cfg, i).map_err(|e| DataError::Image { path: folder.join(image_name(i)), reason: e.to_string() })?;
+            let path = folder.join(name(i));
+            let picture = picture(cfg, i).map_err(|e| DataError::Image { path: path.clone(), reason: e.to_string() })?;
             let pixels = draw::render(&picture.scene, &mut stream(cfg, i, Stream::Pixels));
-            files::write_image(&folder.join(image_name(i)), &picture.scene, &pixels, cfg.quality)?;
+            files::write_image(&path, &picture.scene, &pixels, cfg.quality)?;
             Ok(picture)
         })
         .collect::<Result<Vec<_>, DataError>>()?;
-    let sets = files::write_sets(part, &pictures)?;
+    let sets = if phrasecut { phrasecut::write_set(part, &pictures)? } else { files::write_sets(part, &pictures)? };
     let note = part.join(NOTE);
     let text = serde_json::to_string_pretty(cfg).unwrap_or_default();
     std::fs::write(&note, text).map_err(|e| DataError::io(&note, "write", e))?;

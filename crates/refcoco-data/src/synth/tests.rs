@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::scene::{Object, Scene};
-use super::{Picture, SynthConfig, generate, picture};
+use super::{Picture, SynthConfig, SynthFormat, generate, phrasecut, picture};
+use coco_mask::{Merge, Rle, intersection_union, merge};
+
 use crate::{Dataset, DatasetSpec, SentenceKind};
 
 /// Words of a noun phrase, as sets of accepted names.
@@ -259,4 +261,66 @@ fn reads_back_and_has_a_fair_share_of_each_kind() {
         let share = kinds[&kind] as f64 / val.sentences() as f64;
         assert!(share >= 0.12, "{kind}: {share:.3} of {kinds:?}");
     }
+}
+
+#[test]
+fn every_phrase_means_its_objects_and_nothing_else() {
+    let mut seen: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+    for p in pictures(4, 60) {
+        for phrase in &p.phrases {
+            assert_eq!(read(&p.scene, &phrase.text), phrase.objects, "\"{}\"", phrase.text);
+            *seen.entry((phrase.kind(), phrase.objects.len() > 1)).or_default() += 1;
+        }
+    }
+    for kind in ["name", "attribute", "relation", "verbose"] {
+        assert!(seen.get(&(kind, false)).is_some_and(|n| *n > 5), "{seen:?}");
+    }
+    assert!(seen[&("name", true)] > 10 && seen[&("attribute", true)] > 10, "{seen:?}");
+}
+
+#[test]
+fn rectangles_are_the_mask() {
+    let grid = [1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1, 1];
+    let mask = Rle::from_row_major(3, 4, &grid).unwrap();
+    let mut image = pil_ops::Image::new(4, 3, 1, vec![0; 12]).unwrap();
+    for r in phrasecut::rectangles(&mask) {
+        let points: Vec<(i32, i32)> = r.iter().map(|p| (p[0] as i32, p[1] as i32)).collect();
+        pil_ops::fill_polygon(&mut image, &points, 1).unwrap();
+    }
+    assert_eq!(image.data, grid);
+}
+
+#[test]
+fn a_phrasecut_set_reads_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("set");
+    let cfg = SynthConfig { images: 60, size: 96, seed: 2, format: SynthFormat::Phrasecut, ..SynthConfig::default() };
+    let summary = generate(&cfg, &out).unwrap();
+    let report = crate::verify_deep(&out).unwrap();
+    assert!(report.is_ok() && report.warnings.is_empty(), "{report}");
+    let found: Vec<_> = report.splits.iter().map(|s| (s.split.as_str(), s.images)).collect();
+    assert_eq!(found, [("train", 43), ("val", 6), ("miniv", 1), ("test", 10)]);
+    let spec = DatasetSpec::new(&out, "phrasecut");
+    let open = |split: &str| Dataset::open(&spec, split).unwrap();
+    assert_eq!(open("train_val_test_miniv").referents.len(), summary.sets[0].1);
+    assert_eq!(open("val_miniv").images.len(), 7);
+    let test = open("test");
+    let groups = |name: &str| test.referents.iter().filter(|r| r.groups.contains(&name)).count();
+    for name in ["i_single", "i_multi", "p_name", "p_att", "p_rel", "s_small", "s_mid", "d_notcocotv", "c20", "a20"] {
+        assert!(groups(name) > 0, "{name}");
+    }
+    assert_eq!(groups("i_single") + groups("i_multi") + groups("i_many"), test.referents.len());
+    let mut exact = 0;
+    for referent in &test.referents {
+        let id = test.images[referent.image].id as usize;
+        let scene = picture(&cfg, id - 1).unwrap().scene;
+        let objects = read(&scene, &referent.sentences[0].text);
+        let masks: Vec<Rle> = objects.iter().map(|&o| scene.objects[o].mask.clone()).collect();
+        let (i, u) = intersection_union(&merge(&masks, Merge::Union).unwrap(), &referent.mask).unwrap();
+        // Pillow draws the outline's pixels, too, so a polygon comes out larger than its mask.
+        assert!(i as f64 / u as f64 > 0.75, "{i} of {u}");
+        assert_eq!(referent.ann_ids.len(), objects.len());
+        exact += usize::from(objects.iter().all(|&o| !scene.objects[o].whole && i == u));
+    }
+    assert!(exact > 0);
 }

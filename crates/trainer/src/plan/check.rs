@@ -11,7 +11,7 @@ const LARGEST: u64 = i64::MAX as u64;
 const LARGEST_SIDE: u32 = 4096;
 
 /// Splits of the known data sets: name, who split it, splits.
-const KNOWN_SPLITS: [(&str, &str, &[&str]); 8] = [
+const KNOWN_SPLITS: [(&str, &str, &[&str]); 9] = [
     ("refclef", "unc", &["train", "val", "testA", "testB", "testC"]),
     ("refclef", "berkeley", &["train", "test"]),
     ("refcoco", "unc", &["train", "val", "testA", "testB"]),
@@ -20,6 +20,7 @@ const KNOWN_SPLITS: [(&str, &str, &[&str]); 8] = [
     ("refcocog", "umd", &["train", "val", "test"]),
     ("refcocog", "google", &["train", "val"]),
     ("grefcoco", "unc", &["train", "val", "testA", "testB"]),
+    ("phrasecut", "vg", &["train", "val", "test", "miniv", "val_miniv"]),
 ];
 
 impl RunPlan {

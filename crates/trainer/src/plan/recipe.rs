@@ -318,6 +318,8 @@ pub enum Profile {
     Risam,
     /// Generalised: several targets or none.
     Gres,
+    /// As PhraseCut's evaluator does it.
+    Phrasecut,
 }
 
 impl Profile {
@@ -330,6 +332,7 @@ impl Profile {
             Self::Evf => "evf",
             Self::Risam => "risam",
             Self::Gres => "gres",
+            Self::Phrasecut => "phrasecut",
         }
     }
 }

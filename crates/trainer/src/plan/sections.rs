@@ -36,9 +36,9 @@ impl Default for RunSection {
 pub struct DataSection {
     /// Folder of the data set. Default "data/demo".
     pub root: PathBuf,
-    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", ... Default "refcoco".
+    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", ... Default "refcoco".
     pub dataset: String,
-    /// Who made the splits: "unc", "umd", "google". Default "unc".
+    /// Who made the splits: "unc", "umd", "google"; "vg" for PhraseCut. Default "unc".
     pub split_by: String,
     /// Further data sets below `root` that are trained on. Items must be pictures: each is drawn from one of all sets, every
     /// set as likely. Default `[]`.

@@ -1,0 +1,141 @@
+//! From folders to reports, for sets whose expressions mean several objects or none.
+
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, TensorData};
+use nn_ops::weights::Names;
+use refcoco_data::{Fit, SynthConfig, SynthFormat, generate};
+use sam_vit::Prediction;
+use serde_json::{Value, json};
+use tests::{parts, toy};
+use trainer::TrainError;
+use trainer::batch::HostBatch;
+use trainer::data::EvalData;
+use trainer::evaluate::{evaluate, profile};
+use trainer::plan::RunPlan;
+use trainer::segmenter::Segmenter;
+
+/// Segments what it is told: "x y width height", in pixels of the canvas.
+struct Told;
+
+impl Segmenter for Told {
+    type Net = Linear;
+
+    fn init(&self, device: &Device) -> Result<Linear, TrainError> {
+        Ok(LinearConfig::new(1, 1).init(device))
+    }
+
+    fn names(&self) -> Names {
+        Names::default()
+    }
+
+    fn logits(&self, _: &Linear, images: Tensor<4>, sentences: &[&str]) -> Result<Tensor<4>, TrainError> {
+        let [rows, _, _, side] = images.dims();
+        let map = |sentence: &&str| -> Vec<f32> {
+            let n: Vec<usize> = sentence.split(' ').map(|n| n.parse().unwrap()).collect();
+            let inside = |i: usize| (n[0]..n[0] + n[2]).contains(&(i % side)) && (n[1]..n[1] + n[3]).contains(&(i / side));
+            (0..side * side).map(|i| if inside(i) { 4.0 } else { -4.0 }).collect()
+        };
+        let values: Vec<f32> = sentences.iter().flat_map(map).collect();
+        Ok(Tensor::from_data(TensorData::new(values, [rows, 1, side, side]), &images.device()))
+    }
+
+    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Tensor<1> {
+        logits.mean()
+    }
+
+    fn predict(&self, _: &Linear, _: &pil_ops::Image, _: &[&str]) -> Result<Vec<Prediction>, TrainError> {
+        Ok(Vec::new())
+    }
+
+    fn draws(&self) -> bool {
+        false
+    }
+}
+
+/// A picture of 40 x 30 with two squares of 10 x 10 at the top, 20 apart, and one record an expression.
+fn grefcoco(root: &std::path::Path, expressions: &[(&str, &[i64])]) {
+    let images = root.join("images/train2014");
+    std::fs::create_dir_all(&images).unwrap();
+    image::RgbImage::new(40, 30).save(images.join("one.jpg")).unwrap();
+    let square = |id: i64, x: i64| -> Value {
+        json!({"id": id, "image_id": 1, "category_id": 1, "bbox": [x, 0, 10, 10], "area": 100, "iscrowd": 0,
+            "segmentation": [[x, 0, x + 10, 0, x + 10, 10, x, 10]]})
+    };
+    let instances = json!({
+        "images": [{"id": 1, "file_name": "one.jpg", "width": 40, "height": 30}],
+        "annotations": [square(11, 0), square(12, 20)],
+        "categories": [{"id": 1, "name": "square"}],
+    });
+    let record = |(i, (text, ids)): (usize, &(&str, &[i64]))| {
+        json!({"ref_id": i, "image_id": 1, "ann_id": ids, "category_id": ids, "split": "testA", "file_name": "x", "sent_ids": [i],
+            "no_target": ids == &[-1], "sentences": [{"sent_id": i, "sent": text, "raw": text, "tokens": []}]})
+    };
+    let refs: Vec<Value> = expressions.iter().enumerate().map(record).collect();
+    std::fs::create_dir(root.join("grefcoco")).unwrap();
+    std::fs::write(root.join("grefcoco/instances.json"), instances.to_string()).unwrap();
+    std::fs::write(root.join("grefcoco/grefs(unc).json"), json!(refs).to_string()).unwrap();
+}
+
+/// Worked out by hand under ReLA's rules, with fewer than 50 pixels meaning "nothing".
+#[test]
+fn several_targets_and_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    grefcoco(
+        &root,
+        &[
+            // Both squares and the 100 pixels between them: 200 of 300.
+            ("0 0 30 10", &[11, 12]),
+            // Nothing is meant; 49 pixels mean nothing, 50 mean something.
+            ("0 20 7 7", &[-1]),
+            ("0 20 5 10", &[-1]),
+            // 49 pixels where a square is meant: taken back, so that the union is the square alone.
+            ("0 20 7 7", &[11]),
+            ("20 0 10 10", &[12]),
+        ],
+    );
+    let mut plan = toy(folder.path(), "gres", &["data.dataset=grefcoco", "eval.profile=gres", "eval.batch_size=3"]);
+    plan.data.fit = Fit::TopLeft;
+    plan.data.image_size = 40;
+    let device = Device::flex();
+    let judge = |plan: &RunPlan| {
+        let data = EvalData::open(plan, "testA", Told.normalisation()).unwrap();
+        evaluate(&Told, &Told.init(&device).unwrap(), &data, &profile(plan).unwrap(), None, &device, |_| {}).unwrap()
+    };
+    let (report, found) = judge(&plan);
+    assert_eq!((report.samples, report.intersection, report.union), (5, 300, 550));
+    let gres = report.gres.unwrap();
+    assert_eq!((gres.ciou, gres.n_acc, gres.t_acc, gres.min_pixels), (300.0 / 550.0, Some(0.5), Some(2.0 / 3.0), 50));
+    assert!((gres.giou - (2.0 / 3.0 + 1.0 + 1.0) / 5.0).abs() < 1e-12);
+    assert_eq!(report.precision[0].value, 1.0 / 3.0, "over the three that have a target");
+    let ious: Vec<f64> = found.iter().map(|f| f.iou).collect();
+    assert_eq!(ious, [2.0 / 3.0, 1.0, 0.0, 0.0, 1.0]);
+    assert_eq!(found.iter().map(|f| f.mask.area()).collect::<Vec<_>>(), [300, 0, 50, 0, 100]);
+
+    // A threshold in the plan is a probability: a logit of 4 is 0.982, so that 0.99 leaves nothing.
+    plan.eval.threshold = Some(0.99);
+    let (report, _) = judge(&plan);
+    let gres = report.gres.unwrap();
+    assert_eq!((gres.giou, gres.ciou, gres.n_acc, gres.t_acc), (0.4, 0.0, Some(1.0), Some(0.0)));
+}
+
+#[test]
+fn phrases_of_a_generated_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SynthConfig { images: 24, size: 64, seed: 3, format: SynthFormat::Phrasecut, ..SynthConfig::default() };
+    generate(&config, &folder.path().join("data")).unwrap();
+    let set = ["data.dataset=phrasecut", "data.split_by=vg", "data.val_splits=[\"test\"]", "eval.profile=phrasecut"];
+    let plan = toy(folder.path(), "phrases", &set);
+    let (_, dit) = parts(&plan);
+    let device = Device::flex();
+    let data = EvalData::open(&plan, "test", dit.normalisation()).unwrap();
+    let (report, _) =
+        evaluate(&dit, &dit.init(&device).unwrap(), &data, &profile(&plan).unwrap(), None, &device, |_| {}).unwrap();
+    assert_eq!((report.profile.as_str(), report.samples, report.precision.len()), ("phrasecut", 8, 5));
+    let count = |name: &str| report.kinds.get(name).map_or(0, |k| k.samples);
+    assert_eq!(count("i_single") + count("i_multi") + count("i_many"), 8);
+    assert_eq!(count("s_small") + count("s_mid") + count("s_large"), 8);
+    let sum: f64 =
+        ["s_small", "s_mid", "s_large"].iter().filter_map(|k| report.kinds.get(*k)).map(|k| k.miou * k.samples as f64).sum();
+    assert!((sum / 8.0 - report.miou).abs() < 1e-12);
+}
