@@ -25,6 +25,11 @@ pub fn reports(reports: &[Report], shuffled: Option<&Report>) -> String {
     if let Some(shuffled) = shuffled {
         out += &row(&format!("{}, text shuffled", shuffled.split), shuffled);
     }
+    for (split, gres) in reports.iter().filter_map(|r| Some((&r.split, r.gres.as_ref()?))) {
+        let share = |of: Option<f64>| of.map_or("-".to_owned(), |v| format!("{:.2}", 100.0 * v));
+        out += &format!("{split:<22}N-acc {:>6}   T-acc {:>6}", share(gres.n_acc), share(gres.t_acc));
+        out += &format!("   (oIoU is cIoU, mIoU is gIoU; fewer than {} pixels mean nothing)\n", gres.min_pixels);
+    }
     if !first.kinds.is_empty() {
         out += &format!("\nmIoU on {} by kind of sentence", first.split);
         out += if shuffled.is_some() { " (text shuffled)\n" } else { "\n" };

@@ -1,4 +1,4 @@
-//! What Tab. 2 puts in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
+//! What Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, Linear, LinearConfig};

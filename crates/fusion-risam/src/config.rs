@@ -34,18 +34,18 @@ pub struct RisamConfig {
     pub width: usize,
     /// Attention heads of the decoder.
     pub heads: usize,
-    /// How the three taps become one map (Tab. 2, #1 and #11).
+    /// How the three taps become one map (Tab. 6, #1 and #11).
     pub enhancement: Enhancement,
     /// One linear layer instead of two with a GELU between for each tap.
     pub single_linear: bool,
     /// A layer norm on each tap first. SAM's blocks put out large, skewed values; the paper norms nothing.
     pub tap_layer_norm: bool,
 
-    /// How image and words meet (Tab. 2, #2 and #5 to #7).
+    /// How image and words meet (Tab. 2, #2; Tab. 3, #5 to #7).
     pub interaction: Interaction,
-    /// Number of interaction blocks (Tab. 4). `conv` and `transformer` have a form of their own and ignore it.
+    /// Number of interaction blocks (Tab. 4). `conv` and `te` have a form of their own and ignore it.
     pub interaction_blocks: usize,
-    /// Whether irrelevant pairs are removed (Tab. 2, #8); padding always is.
+    /// Whether irrelevant pairs are removed (Tab. 3, #8); padding always is.
     pub relevance_mask: bool,
     /// Relevance at and above which a pair stays (Fig. 8). Another setting than `threshold`.
     pub tau: f64,
@@ -54,13 +54,13 @@ pub struct RisamConfig {
     /// Positions of the words.
     pub linguistic_position: LinguisticPosition,
 
-    /// The decoder (Tab. 3, #3).
+    /// The decoder (Tab. 2, #3).
     pub decoder: Decoder,
     /// Number of decoder blocks; the default is the least that "next decoder block" allows and the one that gives 6M.
     pub decoder_blocks: usize,
-    /// Whether tokens look at the image in each block (Tab. 3, #9).
+    /// Whether tokens look at the image in each block (Tab. 5, #9).
     pub token_to_image: bool,
-    /// Whether the decoder sees the words (Tab. 3, #10, turns it off: the query alone remains).
+    /// Whether the decoder sees the words (Tab. 5, #10, turns it off: the query alone remains).
     pub language_in_decoder: bool,
     /// Convolutions on the visual features instead of decoder and head; needs `language_in_decoder = false`.
     pub vlt_head: bool,

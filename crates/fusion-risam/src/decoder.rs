@@ -78,7 +78,7 @@ pub struct DecoderBlock {
     pub self_c: Attention,
     /// Regions look at tokens (eq. 9; the sentence after it writes F-bar for the F-hat of the equation).
     pub cross: Attention,
-    /// Tokens look at regions, before that (Tab. 3, #9; SAM's layer).
+    /// Tokens look at regions, before that (Tab. 5, #9; SAM's layer).
     pub token_to_image: Option<Attention>,
     /// Feed-forward part of the regions, first layer.
     pub ffn_in: Option<Linear>,

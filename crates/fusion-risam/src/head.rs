@@ -68,7 +68,7 @@ pub struct ConvStage {
     pub norm: BatchNorm,
 }
 
-/// The alternative of Tab. 3, #10 ("structure the same as VLT"): three times a 3 x 3 convolution, batch norm and ReLU with
+/// The alternative of Tab. 5, #10 ("structure the same as VLT"): three times a 3 x 3 convolution, batch norm and ReLU with
 /// bilinear x2 upsampling between, then a 1 x 1 convolution to the logit. Channels halve with each upsampling, so that
 /// the largest map costs no more than the first; the paper does not print them.
 #[derive(Module, Debug)]

@@ -45,6 +45,7 @@
 //! | for | see |
 //! |---|---|
 //! | image and sentences to masks | [`Risam::predict`] |
+//! | words per region and regions per word (Fig. 7) | [`Risam::attend`] |
 //! | images and sentences to logits | [`RisamModel::forward`] |
 //! | taps and word features to logits, stage by stage | [`RisamNet`] |
 //! | ablations | [`RisamConfig`] and its enums |
@@ -63,6 +64,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod alternatives;
+mod attend;
 mod config;
 mod decoder;
 mod enhancement;
@@ -77,6 +79,7 @@ mod positions;
 mod predict;
 
 pub use alternatives::{ConvInteraction, TransformerInteraction, TransformerLayer};
+pub use attend::Attended;
 pub use config::RisamConfig;
 pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};
 pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp};
@@ -84,7 +87,7 @@ pub use error::RisamError;
 pub use head::{ConvStage, Head, VltHead};
 pub use loss::{RisamLoss, loss, valid_areas};
 pub use model::RisamModel;
-pub use mutual::{MutualAttention, Pair};
+pub use mutual::{AttentionMaps, MutualAttention, Pair};
 pub use net::{ImageFeatures, RisamNet, RisamOutput, SamDecoder, net_names};
 pub use options::{
     Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,

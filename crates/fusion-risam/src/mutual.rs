@@ -1,4 +1,4 @@
-//! Mutual-Aware Attention (RISAM sec. 3.3, eq. 3 to 5), and the two reduced forms of it in Tab. 2.
+//! Mutual-Aware Attention (RISAM sec. 3.3, eq. 3 to 5), and the two reduced forms of it in Tab. 3.
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, Linear, LinearConfig};
@@ -20,9 +20,20 @@ pub struct Pair {
     pub visual: Tensor<3>,
     /// F_val: words with what the regions show, [B, L, C].
     pub language: Tensor<3>,
-    /// The word-normalised map A, [B, L_v, L], where there is one: words per region, and transposed regions per word
-    /// (Fig. 7).
+    /// The word-normalised map A, [B, L_v, L], where there is one; [`RisamNet::attend`](crate::RisamNet::attend) has both
+    /// directions.
     pub attention: Option<Tensor<3>>,
+}
+
+/// Who looks at whom in one block (Fig. 7), in single precision.
+#[derive(Debug, Clone)]
+pub struct AttentionMaps {
+    /// Words per region, A, [B, L_v, L]: each row sums to 1 over the words that the region keeps; the others, and padding,
+    /// have 0.
+    pub words: Tensor<3>,
+    /// Regions per word, [B, L, L_v]: the transpose of A, whose rows sum to anything, or with `language_softmax = "regions"`
+    /// rows that sum to 1. Regions that are removed for a word have 0; so has all of a padding row.
+    pub regions: Tensor<3>,
 }
 
 /// One block.
@@ -91,15 +102,36 @@ impl MutualAttention {
             // "Equivalent to only vision-guided attention": the words are only normed.
             (Interaction::VisionGuided, _) => (gathered + z_v, z_l),
             _ => {
-                let regions = match self.softmax {
-                    LanguageSoftmax::Words => a.clone(),
-                    // A word that no region keeps looks at all of them.
-                    LanguageSoftmax::Regions => softmax(scores, 1).cast(kind),
-                };
-                (gathered + z_v.clone(), regions.swap_dims(1, 2).matmul(z_v) + z_l)
+                let regions = self.regions(scores, &a);
+                (gathered + z_v.clone(), regions.matmul(z_v) + z_l)
             }
         };
         Pair { visual: self.norm_v.forward(visual), language: self.norm_l.forward(language), attention: Some(a) }
+    }
+
+    /// What the words look at. A word that no region keeps looks at all of them where it is normalised over regions.
+    ///
+    /// # Shapes
+    /// `scores`, `a`: [B, L_v, L]; output: [B, L, L_v]
+    fn regions(&self, scores: Tensor<3>, a: &Tensor<3>) -> Tensor<3> {
+        let regions = match self.softmax {
+            LanguageSoftmax::Words => a.clone(),
+            LanguageSoftmax::Regions => softmax(scores, 1).cast(a.dtype()),
+        };
+        regions.swap_dims(1, 2)
+    }
+
+    /// The two maps of [`MutualAttention::forward`] with the same input. The reduced forms have the first alone; the other
+    /// is then its transpose.
+    ///
+    /// # Shapes
+    /// As in [`MutualAttention::forward`].
+    pub fn attend(&self, visual: Tensor<3>, words: Tensor<3>, padding: Tensor<2, Bool>) -> AttentionMaps {
+        let (scores, removed) = self.relevance(self.w_v.forward(visual), self.w_l.forward(words), padding);
+        let scores = scores.mask_fill(removed.clone(), REMOVED);
+        let words = softmax(scores.clone(), 2).mask_fill(removed.clone(), 0.0);
+        let regions = self.regions(scores, &words).mask_fill(removed.swap_dims(1, 2), 0.0);
+        AttentionMaps { words, regions }
     }
 
     /// Scores S of eq. 3, one head as no head index is printed, in single precision; and which pairs are removed.
@@ -212,6 +244,58 @@ mod tests {
             assert!((row[0] + row[1] - 1.0).abs() < 1e-6 && row[0] > 0.0 && row[1] > 0.0 && row[2] == 0.0, "{row:?}");
         }
         assert!(values(pair.visual).iter().chain(&values(pair.language)).all(|x| x.is_finite()));
+    }
+
+    #[test]
+    fn maps_of_both_directions() {
+        let (v, t) = inputs();
+        let none = [false, false, true];
+        let maps = |softmax: LanguageSoftmax| {
+            let block = identity(RisamConfig { language_softmax: softmax, ..RisamConfig::default() });
+            (block.attend(v.clone(), t.clone(), padding(&none)), block.forward(v.clone(), t.clone(), padding(&none)), block)
+        };
+        let (both, pair, _) = maps(LanguageSoftmax::Words);
+        // Word 0 is kept by regions 0 and 1, word 1 by regions 1 and 2, and word 2 is padding.
+        near(both.words.clone(), &[1.0, 0.0, 0.0, 0.622459, 0.377541, 0.0, 0.0, 1.0, 0.0], 1e-6);
+        near(both.words.clone(), &values(pair.attention.unwrap()), 1e-6);
+        near(both.regions, &values(both.words.swap_dims(1, 2)), 1e-9);
+        let (both, pair, block) = maps(LanguageSoftmax::Regions);
+        let regions = values(both.regions.clone());
+        for (word, row) in regions.chunks(3).enumerate() {
+            let sum = if none[word] { 0.0 } else { 1.0 };
+            assert!((row.iter().sum::<f32>() - sum).abs() < 1e-6, "{word}: {row:?}");
+        }
+        assert_eq!((regions[2], regions[3]), (0.0, 0.0), "removed pairs");
+        let words = block.norm_l.forward(both.regions.matmul(v.clone()) + t.clone());
+        near(pair.language.narrow(1, 0, 2), &values(words.narrow(1, 0, 2)), 1e-5);
+    }
+
+    #[test]
+    fn a_sentence_of_padding_alone_stays_finite() {
+        let (v, t) = inputs();
+        for softmax in [LanguageSoftmax::Words, LanguageSoftmax::Regions] {
+            let block = identity(RisamConfig { language_softmax: softmax, ..RisamConfig::default() });
+            let pair = block.forward(v.clone(), t.clone(), padding(&[true; 3]));
+            assert!(values(pair.visual).iter().chain(&values(pair.language)).all(|x| x.is_finite()));
+            let maps = block.attend(v.clone(), t.clone(), padding(&[true; 3]));
+            assert!(values(maps.words).iter().chain(&values(maps.regions)).all(|x| *x == 0.0));
+        }
+    }
+
+    /// BRINet's order with everything written out: P = (Z_v + A Z_l) / 2 by the choice of the merging matrix.
+    #[test]
+    fn serial_regions_look_at_regions() {
+        let (v, t) = inputs();
+        let mut block = identity(RisamConfig { interaction: Interaction::Serial, ..RisamConfig::default() });
+        let eye = Tensor::<2>::eye(4, &Device::flex()) * 0.5;
+        let merge = block.merge.as_mut().unwrap();
+        merge.weight = Param::from_tensor(Tensor::cat(vec![eye.clone(), eye], 0));
+        merge.bias = None;
+        let pair = block.forward(v.clone(), t.clone(), padding(&[false; 3]));
+        let p = (v.clone() + pair.attention.unwrap().matmul(t.clone())) * 0.5;
+        let looked = softmax(p.clone().matmul(v.clone().swap_dims(1, 2)) / 2.0, 2).matmul(v);
+        near(pair.visual, &values(block.norm_v.forward(looked + p)), 1e-5);
+        near(pair.language, &values(block.norm_l.forward(t)), 1e-6);
     }
 
     #[test]

@@ -146,13 +146,9 @@ impl RisamNet {
     /// `map`: [Q, C, h, w]; `text`: [Q, L, text width]; `lengths`: Q numbers from 1 to L, the real words of each row
     pub fn interact(&self, config: &RisamConfig, map: Tensor<4>, text: Tensor<3>, lengths: &[usize]) -> Vec<Pair> {
         let device = text.device();
-        let [_, length, width] = text.dims();
+        let length = text.dims()[1];
         let sentence = end_of_text(&text, lengths);
-        let words = match (&self.linguistic_position, config.linguistic_position) {
-            (Some(table), _) => text + table.val().narrow(0, 0, length).unsqueeze::<3>(),
-            (None, LinguisticPosition::Sine) => text + sine(length, width, &device),
-            _ => text,
-        };
+        let words = self.placed(config, text);
         let padding = padding(lengths, 0, length, &device);
         if let Some(conv) = &self.ma_conv {
             return vec![conv.forward(map, words, sentence)];
@@ -170,6 +166,19 @@ impl RisamNet {
             pairs.push(block.forward(visual, words, padding.clone()));
         }
         pairs
+    }
+
+    /// Words with their positions, where these are added before the first block.
+    pub(crate) fn placed(&self, config: &RisamConfig, text: Tensor<3>) -> Tensor<3> {
+        let [_, length, width] = text.dims();
+        match (&self.linguistic_position, config.linguistic_position) {
+            (Some(table), _) => text + table.val().narrow(0, 0, length).unsqueeze::<3>(),
+            (None, LinguisticPosition::Sine) => {
+                let places = sine(length, width, &text.device());
+                text + places
+            }
+            _ => text,
+        }
     }
 
     /// The own decoder's state after its last block: F-bar_lav and, in front of the words, F-hat_m.
@@ -274,7 +283,7 @@ impl RisamNet {
         masks.select(0, indices(&back, &device))
     }
 
-    fn check(
+    pub(crate) fn check(
         &self,
         config: &RisamConfig,
         image: &ImageFeatures,
@@ -329,7 +338,7 @@ fn end_of_text(text: &Tensor<3>, lengths: &[usize]) -> Tensor<2> {
 ///
 /// # Shapes
 /// output: [Q, before + L]
-fn padding(lengths: &[usize], before: usize, length: usize, device: &Device) -> Tensor<2, Bool> {
+pub(crate) fn padding(lengths: &[usize], before: usize, length: usize, device: &Device) -> Tensor<2, Bool> {
     let total = before + length;
     let flags: Vec<bool> = lengths.iter().flat_map(|&n| (0..total).map(move |place| place >= before + n)).collect();
     Tensor::from_data(TensorData::new(flags, [lengths.len(), total]), device)
@@ -342,7 +351,7 @@ fn indices(places: &[usize], device: &Device) -> Tensor<1, Int> {
 }
 
 /// [B, C, h, w] -> [B, h w, C], row-major.
-fn flatten(map: Tensor<4>) -> Tensor<3> {
+pub(crate) fn flatten(map: Tensor<4>) -> Tensor<3> {
     let [batch, width, height, breadth] = map.dims();
     map.reshape([batch, width, height * breadth]).swap_dims(1, 2)
 }

@@ -1,4 +1,4 @@
-//! One enum for each choice of the paper's ablations (RISAM Tables 2 to 5, sec. 4.4) and for what it leaves open.
+//! One enum for each choice of the paper's ablations (RISAM Tables 2 to 6, sec. 4.4) and for what it leaves open.
 
 use serde::{Deserialize, Serialize};
 

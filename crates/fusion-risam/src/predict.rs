@@ -21,7 +21,7 @@ pub struct Risam {
     pub config: RisamConfig,
     /// Weights, for inference.
     pub model: RisamModel,
-    tokenizer: Arc<dyn TextTokenizer>,
+    pub(crate) tokenizer: Arc<dyn TextTokenizer>,
 }
 
 impl std::fmt::Debug for Risam {

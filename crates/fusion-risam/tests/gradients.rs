@@ -7,7 +7,10 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{GRID, features, net, tensor, toy, values, words};
-use fusion_risam::{Decoder, DecoderContext, DecoderState, Enhancement, Interaction, NormPlacement, RisamConfig, loss};
+use fusion_risam::{
+    Decoder, DecoderContext, DecoderState, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement,
+    RisamConfig, loss,
+};
 use nn_ops::formula;
 
 /// The n-th parameter's direction.
@@ -90,14 +93,22 @@ fn feature_enhancement() {
 #[test]
 fn interactions() {
     let device = Device::flex().autodiff();
-    for interaction in
-        [Interaction::Mutual, Interaction::VisionGuided, Interaction::Serial, Interaction::Transformer, Interaction::Conv]
-    {
-        let config = RisamConfig { interaction, ..toy() };
+    let of = |interaction| RisamConfig { interaction, ..toy() };
+    for (what, config) in [
+        ("mutual", of(Interaction::Mutual)),
+        ("over regions", RisamConfig { language_softmax: LanguageSoftmax::Regions, ..toy() }),
+        ("learned positions", RisamConfig { linguistic_position: LinguisticPosition::Learned, ..toy() }),
+        ("without the mask", RisamConfig { relevance_mask: false, ..toy() }),
+        ("three blocks", RisamConfig { interaction_blocks: 3, ..toy() }),
+        ("sdf", of(Interaction::VisionGuided)),
+        ("bcm", of(Interaction::Serial)),
+        ("te", of(Interaction::Transformer)),
+        ("conv", of(Interaction::Conv)),
+    ] {
         let map = tensor("map", [2, config.width, GRID.0, GRID.1], &device);
         let text = words(&config, &["one", "two"], 5, &device);
         let module = net(&config, &device);
-        check(&format!("{interaction:?}"), &module, |m| {
+        check(what, &module, |m| {
             let pair = m.interact(&config, map.clone(), text.clone(), &[5, 3]).pop().unwrap();
             Tensor::cat(vec![number(pair.visual), number(pair.language)], 0)
         });

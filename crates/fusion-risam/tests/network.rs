@@ -296,3 +296,153 @@ fn wrong_shapes_are_errors() {
             .is_err()
     );
 }
+
+/// The maps are asked for apart from a prediction and say what the blocks do.
+#[test]
+fn maps_of_words_and_regions() {
+    let device = Device::flex();
+    let config = RisamConfig { interaction_blocks: 3, tau: 0.5, ..toy() };
+    let net = net(&config, &device);
+    let image = features(&config, &["a"], &device);
+    let text = words(&config, &["one", "two"], 5, &device);
+    let maps = net.attend(&config, &image, text.clone(), &[5, 3]).unwrap();
+    assert_eq!(maps.len(), 3);
+    for (block, maps) in maps.iter().enumerate() {
+        assert_eq!((maps.words.dims(), maps.regions.dims()), ([2, 16, 5], [2, 5, 16]));
+        assert_near(maps.words.clone().sum_dim(2), Tensor::ones([2, 16, 1], &device), 1e-6, &format!("block {block}"));
+        let padding = maps.words.clone().narrow(0, 1, 1).narrow(2, 3, 2).sum().into_scalar::<f32>();
+        assert_eq!(padding, 0.0, "block {block}");
+        assert_near(maps.regions.clone(), maps.words.clone().swap_dims(1, 2), 0.0, "both directions are one map");
+        let weights = values(maps.words.clone());
+        assert!(weights.iter().filter(|w| **w == 0.0).count() > 32, "block {block}: nothing but padding is removed");
+    }
+    let last = net.forward(&config, &image, text.clone(), &[5, 3]).unwrap().attention.unwrap();
+    assert_near(maps[2].words.clone(), last, 0.0, "the last block");
+    assert_ne!(values(maps[0].words.clone()), values(maps[2].words.clone()));
+    let other = RisamConfig { interaction: Interaction::Conv, ..toy() };
+    assert!(common::net(&other, &device).attend(&other, &image, text.clone(), &[5, 3]).unwrap().is_empty());
+    assert!(net.attend(&config, &image, text, &[5, 0]).is_err());
+}
+
+#[test]
+fn attends_to_an_image() {
+    let device = Device::flex();
+    let config = toy();
+    let risam = Risam::new(config.clone(), &config.init(&device).unwrap(), Arc::new(Letters)).unwrap();
+    let pixels = (0..32 * 64 * 3).map(|i| (i * 31 % 251) as u8).collect();
+    let image = Image::new(64, 32, 3, pixels).unwrap();
+    // Six tokens with start and end: the last word is cut to a letter.
+    let found = risam.attend(&image, "ab c def").unwrap();
+    assert_eq!(found.words, [("ab".to_owned(), 1..3), ("c".to_owned(), 3..4), ("def".to_owned(), 4..5)]);
+    assert_eq!((found.grid, found.blocks.len()), (GRID, 2));
+    assert_eq!(found.blocks[1].regions.dims(), [1, 6, 16]);
+    // The image fills the upper half of the 4 x 4 grid.
+    assert_eq!([[0.0, 0.0], [63.9, 0.0], [16.0, 16.0], [64.0, 32.0], [-1.0, -1.0]].map(|p| found.region(p)), [0, 3, 5, 11, 0]);
+    let heat = found.heat(1).unwrap();
+    assert_eq!(heat.dims(), [6, 32, 64]);
+    // At the centre of a region's pixels the map has the region's weight; 16 pixels a side, so between pixels 7 and 8.
+    let weight = |word: usize, region: usize| found.blocks[1].regions.clone().slice([0..1, word..word + 1, region..region + 1]);
+    let around = heat.slice([2..3, 7..9, 7..9]).mean().into_scalar::<f32>();
+    assert!((around - weight(2, 0).into_scalar::<f32>()).abs() < 1e-3, "{around}");
+    assert!(found.heat(2).is_none());
+    assert!(matches!(risam.attend(&image, ""), Err(RisamError::Text(_))));
+}
+
+/// What is removed must not come back as a number that is none, in either direction.
+#[test]
+fn finite_where_nothing_is_relevant() {
+    let device = Device::flex().autodiff();
+    for (name, config) in forms() {
+        let config = RisamConfig { tau: 1.0 - 1e-12, ..config };
+        let net = net(&config, &device);
+        let image = features(&config, &["a"], &device);
+        let out = net.forward(&config, &image, words(&config, &["one", "two"], 5, &device), &[1, 5]).unwrap();
+        assert!(values(out.logits.clone()).iter().all(|v| v.is_finite()), "{name}");
+        let grads = loss(&config, out.logits, tensor("mask", [2, 1, 64, 64], &device), None).total.backward();
+        let grads = GradientsParams::from_grads(grads, &net);
+        assert!(common::finite(&net, &grads), "{name}: gradients");
+    }
+}
+
+/// Tab. 5 #9: with an output projection of zeros the added layer adds nothing, and otherwise it does.
+#[test]
+fn tokens_look_at_the_image_between_the_other_layers() {
+    let device = Device::flex();
+    let config = RisamConfig { token_to_image: true, ..toy() };
+    let mut with = net(&config, &device);
+    let without = net(&toy(), &device);
+    let run = |net: &fusion_risam::RisamNet, config: &RisamConfig| {
+        let image = features(config, &["a"], &device);
+        net.forward(config, &image, words(config, &["one"], 5, &device), &[5]).unwrap().low_res
+    };
+    let plain = run(&without, &toy());
+    assert!((run(&with, &config) - plain.clone()).abs().max().into_scalar::<f32>() > 1e-3);
+    for block in &mut with.decoder {
+        let out = &mut block.token_to_image.as_mut().unwrap().out;
+        out.weight = out.weight.clone().map(|w| w * 0.0);
+        out.bias = out.bias.clone().map(|b| b.map(|b| b * 0.0));
+    }
+    assert_near(run(&with, &config), plain, 1e-6, "silenced");
+}
+
+/// Tab. 6 #1: the last tap alone; Tab. 5 #10: the query alone.
+#[test]
+fn what_an_ablation_leaves_out_has_no_influence() {
+    let device = Device::flex();
+    let run = |config: &RisamConfig, change: usize| {
+        let mut image = features(config, &["a"], &device);
+        if change < 3 {
+            image.taps[change] = features(config, &["b"], &device).taps[change].clone();
+        }
+        values(net(config, &device).enhance(&image))
+    };
+    for (enhancement, used) in [
+        (Enhancement::Full, [true, true, true]),
+        (Enhancement::None, [false, false, true]),
+        (Enhancement::VitDet, [false, false, true]),
+    ] {
+        let config = RisamConfig { enhancement, ..toy() };
+        let plain = run(&config, 3);
+        for (tap, used) in used.into_iter().enumerate() {
+            assert_eq!(run(&config, tap) != plain, used, "{enhancement:?}, tap {tap}");
+        }
+    }
+    for language_in_decoder in [true, false] {
+        let config = RisamConfig { language_in_decoder, ..toy() };
+        let net = net(&config, &device);
+        let decode = |words: &str| {
+            let pair = fusion_risam::Pair {
+                visual: tensor("v", [1, 16, config.width], &device),
+                language: tensor(words, [1, 5, config.width], &device),
+                attention: None,
+            };
+            let state = net.decode(&config, &pair, &[5], GRID);
+            assert_eq!(state.tokens.dims()[1], if language_in_decoder { 6 } else { 1 });
+            values(state.visual)
+        };
+        assert_eq!(decode("one") != decode("two"), language_in_decoder);
+    }
+}
+
+/// Tab. 3 #5 to #7 and Tab. 2 #2: which results know of the other side.
+#[test]
+fn interactions_mix_what_they_should() {
+    let device = Device::flex();
+    for (interaction, language_sees_image) in [
+        (Interaction::Mutual, true),
+        (Interaction::VisionGuided, false),
+        (Interaction::Serial, false),
+        (Interaction::Transformer, true),
+        (Interaction::Conv, false),
+    ] {
+        let config = RisamConfig { interaction, interaction_blocks: 1, ..toy() };
+        let net = net(&config, &device);
+        let run = |map: &str, text: &str| {
+            let map = tensor(map, [1, config.width, GRID.0, GRID.1], &device);
+            net.interact(&config, map, words(&config, &[text], 5, &device), &[5]).pop().unwrap()
+        };
+        let (one, image, text) = (run("map", "one"), run("other", "one"), run("map", "two"));
+        assert_ne!(values(one.visual), values(text.visual), "{interaction:?}");
+        assert_eq!(values(one.language) != values(image.language), language_sees_image, "{interaction:?}");
+    }
+}

@@ -77,7 +77,7 @@ impl Meter {
         self.intersection += i;
         self.union += u;
         self.iou += iou;
-        self.cells[usize::from(!no_target) * 2 + usize::from(no_target != sample.says_none)] += 1;
+        self.cells[usize::from(!no_target) * 2 + usize::from(!sample.says_none)] += 1;
         // GRES counts precision over samples that have a target only.
         if self.profile.no_target.is_none() || !no_target {
             self.targets += 1;
@@ -252,13 +252,15 @@ mod tests {
         assert_eq!(meter.add(&sample(0, 60, 0)), 0.0, "mask without target");
         assert_eq!(meter.add(&none(sample(5, 40, 30))), 0.0, "missed target");
         assert_eq!(meter.add(&sample(70, 100, 80)), 0.7, "normal");
+        assert_eq!(meter.add(&sample(30, 60, 80)), 0.5, "normal");
+        assert_eq!(meter.add(&sample(0, 40, 0)), 0.0, "mask without target");
         let report = meter.report("testA");
         let gres = report.gres.unwrap();
-        assert_eq!(gres.ciou, 70.0 / 200.0);
-        assert_eq!(gres.giou, 1.7 / 4.0);
-        assert_eq!((gres.n_acc, gres.t_acc), (Some(0.5), Some(0.5)));
-        // "At least", over the two samples with a target.
-        assert_eq!(report.precision[0].value, 0.5);
+        assert_eq!(gres.ciou, 100.0 / 300.0);
+        assert_eq!(gres.giou, 2.2 / 6.0);
+        assert_eq!((gres.n_acc, gres.t_acc), (Some(1.0 / 3.0), Some(2.0 / 3.0)));
+        // "At least", over the three samples with a target.
+        assert_eq!(report.precision[0].value, 1.0 / 3.0);
     }
 
     /// PhraseCut's evaluator: an empty intersection is 0 even where nothing was asked for, thresholds are strict, and a

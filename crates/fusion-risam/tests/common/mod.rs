@@ -97,6 +97,20 @@ pub(crate) fn reached<M: Module>(module: &M, grads: &GradientsParams) -> Vec<Par
     reached.1
 }
 
+/// Whether every gradient is made of numbers.
+pub(crate) fn finite<M: Module>(module: &M, grads: &GradientsParams) -> bool {
+    struct Finite<'a>(&'a GradientsParams, bool);
+    impl ModuleVisitor for Finite<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let grad = self.0.get::<D>(param.id);
+            self.1 &= grad.is_none_or(|grad| values(grad).iter().all(|v| v.is_finite()));
+        }
+    }
+    let mut finite = Finite(grads, true);
+    module.visit(&mut finite);
+    finite.1
+}
+
 /// One id a letter.
 pub(crate) struct Letters;
 
