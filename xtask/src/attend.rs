@@ -1,4 +1,4 @@
-//! `cargo xtask attend`: where each word looks, block by block, as one picture.
+//! `cargo xtask attend`: who looks where, as one picture.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use trainer::picture::{HeatMap, HeatPage};
 use trainer::report::{rgb, save_png};
+use trainer::segmenter::Attention;
 
 use crate::session::Source;
 
@@ -31,9 +32,10 @@ pub fn run(args: &AttendArgs) -> Result<()> {
     let image = refcoco_data::decode(&args.image)?;
     let session = args.source.open()?;
     eprintln!("weights: {}", session.label);
-    let maps = session.model.attention(&image, &args.sentence)?;
+    let Attention { maps, notes } = session.model.attention(&image, &args.sentence)?;
     let maps = chosen(maps, &args.words)?;
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", session.label));
+    let page = HeatPage { notes, ..page };
     let picture = page.draw(&rgb(&image, &args.image)?, &maps)?;
     save_png(&picture, &args.out).with_context(|| format!("{}", args.out.display()))?;
     println!("{}", args.out.display());

@@ -17,6 +17,8 @@ use crate::tidy::root;
 pub enum BenchCommand {
     /// Figures and a picture of a finished demonstration run.
     Demo(DemoArgs),
+    /// Training steps with and without kept features of the frozen image encoder.
+    Cache(crate::bench_cache::CacheArgs),
     /// The time that `cargo xtask test` takes with everything built.
     Test(WriteArgs),
 }
@@ -36,7 +38,7 @@ pub struct DemoArgs {
 pub struct WriteArgs {
     /// Write `docs/figures` and the blocks of README.md.
     #[arg(long)]
-    write: bool,
+    pub write: bool,
 }
 
 /// Where a figure comes from.
@@ -71,7 +73,8 @@ impl Origin {
         }
     }
 
-    fn line(&self) -> String {
+    /// In words.
+    pub fn line(&self) -> String {
         format!("`{}` on {} at commit {}", self.command, self.machine, self.commit)
     }
 }
@@ -101,6 +104,7 @@ struct TestFigures {
 pub fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Demo(args) => demo(args),
+        BenchCommand::Cache(args) => crate::bench_cache::run(args),
         BenchCommand::Test(args) => test(args),
     }
 }
@@ -142,7 +146,7 @@ fn test(args: &WriteArgs) -> Result<()> {
     Ok(())
 }
 
-fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
@@ -150,7 +154,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` in README.md.
-fn fill(name: &str, block: &str) -> Result<()> {
+pub(crate) fn fill(name: &str, block: &str) -> Result<()> {
     let path = root()?.join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     let filled = replace(&text, name, block).with_context(|| format!("{}: no block `figures:{name}`", path.display()))?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::session::Source;
@@ -10,8 +10,11 @@ use crate::session::Source;
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// File to write, ending in .safetensors.
+    /// File to write, ending in .safetensors. For EVF-SAM, FOLDER/model.safetensors gives the published layout.
     out: PathBuf,
+    /// In half precision, as EVF-SAM is published.
+    #[arg(long)]
+    half: bool,
     #[command(flatten)]
     source: Source,
 }
@@ -21,7 +24,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let session = args.source.open()?;
     let weights = session.model.weights();
     let method = session.plan.model.method.name();
-    weights.save(&args.out, &[("format", "pt"), ("method", method), ("source", &session.label)])?;
+    let says = [("format", "pt"), ("method", method), ("source", session.label.as_str())];
+    if let Some(folder) = args.out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    if args.half { weights.save_half(&args.out, &says)? } else { weights.save(&args.out, &says)? }
     println!("{}: {} tensors", args.out.display(), weights.len());
     for (name, bytes) in session.model.files() {
         let path = args.out.with_file_name(name);

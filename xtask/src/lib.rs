@@ -2,6 +2,7 @@
 
 pub mod attend;
 pub mod bench;
+pub mod bench_cache;
 pub mod check;
 pub mod data;
 pub mod device;

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::{device, table};
 
 /// The built-in plan of a method.
-fn demonstration(method: Method) -> &'static str {
+pub(crate) fn demonstration(method: Method) -> &'static str {
     match method {
         Method::Dit => include_str!("../../configs/demo-dit.toml"),
         Method::Evf => include_str!("../../configs/demo-evf.toml"),
@@ -89,7 +89,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
 }
 
 /// Generates the demonstration set where the plan asks for one and it is not there yet.
-fn prepare_data(plan: &RunPlan) -> Result<()> {
+pub(crate) fn prepare_data(plan: &RunPlan) -> Result<()> {
     let Some(synth) = &plan.data.synth else { return Ok(()) };
     if plan.data.root.exists() {
         return match refcoco_data::generated_by(&plan.data.root)? {

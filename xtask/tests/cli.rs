@@ -147,6 +147,66 @@ fn train_eval_predict_export() {
     }
 }
 
+/// Short runs of the other methods' demonstrations.
+const SHORT: &[&str] = &[
+    "data.root=data",
+    "run.dir=runs",
+    "data.synth.images=24",
+    "data.synth.size=64",
+    "schedule.warmup_steps=2",
+    "train.batch_size=4",
+    "train.steps=4",
+    "train.eval_every=0",
+    "train.save_every=0",
+    "eval.limit=6",
+    "eval.pictures=3",
+];
+
+#[test]
+fn evf_trains_shows_exports_and_comes_back_from_its_published_layout() {
+    let s = Session::new();
+    let said = s.ok(&[&["train", "--method", "evf"], SHORT].concat());
+    assert!(said.contains("mIoU") && said.contains("text shuffled"), "{said}");
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["attend", image, "the red circle", "--out", "seen.png"]);
+    assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
+
+    s.ok(&["predict", image, "the red circle", "left one", "--out", "found"]);
+    let hub = "hub/models--somebody--small-evf";
+    let snapshot = format!("{hub}/snapshots/abc");
+    s.ok(&["export", &format!("{snapshot}/model.safetensors")]);
+    std::fs::create_dir_all(s.path(&format!("{hub}/refs"))).unwrap();
+    std::fs::write(s.path(&format!("{hub}/refs/main")), "abc").unwrap();
+    let name = "COCO_train2014_000000000001.json";
+    for (number, weights) in [snapshot.as_str(), "hf:somebody/small-evf"].into_iter().enumerate() {
+        let out = format!("again-{number}");
+        let mut command = s.command(&["predict", image, "the red circle", "left one", "--weights", weights, "--out", &out]);
+        let done = command.env("HF_HOME", s.path("")).env_remove("HF_HUB_CACHE").env("HF_HUB_OFFLINE", "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let [a, b] = ["found", &out].map(|folder| json(&s.path(folder).join(name)));
+        for (a, b) in a["predictions"].as_array().unwrap().iter().zip(b["predictions"].as_array().unwrap()) {
+            assert_eq!(a["segmentation"], b["segmentation"]);
+        }
+    }
+    let judged = s.ok(&["eval", "--weights", &snapshot, "--set", "data.root=data", "--set", "eval.limit=4"]);
+    assert!(judged.contains("profile evf"), "{judged}");
+    let message = s.refused(&["predict", image, "x", "--weights", "hf:somebody/else"]);
+    assert!(message.contains("hf:somebody/else") && message.contains("cache"), "{message}");
+}
+
+#[test]
+fn risam_trains_and_shows() {
+    let s = Session::new();
+    let said = s.ok(&[&["train", "--method", "risam"], SHORT].concat());
+    assert!(said.contains("mIoU") && said.contains("text shuffled"), "{said}");
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["attend", image, "the red circle", "--word", "red", "--out", "seen.png"]);
+    assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
+    let message = s.refused(&["attend", image, "the red circle", "--word", "blue"]);
+    assert!(message.contains("blue") && message.contains("circle"), "{message}");
+    s.ok(&["predict", image, "the red circle", "--out", "found"]);
+}
+
 #[test]
 fn a_killed_run_resumes_from_its_last_whole_checkpoint() {
     let s = Session::new();

@@ -119,3 +119,29 @@ fn cls_looks_at_patches() {
     }
     assert_ne!(seen.mean(), evf.attention(&photo, "the last zebra").unwrap().mean());
 }
+
+/// 1,315,105,072 parameters and SAM's 256 fixed frequencies: needs 14 GB of memory and 3 GB of disk.
+#[test]
+#[ignore = "a model of 1.3 billion parameters"]
+fn the_published_size_is_written_and_read_back() {
+    use burn::module::Module;
+    use nn_ops::weights::{Checkpoint, export};
+    let (device, folder, config) = (Device::flex(), tempfile::tempdir().unwrap(), EvfConfig::large());
+    let names = EvfModel::names(config.encoder);
+    let (model, _) = load_formula(config.init(&device).unwrap(), "full", &names);
+    assert_eq!(model.num_params(), 1_315_105_072 + 256);
+    model.save_pretrained(&config, folder.path(), true).unwrap();
+    drop(model);
+    std::fs::write(folder.path().join("vocab.txt"), "").unwrap();
+    let found = Pretrained::open(folder.path()).unwrap();
+    assert_eq!(found.config, config);
+    let size = found.weights.metadata().unwrap().len();
+    assert!((2_630_210_656..2_631_000_000).contains(&size), "{size} bytes");
+    let file = Checkpoint::open(&found.weights).unwrap();
+    let (model, report) = config.init(&device).unwrap().load(&config, &file).unwrap();
+    assert_eq!((report.missing.len(), report.unused.len(), report.matched.len()), (0, 0, file.len()));
+    let read = export(&model, &names, "read back");
+    for name in file.names() {
+        assert!(read.read(name).unwrap() == file.read(name).unwrap(), "{name}");
+    }
+}

@@ -10,6 +10,15 @@ use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;
 use crate::picture::HeatMap;
 
+/// Who looks where in an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// A row a layer, a column a word.
+    pub maps: Vec<HeatMap>,
+    /// What maps over the image cannot show, a line each.
+    pub notes: Vec<String>,
+}
+
 /// A text-prompted segmenter that can be trained: parameters apart from everything that is not trained (sizes,
 /// tokenizer), so that the loop can clone, average and save the former.
 pub trait Segmenter: Send + Sync {
@@ -72,13 +81,11 @@ pub trait Segmenter: Send + Sync {
     /// An image or a sentence that the method refuses.
     fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
 
-    /// Where each word of a sentence looks in an image, a row a layer and a column a word.
+    /// Where text and image look at each other, as the paper's figure shows it.
     ///
     /// # Errors
-    /// An image or a sentence that the method refuses, or a method without such maps.
-    fn attention(&self, _net: &Self::Net, _image: &Image, _sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
-        Err(TrainError::Unsupported("attention maps"))
-    }
+    /// An image or a sentence that the method refuses, or a variant without such maps.
+    fn attention(&self, net: &Self::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError>;
 
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
     /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.

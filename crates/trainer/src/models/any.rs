@@ -14,10 +14,9 @@ use crate::batch::Normalisation;
 use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::{Judged, evaluate};
-use crate::picture::HeatMap;
 use crate::plan::{Method, RunPlan};
 use crate::run_dir::Checkpoint;
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Attention, Segmenter};
 use crate::state::evaluated_weights;
 use crate::tokenizer::RunTokenizer;
 use crate::train::{Summary, Tell};
@@ -49,7 +48,7 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     /// As there.
-    fn attention(&self, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError>;
+    fn attention(&self, image: &Image, sentence: &str) -> Result<Attention, TrainError>;
 
     /// All parameters under their official names.
     fn weights(&self) -> weights::Checkpoint;
@@ -83,7 +82,7 @@ impl<S: Segmenter> Model for Loaded<S> {
         self.segmenter.predict(&self.net, image, sentences)
     }
 
-    fn attention(&self, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
+    fn attention(&self, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
         self.segmenter.attention(&self.net, image, sentence)
     }
 

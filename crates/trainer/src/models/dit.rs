@@ -10,7 +10,7 @@ use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::picture::HeatMap;
 use crate::plan::{Init, PromptKind, RunPlan, Tokenizer};
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Attention, Segmenter};
 use crate::tokenizer::RunTokenizer;
 
 /// DIT: sizes, tokenizer and first weights.
@@ -107,7 +107,7 @@ impl Segmenter for Dit {
         Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
     }
 
-    fn attention(&self, net: &DitModel, image: &Image, sentence: &str) -> Result<Vec<HeatMap>, TrainError> {
+    fn attention(&self, net: &DitModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
         let found = fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
         let mut maps = Vec::new();
         for (layer, words) in found.layers.into_iter().enumerate() {
@@ -116,7 +116,7 @@ impl Segmenter for Dit {
                 maps.push(HeatMap { row, column, values, columns: found.grid, area: found.area });
             }
         }
-        Ok(maps)
+        Ok(Attention { maps, notes: Vec::new() })
     }
 
     fn indivisible(&self) -> Option<&'static str> {

@@ -11,8 +11,9 @@ use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
+use crate::picture::HeatMap;
 use crate::plan::{Init, RunPlan, Tokenizer};
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Attention, Segmenter};
 use crate::tokenizer::RunTokenizer;
 
 /// EVF-SAM: settings, tokenizer and first weights.
@@ -160,6 +161,21 @@ impl Segmenter for Evf {
         Ok(EvfSam::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
     }
 
+    /// `[CLS]` of BEiT-3's last layer over the whole image (EVF-SAM Fig. 5).
+    fn attention(&self, net: &EvfModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
+        let seen = EvfSam::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
+        let map = |column: String, values: Vec<f32>| {
+            let row = format!("layer {}", self.config.beit3.layers);
+            HeatMap { row, column, values, columns: seen.grid, area: [0.0, 0.0, 1.0, 1.0] }
+        };
+        let heads = seen.heads.iter().enumerate().map(|(i, head)| map(format!("head {}", i + 1), head.clone()));
+        let mut maps = vec![map("[CLS], mean of heads".into(), seen.mean())];
+        maps.extend(heads);
+        let on_image = seen.mean().iter().sum::<f32>();
+        let notes = vec![format!("{:.0} % of the attention lies on patches, the rest on [CLS] and words", 100.0 * on_image)];
+        Ok(Attention { maps, notes })
+    }
+
     fn frozen_part(&self) -> Option<&'static str> {
         (!self.config.train_image_encoder).then_some("visual_model.image_encoder.")
     }
@@ -172,7 +188,9 @@ impl Segmenter for Evf {
         None
     }
 
+    /// The tokenizer and `config.json`: beside the weights they make the published layout.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.tokenizer.files()
+        let config = format!("{:#}\n", self.config.to_published());
+        self.tokenizer.files().into_iter().chain([("config.json".into(), config.into_bytes())]).collect()
     }
 }

@@ -8,8 +8,9 @@ use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
+use crate::picture::HeatMap;
 use crate::plan::{Init, RunPlan, Tokenizer};
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Attention, Segmenter};
 use crate::tokenizer::RunTokenizer;
 
 /// RISAM: settings, tokenizer and first weights.
@@ -88,6 +89,38 @@ impl Segmenter for Risam {
         Ok(fusion_risam::Risam::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
     }
 
+    /// Regions per word as maps, words per region as lines: those of the region that each word prefers (RISAM Fig. 7).
+    fn attention(&self, net: &RisamModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
+        let seen = fusion_risam::Risam::new(self.config.clone(), net, self.tokenizer.shared())?.attend(image, sentence)?;
+        if seen.blocks.is_empty() {
+            return Err(TrainError::Unsupported("attention maps of this interaction; \"full\", \"sdf\" and \"bcm\" have them"));
+        }
+        let (columns, canvas) = (seen.grid.1, seen.placement.canvas as f32);
+        let (height, width) = (seen.placement.valid.0 as f32 / canvas, seen.placement.valid.1 as f32 / canvas);
+        let (mut maps, mut notes) = (Vec::new(), Vec::new());
+        for (number, block) in seen.blocks.iter().enumerate() {
+            let (regions, words) = (host(block.regions.clone())?, host(block.words.clone())?);
+            let count = seen.grid.0 * columns;
+            let tokens = regions.len() / count;
+            for (word, at) in &seen.words {
+                let mean = |region: usize| at.clone().map(|t| regions[t * count + region]).sum::<f32>() / at.len() as f32;
+                let values: Vec<f32> = (0..count).map(mean).collect();
+                let best = (0..count).max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0);
+                if number + 1 == seen.blocks.len() {
+                    let share = |at: &std::ops::Range<usize>| at.clone().map(|t| words[best * tokens + t]).sum::<f32>();
+                    let shares: Vec<String> = seen.words.iter().map(|(w, at)| format!("{w} {:.2}", share(at))).collect();
+                    let percent = |cell: usize, cells: usize, part: f32| 100.0 * (cell as f32 + 0.5) / cells as f32 / part;
+                    let (x, y) = (percent(best % columns, columns, width), percent(best / columns, seen.grid.0, height));
+                    notes
+                        .push(format!("the region of \"{word}\", {x:.0} % across and {y:.0} % down, sees {}", shares.join(", ")));
+                }
+                let row = format!("block {}", number + 1);
+                maps.push(HeatMap { row, column: word.clone(), values, columns, area: [0.0, 0.0, height, width] });
+            }
+        }
+        Ok(Attention { maps, notes })
+    }
+
     fn frozen_part(&self) -> Option<&'static str> {
         (!self.config.train_image_encoder).then_some("image_encoder.")
     }
@@ -104,4 +137,9 @@ impl Segmenter for Risam {
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         self.tokenizer.files()
     }
+}
+
+fn host(maps: Tensor<3>) -> Result<Vec<f32>, TrainError> {
+    let lost = |e: String| TrainError::Device { what: "attention maps", reason: e };
+    maps.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))
 }

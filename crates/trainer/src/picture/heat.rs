@@ -67,6 +67,8 @@ pub struct HeatPage {
     pub title: String,
     /// A quiet line below it; may be empty.
     pub subtitle: String,
+    /// Lines below the maps.
+    pub notes: Vec<String>,
     /// Side of the square in which each map is shown, in pixels. Default 168.
     pub tile: u32,
 }
@@ -74,7 +76,7 @@ pub struct HeatPage {
 impl HeatPage {
     /// A page with a heading and a line below it.
     pub fn new(title: impl Into<String>, subtitle: impl Into<String>) -> Self {
-        Self { title: title.into(), subtitle: subtitle.into(), tile: 168 }
+        Self { title: title.into(), subtitle: subtitle.into(), notes: Vec::new(), tile: 168 }
     }
 
     /// Draws the maps over the picture, rows and columns in the order in which their labels first appear, beside the picture
@@ -96,8 +98,11 @@ impl HeatPage {
         let left = MARGIN + width + 2 * GAP;
         let wide = left + aside + columns.len() as u32 * (width + GAP);
         let tall = top + head + (rows.len().max(1) as u32) * (height + GAP);
-        let least = text_width(&self.title, TextSize::Heading).max(text_width(&self.subtitle, TextSize::Small)) + MARGIN;
-        let mut canvas = Canvas::new(wide.max(least.min(4096)) + MARGIN, tall + 40 + MARGIN, colour::PAPER);
+        let small = |line: &String| text_width(line, TextSize::Small);
+        let lines = self.notes.iter().map(small).max().unwrap_or(0).max(small(&self.subtitle));
+        let least = text_width(&self.title, TextSize::Heading).max(lines) + MARGIN;
+        let noted = self.notes.len() as u32 * 20;
+        let mut canvas = Canvas::new(wide.max(least.min(4096)) + MARGIN, tall + 40 + noted + MARGIN, colour::PAPER);
 
         let x = i64::from(MARGIN);
         canvas.text(&self.title, x, x, TextSize::Heading, colour::INK);
@@ -122,6 +127,9 @@ impl HeatPage {
             canvas.label(&text, x, y, TextSize::Small, colour::PAPER, colour::INK);
         }
         legend(&mut canvas, i64::from(left + aside), i64::from(tall) + 12);
+        for (number, note) in self.notes.iter().enumerate() {
+            canvas.text(note, i64::from(MARGIN), i64::from(tall) + 44 + 20 * number as i64, TextSize::Small, colour::INK);
+        }
         Ok(canvas.into_image())
     }
 }

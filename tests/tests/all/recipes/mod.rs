@@ -1,0 +1,155 @@
+//! Every row of the papers' tables as a file: it reads, builds at toy size, takes two steps, and moves what the paper says.
+
+mod dit;
+mod evf;
+mod risam;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use burn::tensor::Device;
+use nn_ops::weights::{Checkpoint, export};
+use refcoco_data::{SynthConfig, generate};
+use trainer::TrainError;
+use trainer::data::open_train;
+use trainer::plan::{Init, RunPlan};
+use trainer::segmenter::Segmenter;
+use trainer::state::Training;
+use trainer::tokenizer::RunTokenizer;
+use trainer::train::{Event, begin, train};
+
+use crate::training::ONE_AT_A_TIME;
+
+/// Lengths and sizes that change; what is a row's own stays. `{}` is the method's table.
+const SMALL: &[&str] = &[
+    "data.image_size=32",
+    "data.prefetch=0",
+    "data.dataset=refcoco",
+    "data.split_by=unc",
+    "data.also=[]",
+    "data.val_splits=[\"val\"]",
+    "text.max_tokens=12",
+    // A vocabulary of the toy set's own serves any encoder.
+    "text.tokenizer=wordpiece",
+    "text.vocabulary=train-from-data",
+    "optim.lr=1e-2",
+    "optim.accumulate=1",
+    "schedule.kind=constant",
+    "schedule.warmup_steps=0",
+    "schedule.decay_epochs=[]",
+    "train.steps=2",
+    "eval.limit=2",
+    "eval.pictures=0",
+    "{}.sam.decoder_heads=2",
+    "{}.sam.decoder_mlp_dim=16",
+    "{}.sam.image_encoder.image_size=32",
+    "{}.sam.image_encoder.patch_size=8",
+    "{}.sam.image_encoder.embed_dim=16",
+    "{}.sam.image_encoder.depth=3",
+    "{}.sam.image_encoder.heads=2",
+    "{}.sam.image_encoder.mlp_ratio=2.0",
+    "{}.sam.image_encoder.out_channels=16",
+    "{}.sam.image_encoder.window_size=3",
+    "{}.sam.image_encoder.global_blocks=[1]",
+];
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+/// A folder with a generated set.
+struct Toy {
+    folder: tempfile::TempDir,
+}
+
+impl Toy {
+    /// The recipe of a row as it stands.
+    fn whole(&self, row: &str) -> Result<RunPlan, String> {
+        RunPlan::from_path(&configs().join(row).with_extension("toml")).map_err(|e| e.to_string())
+    }
+
+    /// Takes two steps of a row at toy size.
+    fn step<S: Segmenter>(
+        &self,
+        row: &str,
+        own: &[&str],
+        build: impl Fn(&RunPlan, RunTokenizer) -> Result<S, TrainError>,
+    ) -> Result<Stepped, String> {
+        let table = format!("model.{}", row.split('/').next().unwrap());
+        let mut set: Vec<String> = SMALL.iter().chain(own).map(|s| s.replace("{}", &table)).collect();
+        set.push(format!("data.root={}", self.folder.path().join("data").display()));
+        set.push(format!("run.dir={}", self.folder.path().join("runs").display()));
+        let mut plan = RunPlan::load(&configs().join(row).with_extension("toml"), &set).map_err(|e| e.to_string())?;
+        // No weight file is at hand.
+        plan.model.init = Init::default();
+        let data = Arc::new(open_train(&plan).unwrap());
+        let words = RunTokenizer::open(&plan, &data, None).unwrap();
+        let segmenter = build(&plan, words).map_err(|e| e.to_string())?;
+        let device = Device::flex();
+        let graph = device.clone().autodiff();
+        let names = segmenter.names();
+        let net = |training: Training<S::Net>| export(&training.net, &names, "net");
+        let before = net(begin(&segmenter, &plan, &graph).unwrap());
+        let summary = train(&segmenter, &plan, data, &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
+        let saved = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
+        let after = net(begin(&segmenter, &plan, &graph).unwrap().restore(&saved).unwrap());
+        Ok(Stepped { before, after })
+    }
+}
+
+/// Parameters before and after two steps.
+struct Stepped {
+    before: Checkpoint,
+    after: Checkpoint,
+}
+
+impl Stepped {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.before.names()
+    }
+
+    /// The parameters that do something else than `moves` says; it may leave some open.
+    fn wrong(&self, moves: impl Fn(&str) -> Option<bool>) -> Vec<String> {
+        let moved = |name: &str| self.before.read(name).unwrap() != self.after.read(name).unwrap();
+        let odd = |name: &&str| moves(name).is_some_and(|moves| moves != moved(name));
+        self.names().filter(odd).map(|name| format!("{name} {}", if moved(name) { "moved" } else { "did not move" })).collect()
+    }
+}
+
+/// Checks every row of a method, and that each of its recipes is one.
+fn rows_hold<'a>(method: &str, rows: impl Iterator<Item = &'a str>, check: impl Fn(&Toy, usize) -> Result<(), String>) {
+    let stated: Vec<&str> = rows.collect();
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(configs().join(method)).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let plan = RunPlan::from_path(&path).unwrap();
+        assert_eq!(plan.run.name, format!("{method}-{stem}"), "{}", path.display());
+        if stem != "base" {
+            found.insert(format!("{method}/{stem}"));
+        }
+    }
+    assert_eq!(found, stated.iter().map(|s| (*s).to_owned()).collect());
+
+    let toy = Toy { folder: tempfile::tempdir().unwrap() };
+    let config = SynthConfig { images: 24, size: 48, seed: 3, ..SynthConfig::default() };
+    generate(&config, &toy.folder.path().join("data")).unwrap();
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let wrong: Vec<String> =
+        stated.iter().enumerate().filter_map(|(i, row)| Some(format!("{row}: {}", check(&toy, i).err()?))).collect();
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), stated.len(), wrong.join("\n"));
+}
+
+/// A constant added to all keys changes no softmax: the gradient of their bias is nothing but rounding.
+fn key_bias(name: &str) -> bool {
+    [".k_proj.bias", ".key.bias", ".linear_k.bias", ".k.bias"].iter().any(|end| name.ends_with(end))
+        || name.contains(".k_proj.") && name.ends_with(".bias")
+}
+
+/// Whether SAM's decoder uses the parameter for one mask; the predicted IoU and the other masks have no part in the loss.
+fn decodes(name: &str) -> bool {
+    let part = name.split("mask_decoder.").nth(1).unwrap_or_default();
+    part.starts_with("output_hypernetworks_mlps.0.")
+        || !part.starts_with("output_hypernetworks_mlps.") && !part.starts_with("iou_prediction_head.")
+}
