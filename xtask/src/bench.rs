@@ -21,6 +21,8 @@ pub enum BenchCommand {
     Cache(crate::bench_cache::CacheArgs),
     /// The time that `cargo xtask test` takes with everything built.
     Test(WriteArgs),
+    /// Time of DIT's forward passes and memory of its training steps on the CPU, beside the paper's.
+    Dit(crate::bench_dit::DitArgs),
 }
 
 /// Options of `bench demo`.
@@ -38,7 +40,7 @@ pub struct DemoArgs {
 pub struct WriteArgs {
     /// Write `docs/figures` and the blocks of README.md.
     #[arg(long)]
-    pub write: bool,
+    pub(crate) write: bool,
 }
 
 /// Where a figure comes from.
@@ -73,8 +75,7 @@ impl Origin {
         }
     }
 
-    /// In words.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("`{}` on {} at commit {}", self.command, self.machine, self.commit)
     }
 }
@@ -106,6 +107,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Demo(args) => demo(args),
         BenchCommand::Cache(args) => crate::bench_cache::run(args),
         BenchCommand::Test(args) => test(args),
+        BenchCommand::Dit(args) => crate::bench_dit::run(args),
     }
 }
 

@@ -41,10 +41,12 @@
 //! | where words look in each block (Fig. 5) | [`Dit::attention`] |
 //! | BERT or CLIP (Tab. 5) | [`TextKind`] in [`DitConfig`] |
 //! | global or windowed blocks | [`EncoderAttention`] in [`DitConfig`] |
+//! | sizes from a file | [`DitConfig::detect`] |
 //! | weights | [`DitModel::load`], [`DitModel::load_sam`] |
 //!
 //! # Limits
-//! The input is square. An image is encoded once a sentence, since its tokens depend on the text.
+//! The input is square. An image is encoded once a sentence, since its tokens depend on the text; under the default fusion
+//! once for eight.
 //!
 //! # Sources
 //! "Deep Instruction Tuning for Segment Anything Model" (DIT) and the models released with it. Where both differ the released models
@@ -53,6 +55,7 @@
 
 mod config;
 mod cross_attention;
+mod detect;
 mod encoder;
 mod error;
 mod instruction;

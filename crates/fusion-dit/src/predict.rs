@@ -72,7 +72,8 @@ impl Dit {
         let mut found = Vec::with_capacity(prompts.len());
         for group in prompts.chunks(TOGETHER) {
             let side = place.canvas;
-            let images = input.clone().expand([group.len(), 3, side, side]);
+            let rows = if self.config.variant.instructs_encoder() { group.len() } else { 1 };
+            let images = input.clone().expand([rows, 3, side, side]);
             let logits = self.model.forward_prompts(&self.config, self.tokenizer.as_ref(), images, group)?;
             let area = logits.narrow(2, place.top, place.height).narrow(3, place.left, place.width);
             let full = Resize::BILINEAR.forward(area, [image.height, image.width]);

@@ -68,7 +68,8 @@ impl DitModel {
     /// latency of 123 ms is the same for all prompts).
     ///
     /// # Shapes
-    /// `images`: [B, 3, H, W], normalised and padded; one prompt an image, in pixels of this input; output: [B, 1, H, W]
+    /// `images`: [B, 3, H, W], normalised and padded, or [1, 3, H, W] for a variant that keeps text out of the encoder, which
+    /// then runs once; B prompts, in pixels of this input; output: [B, 1, H, W]
     ///
     /// # Errors
     /// Another number of prompts than images, a prompt without content, a sentence that the tokenizer refuses.
@@ -79,9 +80,10 @@ impl DitModel {
         images: Tensor<4>,
         prompts: &[Prompt],
     ) -> Result<Tensor<4>, DitError> {
-        let count = images.dims()[0];
-        if prompts.len() != count {
-            return Err(DitError::Prompt(format!("{} prompts for {count} images; each image needs one", prompts.len())));
+        let (count, pictures) = (prompts.len(), images.dims()[0]);
+        let shared = pictures == 1 && !config.variant.instructs_encoder();
+        if count == 0 || pictures != count && !shared {
+            return Err(DitError::Prompt(format!("{count} prompts for {pictures} images; each image needs one")));
         }
         let mut groups: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {
@@ -99,7 +101,8 @@ impl DitModel {
         }
         for members in groups.values() {
             let mine: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
-            logits.push(self.forward_group(config, tokenizer, images.clone().select(0, indices(members, &device)), &mine)?);
+            let theirs = if shared { images.clone() } else { images.clone().select(0, indices(members, &device)) };
+            logits.push(self.forward_group(config, tokenizer, theirs, &mine)?);
         }
         Ok(Tensor::cat(logits, 0).select(0, indices(&back, &device)))
     }

@@ -175,6 +175,13 @@ fn a_mixed_batch_is_its_members() {
             differ(alone, model.forward_prompts(&config, &words, image, &[moved]).unwrap());
         }
     }
+    // Text that stays out of the encoder lets all prompts share an image.
+    let plain = toy(Variant::DefaultSam);
+    let default = self::model(&plain);
+    let one = images.clone().narrow(0, 0, 1);
+    let apart = default.forward_prompts(&plain, &words, one.clone().expand([5, 3, 32, 32]), &prompts).unwrap();
+    close(default.forward_prompts(&plain, &words, one.clone(), &prompts).unwrap(), apart);
+    assert!(model.forward_prompts(&config, &words, one, &prompts).is_err());
     for wrong in [Prompt::Points(Vec::new()), Prompt::Box([9.0, 0.0, 3.0, 3.0]), Prompt::Points(vec![[f32::NAN, 0.0]])] {
         assert!(model.forward_prompts(&config, &words, images.clone().narrow(0, 0, 1), &[wrong]).is_err());
     }
@@ -248,4 +255,28 @@ fn predictions_and_attention_in_the_pixels_of_the_image() {
     assert_eq!((seen.layers.len(), seen.layers[0].len(), seen.layers[0][0].len()), (2, 4, 16));
     let error = Dit::new(toy(Variant::DefaultSam), &model(&toy(Variant::DefaultSam)), Arc::new(words())).unwrap();
     assert!(error.attention(&image, "red").unwrap_err().to_string().contains("mask decoder only"));
+}
+
+#[test]
+fn variants_and_sizes_are_read_off_a_file() {
+    use Variant::*;
+    for variant in [DefaultSam, LayerWise, E2eToken, TokenLayerWise, CrossAttention, CrossAttentionOpp, CrossAttentionFfn] {
+        for (text_encoder, text_transform) in [(TextKind::Bert, false), (TextKind::Clip, variant != DefaultSam)] {
+            let mut config = DitConfig { text_encoder, text_transform, input_size: 512, ..toy(variant) };
+            config.sam.decoder_heads = 8;
+            config.text_tokens = 20;
+            config.bert.heads = 1;
+            config.clip.heads = 1;
+            let file = export(&config.init(&Device::flex()).unwrap(), &config.names(), "file");
+            let released = file.rename(|name| Some(format!("module.{name}"))).unwrap();
+            let found = DitConfig::detect(&released).unwrap();
+            match text_encoder {
+                TextKind::Bert => config.clip = found.clip.clone(),
+                TextKind::Clip => config.bert = found.bert.clone(),
+            }
+            assert_eq!(found, config);
+        }
+    }
+    let error = DitConfig::detect(&nn_ops::weights::Checkpoint::empty("a.pth")).unwrap_err().to_string();
+    assert!(error.contains("a.pth") && error.contains("text_proj.weight"), "{error}");
 }

@@ -210,3 +210,24 @@ pub(crate) fn host_batch(
 ) -> Result<HostBatch, DataError> {
     Ok(HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), by))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_has_one_side_and_all_sides_come_up() {
+        let plan = RunPlan::from_toml_str("[train]\nmulti_scale = [224, 256, 512]\n[optim]\naccumulate = 2").unwrap();
+        let scales = Scales::new(&plan);
+        let sides: Vec<usize> = (0..600).map(|batch| scales.side(batch).unwrap()).collect();
+        assert!(sides.chunks(2).all(|step| step[0] == step[1]));
+        for side in [224, 256, 512] {
+            let count = sides.iter().filter(|s| **s == side).count();
+            assert!((140..260).contains(&count), "{side}: {count}");
+        }
+        assert_eq!(Scales::new(&plan).side(431), Some(sides[431]));
+        let other = plan.with_overrides(&["run.seed=5"]).unwrap();
+        assert!((0..600).any(|batch| Scales::new(&other).side(batch) != Some(sides[batch as usize])));
+        assert_eq!(Scales::new(&RunPlan::from_toml_str("").unwrap()).side(3), None);
+    }
+}

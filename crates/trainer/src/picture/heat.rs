@@ -80,8 +80,8 @@ impl HeatPage {
     }
 
     /// Draws the maps over the picture, rows and columns in the order in which their labels first appear, beside the picture
-    /// itself. Every map has its own scale, from its least to its largest value; the number on it is the largest value over
-    /// the mean, 1.0 for a map that prefers nothing.
+    /// itself. Every map has its own scale, from its mean to its largest value or twice the mean, whichever is more, so that a
+    /// map that prefers nothing stays pale. The number on it is the largest value over the mean.
     ///
     /// # Errors
     /// [`PictureError::HeatMap`] when a map does not fill its grid.
@@ -159,12 +159,11 @@ fn faded(image: &RgbImage) -> RgbImage {
 /// The map's colours over the faded picture: weak where there is little, strong where there is much.
 fn heated(grey: &RgbImage, map: &HeatMap) -> RgbImage {
     let values = map.sampled(grey.width(), grey.height());
-    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
-    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let span = if high > low { high - low } else { 1.0 };
+    let (mean, high) = mean_and_most(&values);
+    let span = (high.max(2.0 * mean) - mean).max(f32::MIN_POSITIVE);
     let mut canvas = Canvas::on(grey.clone());
     for (i, value) in values.into_iter().enumerate() {
-        let share = ((value - low) / span).clamp(0.0, 1.0);
+        let share = ((value - mean) / span).clamp(0.0, 1.0);
         let (x, y) = (i as i64 % i64::from(grey.width()), i as i64 / i64::from(grey.width()));
         canvas.blend(x, y, ramp(share), (70.0 + 150.0 * share) as u8);
     }
@@ -173,10 +172,13 @@ fn heated(grey: &RgbImage, map: &HeatMap) -> RgbImage {
 
 /// Largest value over the mean, within the picture.
 fn peak(map: &HeatMap) -> f32 {
-    let values = map.sampled(64, 64);
-    let mean = values.iter().sum::<f32>() / values.len() as f32;
-    let high = values.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let (mean, high) = mean_and_most(&map.sampled(64, 64));
     if mean > 0.0 { high / mean } else { 1.0 }
+}
+
+fn mean_and_most(values: &[f32]) -> (f32, f32) {
+    let mean = values.iter().sum::<f32>() / values.len() as f32;
+    (mean, values.iter().copied().fold(mean, f32::max))
 }
 
 /// Colour of a share from 0 to 1.
@@ -187,13 +189,13 @@ fn ramp(share: f32) -> Rgb {
 }
 
 fn legend(canvas: &mut Canvas, x: i64, y: i64) {
-    canvas.text("least", x, y, TextSize::Small, colour::QUIET);
-    let after = x + i64::from(text_width("least ", TextSize::Small));
+    canvas.text("mean", x, y, TextSize::Small, colour::QUIET);
+    let after = x + i64::from(text_width("mean ", TextSize::Small));
     for i in 0..SCALE {
         let bar = Rect { x: after + i64::from(i), y: y + 1, width: 1, height: 14 };
         canvas.fill(bar, ramp(i as f32 / (SCALE - 1) as f32));
     }
-    let text = " most, each map by itself; number: most over mean";
+    let text = " most (at least twice the mean), each map by itself; number: most over mean";
     canvas.text(text, after + i64::from(SCALE), y, TextSize::Small, colour::QUIET);
 }
 
