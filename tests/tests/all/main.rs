@@ -1,5 +1,6 @@
 //! One binary: every integration test links Burn once.
 
+mod clicks;
 mod evaluation;
 mod goldens;
 mod recipes;

@@ -171,32 +171,3 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
 fn every_row_trains_what_its_table_says() {
     rows_hold("dit", ROWS.iter().map(|row| row.file), |toy, i| check(&ROWS[i], toy));
 }
-
-/// SAM's own file is a whole model where nothing but points and boxes is asked, and for nothing else.
-#[test]
-fn sams_weights_are_judged_under_points_and_boxes_only() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = SynthConfig { images: 24, size: 48, seed: 3, ..SynthConfig::default() };
-    generate(&config, &folder.path().join("data")).unwrap();
-    let device = Device::flex();
-    let dit = |row: &str, method: Option<&Path>| {
-        let mut plan = shrunk(&configs().join(row), folder.path());
-        plan.model.init.method = method.map(|path| path.display().to_string());
-        let words = RunTokenizer::open(&plan, &open_split(&plan, "train").unwrap(), None).unwrap();
-        Dit::new(&plan, words).unwrap()
-    };
-    let fresh = dit("dit/table6-sam-box.toml", None);
-    let sam = export(&fresh.init(&device).unwrap(), &fresh.names(), "sam")
-        .rename(|name| {
-            (!name.starts_with("lang_encoder.") && !name.starts_with("text_proj.")).then(|| name.replace("visual_", "image_"))
-        })
-        .unwrap();
-    let file = folder.path().join("sam.safetensors");
-    sam.save(&file, &[]).unwrap();
-    let net = dit("dit/table6-sam-box.toml", Some(&file)).init(&device).unwrap();
-    let name = "visual_encoder.blocks.1.mlp.lin1.weight";
-    let read = export(&net, &fresh.names(), "net").read(name).unwrap();
-    assert_eq!(read, sam.read(&name.replace("visual_", "image_")).unwrap());
-    let error = dit("dit/table6-default-text.toml", Some(&file)).init(&device).unwrap_err().to_string();
-    assert!(error.contains("lang_encoder"), "{error}");
-}
