@@ -13,38 +13,26 @@ use crate::mutual::AttentionMaps;
 use crate::net::{ImageFeatures, RisamNet, flatten, padding};
 use crate::predict::Risam;
 
-/// What the words of one sentence and the regions of one image make of each other.
+/// What the words of one sentence and the regions of one image make of each other: [`Risam::attention`].
 #[derive(Debug, Clone)]
-pub struct Attended {
-    /// The written words and which of the L tokens they are. Start and end of text belong to none; words beyond the limit
-    /// are left out.
+pub struct WordAttention {
+    /// The words, those beyond the limit left out, and which of the L tokens they are; start and end of text belong to none.
     pub words: Vec<(String, Range<usize>)>,
-    /// (rows, columns) of regions, padding included.
-    pub grid: (usize, usize),
-    /// Where the image lies in the network's input, whose grid this is.
-    pub placement: Placement,
+    /// Side g of the grid of regions, padding included.
+    pub grid: usize,
+    /// The part of the grid that the image covers, (top, left, bottom, right) in sides of the grid; the rest is padding.
+    pub area: [f32; 4],
     /// One for each interaction block, B being 1; none where the interaction has no such maps (`conv` and `te`) and with
     /// `baseline`.
     pub blocks: Vec<AttentionMaps>,
 }
 
-impl Attended {
-    /// The region, a row of [`AttentionMaps::words`], that holds this pixel of the image.
-    pub fn region(&self, [x, y]: [f64; 2]) -> usize {
-        let [x, y] = self.placement.point([x.max(0.0), y.max(0.0)]);
-        let at = |v: f32, count: usize| ((v * count as f32 / self.placement.canvas as f32) as usize).min(count.saturating_sub(1));
-        at(y, self.grid.0) * self.grid.1 + at(x, self.grid.1)
-    }
-
-    /// Each token's regions in a block, bilinear at the image's own size; `None` where there is no such block.
-    ///
-    /// # Shapes
-    /// output: [L, height, width]
-    pub fn heat(&self, block: usize) -> Option<Tensor<3>> {
-        let maps = self.blocks.get(block)?.regions.clone();
-        let [_, length, _] = maps.dims();
-        let (height, width) = self.placement.original;
-        Some(self.placement.restore(maps.reshape([1, length, self.grid.0, self.grid.1])).reshape([length, height, width]))
+impl WordAttention {
+    /// The region, a row of [`AttentionMaps::words`], at a place of the image, given from 0 to 1 from the left and the top.
+    pub fn region(&self, x: f32, y: f32) -> usize {
+        let [top, left, bottom, right] = self.area;
+        let at = |v: f32, from: f32, to: f32| (((from + (to - from) * v) * self.grid as f32) as usize).min(self.grid.max(1) - 1);
+        at(y, top, bottom) * self.grid + at(x, left, right)
     }
 }
 
@@ -56,7 +44,7 @@ impl RisamNet {
     ///
     /// # Errors
     /// Shapes that do not fit the configuration or each other.
-    pub fn attend(
+    pub fn attention(
         &self,
         config: &RisamConfig,
         image: &ImageFeatures,
@@ -82,37 +70,22 @@ impl Risam {
     /// What one sentence's words and an image's regions make of each other. [`Risam::predict`] does none of this.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
-    pub fn attend(&self, image: &Image, sentence: &str) -> Result<Attended, RisamError> {
+    /// As [`Risam::predict`].
+    pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, RisamError> {
         let device = self.model.image_encoder.pos_embed.lazy_device();
-        let (input, placements) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
-        let placement = match placements.first() {
-            Some(placement) => *placement,
-            None => Placement::new(image.height, image.width, self.config.input_size)?,
-        };
-        let features = self.model.encode_images(&self.config, input)?;
+        let place = Placement::new(image.height, image.width, self.config.input_size)?;
+        let (input, _) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
         let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), &[sentence])?;
         let text = self.model.encode_text(&self.config, &batch)?;
-        let [_, rows, columns, _] = features.taps[2].dims();
-        let length = batch.lengths().first().copied().unwrap_or(0);
+        let features = self.model.encode_images(&self.config, input)?;
         // Padding behind the only sentence would be rows of nothing.
-        let blocks = self.model.net.attend(&self.config, &features, text.narrow(1, 0, length), batch.lengths())?;
-        Ok(Attended { words: self.words(sentence, length)?, grid: (rows, columns), placement, blocks })
-    }
-
-    /// The tokens of each written word. Byte-pair tokenizers part at spaces, so the pieces of the words are the sentence's.
-    fn words(&self, sentence: &str, length: usize) -> Result<Vec<(String, Range<usize>)>, RisamError> {
-        let before = self.tokenizer.wrap(&[]).len() / 2;
-        // The end of the text comes last, cut or not.
-        let (mut at, end) = (before, length.saturating_sub(before));
-        let mut words = Vec::new();
-        for word in sentence.split_whitespace() {
-            let next = (at + self.tokenizer.pieces(word)?.len()).min(end);
-            if next > at {
-                words.push((word.to_owned(), at..next));
-            }
-            at = next;
-        }
-        Ok(words)
+        let text = text.narrow(1, 0, batch.lengths().iter().copied().max().unwrap_or(0));
+        let [bottom, right] = [place.valid.0, place.valid.1].map(|v| v as f32 / place.canvas as f32);
+        Ok(WordAttention {
+            words: self.tokenizer.words(sentence, self.config.max_tokens())?,
+            grid: features.taps[2].dims()[1],
+            area: [0.0, 0.0, bottom, right],
+            blocks: self.model.net.attention(&self.config, &features, text, batch.lengths())?,
+        })
     }
 }

@@ -45,7 +45,7 @@
 //! | for | see |
 //! |---|---|
 //! | image and sentences to masks | [`Risam::predict`] |
-//! | words per region and regions per word (Fig. 7) | [`Risam::attend`] |
+//! | words per region and regions per word (Fig. 7) | [`Risam::attention`] |
 //! | images and sentences to logits | [`RisamModel::forward`] |
 //! | taps and word features to logits, stage by stage | [`RisamNet`] |
 //! | ablations | [`RisamConfig`] and its enums |
@@ -79,7 +79,7 @@ mod positions;
 mod predict;
 
 pub use alternatives::{ConvInteraction, TransformerInteraction, TransformerLayer};
-pub use attend::Attended;
+pub use attend::WordAttention;
 pub use config::RisamConfig;
 pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};
 pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp};

@@ -20,7 +20,7 @@ pub struct Pair {
     pub visual: Tensor<3>,
     /// F_val: words with what the regions show, [B, L, C].
     pub language: Tensor<3>,
-    /// The word-normalised map A, [B, L_v, L], where there is one; [`RisamNet::attend`](crate::RisamNet::attend) has both
+    /// The word-normalised map A, [B, L_v, L], where there is one; [`RisamNet::attention`](crate::RisamNet::attention) has both
     /// directions.
     pub attention: Option<Tensor<3>>,
 }

@@ -305,7 +305,7 @@ fn maps_of_words_and_regions() {
     let net = net(&config, &device);
     let image = features(&config, &["a"], &device);
     let text = words(&config, &["one", "two"], 5, &device);
-    let maps = net.attend(&config, &image, text.clone(), &[5, 3]).unwrap();
+    let maps = net.attention(&config, &image, text.clone(), &[5, 3]).unwrap();
     assert_eq!(maps.len(), 3);
     for (block, maps) in maps.iter().enumerate() {
         assert_eq!((maps.words.dims(), maps.regions.dims()), ([2, 16, 5], [2, 5, 16]));
@@ -320,8 +320,8 @@ fn maps_of_words_and_regions() {
     assert_near(maps[2].words.clone(), last, 0.0, "the last block");
     assert_ne!(values(maps[0].words.clone()), values(maps[2].words.clone()));
     let other = RisamConfig { interaction: Interaction::Conv, ..toy() };
-    assert!(common::net(&other, &device).attend(&other, &image, text.clone(), &[5, 3]).unwrap().is_empty());
-    assert!(net.attend(&config, &image, text, &[5, 0]).is_err());
+    assert!(common::net(&other, &device).attention(&other, &image, text.clone(), &[5, 3]).unwrap().is_empty());
+    assert!(net.attention(&config, &image, text, &[5, 0]).is_err());
 }
 
 #[test]
@@ -331,21 +331,14 @@ fn attends_to_an_image() {
     let risam = Risam::new(config.clone(), &config.init(&device).unwrap(), Arc::new(Letters)).unwrap();
     let pixels = (0..32 * 64 * 3).map(|i| (i * 31 % 251) as u8).collect();
     let image = Image::new(64, 32, 3, pixels).unwrap();
-    // Six tokens with start and end: the last word is cut to a letter.
-    let found = risam.attend(&image, "ab c def").unwrap();
-    assert_eq!(found.words, [("ab".to_owned(), 1..3), ("c".to_owned(), 3..4), ("def".to_owned(), 4..5)]);
-    assert_eq!((found.grid, found.blocks.len()), (GRID, 2));
+    // Six tokens with start and end leave no place for the last letter of the last word.
+    let found = risam.attention(&image, "ab c def").unwrap();
+    assert_eq!(found.words, [("ab".to_owned(), 1..3), ("c".to_owned(), 3..4)]);
+    assert_eq!((found.grid, found.area, found.blocks.len()), (4, [0.0, 0.0, 0.5, 1.0], 2));
     assert_eq!(found.blocks[1].regions.dims(), [1, 6, 16]);
     // The image fills the upper half of the 4 x 4 grid.
-    assert_eq!([[0.0, 0.0], [63.9, 0.0], [16.0, 16.0], [64.0, 32.0], [-1.0, -1.0]].map(|p| found.region(p)), [0, 3, 5, 11, 0]);
-    let heat = found.heat(1).unwrap();
-    assert_eq!(heat.dims(), [6, 32, 64]);
-    // At the centre of a region's pixels the map has the region's weight; 16 pixels a side, so between pixels 7 and 8.
-    let weight = |word: usize, region: usize| found.blocks[1].regions.clone().slice([0..1, word..word + 1, region..region + 1]);
-    let around = heat.slice([2..3, 7..9, 7..9]).mean().into_scalar::<f32>();
-    assert!((around - weight(2, 0).into_scalar::<f32>()).abs() < 1e-3, "{around}");
-    assert!(found.heat(2).is_none());
-    assert!(matches!(risam.attend(&image, ""), Err(RisamError::Text(_))));
+    assert_eq!([(0.0, 0.0), (0.99, 0.0), (0.3, 0.6), (1.0, 0.99)].map(|(x, y)| found.region(x, y)), [0, 3, 5, 7]);
+    assert!(matches!(risam.attention(&image, ""), Err(RisamError::Text(_))));
 }
 
 /// What is removed must not come back as a number that is none, in either direction.

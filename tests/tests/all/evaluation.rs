@@ -12,7 +12,7 @@ use trainer::batch::HostBatch;
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
 use trainer::plan::RunPlan;
-use trainer::segmenter::Segmenter;
+use trainer::segmenter::{Attention, Segmenter};
 
 /// Segments what it is told: "x y width height", in pixels of the canvas.
 struct Told;
@@ -28,27 +28,31 @@ impl Segmenter for Told {
         Names::default()
     }
 
-    fn logits(&self, _: &Linear, images: Tensor<4>, sentences: &[&str]) -> Result<Tensor<4>, TrainError> {
-        let [rows, _, _, side] = images.dims();
-        let map = |sentence: &&str| -> Vec<f32> {
+    fn logits(&self, _: &Linear, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        let (rows, side) = (batch.len(), batch.side);
+        let map = |sentence: &String| -> Vec<f32> {
             let n: Vec<usize> = sentence.split(' ').map(|n| n.parse().unwrap()).collect();
             let inside = |i: usize| (n[0]..n[0] + n[2]).contains(&(i % side)) && (n[1]..n[1] + n[3]).contains(&(i / side));
             (0..side * side).map(|i| if inside(i) { 4.0 } else { -4.0 }).collect()
         };
-        let values: Vec<f32> = sentences.iter().flat_map(map).collect();
-        Ok(Tensor::from_data(TensorData::new(values, [rows, 1, side, side]), &images.device()))
+        let values: Vec<f32> = batch.sentences.iter().flat_map(map).collect();
+        Ok(Tensor::from_data(TensorData::new(values, [rows, 1, side, side]), device))
     }
 
-    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Tensor<1> {
-        logits.mean()
+    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Tensor<1>, TrainError> {
+        Ok(logits.mean())
     }
 
     fn predict(&self, _: &Linear, _: &pil_ops::Image, _: &[&str]) -> Result<Vec<Prediction>, TrainError> {
         Ok(Vec::new())
     }
 
-    fn draws(&self) -> bool {
-        false
+    fn attention(&self, _: &Linear, _: &pil_ops::Image, _: &str) -> Result<Attention, TrainError> {
+        Err(TrainError::Unsupported("maps"))
+    }
+
+    fn indivisible(&self) -> Option<&'static str> {
+        None
     }
 }
 

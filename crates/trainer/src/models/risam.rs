@@ -91,16 +91,14 @@ impl Segmenter for Risam {
 
     /// Regions per word as maps, words per region as lines: those of the region that each word prefers (RISAM Fig. 7).
     fn attention(&self, net: &RisamModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        let seen = fusion_risam::Risam::new(self.config.clone(), net, self.tokenizer.shared())?.attend(image, sentence)?;
+        let seen = fusion_risam::Risam::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
         if seen.blocks.is_empty() {
             return Err(TrainError::Unsupported("attention maps of this interaction; \"full\", \"sdf\" and \"bcm\" have them"));
         }
-        let (columns, canvas) = (seen.grid.1, seen.placement.canvas as f32);
-        let (height, width) = (seen.placement.valid.0 as f32 / canvas, seen.placement.valid.1 as f32 / canvas);
+        let (side, count, [_, _, bottom, right]) = (seen.grid, seen.grid * seen.grid, seen.area);
         let (mut maps, mut notes) = (Vec::new(), Vec::new());
         for (number, block) in seen.blocks.iter().enumerate() {
             let (regions, words) = (host(block.regions.clone())?, host(block.words.clone())?);
-            let count = seen.grid.0 * columns;
             let tokens = regions.len() / count;
             for (word, at) in &seen.words {
                 let mean = |region: usize| at.clone().map(|t| regions[t * count + region]).sum::<f32>() / at.len() as f32;
@@ -109,13 +107,12 @@ impl Segmenter for Risam {
                 if number + 1 == seen.blocks.len() {
                     let share = |at: &std::ops::Range<usize>| at.clone().map(|t| words[best * tokens + t]).sum::<f32>();
                     let shares: Vec<String> = seen.words.iter().map(|(w, at)| format!("{w} {:.2}", share(at))).collect();
-                    let percent = |cell: usize, cells: usize, part: f32| 100.0 * (cell as f32 + 0.5) / cells as f32 / part;
-                    let (x, y) = (percent(best % columns, columns, width), percent(best / columns, seen.grid.0, height));
-                    notes
-                        .push(format!("the region of \"{word}\", {x:.0} % across and {y:.0} % down, sees {}", shares.join(", ")));
+                    let percent = |cell: usize, part: f32| 100.0 * (cell as f32 + 0.5) / side as f32 / part;
+                    let (x, y) = (percent(best % side, right), percent(best / side, bottom));
+                    notes.push(format!("the region of \"{word}\", {x:.0} % across and {y:.0} % down, sees {}", shares.join(", ")));
                 }
                 let row = format!("block {}", number + 1);
-                maps.push(HeatMap { row, column: word.clone(), values, columns, area: [0.0, 0.0, height, width] });
+                maps.push(HeatMap { row, column: word.clone(), values, columns: side, area: seen.area });
             }
         }
         Ok(Attention { maps, notes })
