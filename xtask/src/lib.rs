@@ -12,6 +12,7 @@ pub mod export;
 pub mod hub;
 pub mod predict;
 pub mod progress;
+pub mod segment;
 pub mod session;
 pub mod table;
 pub mod test;

@@ -1,7 +1,7 @@
 //! The Saymask command line.
 
 use clap::{Parser, Subcommand};
-use xtask::{attend, bench, check, data, eval, export, predict, test, tidy, train};
+use xtask::{attend, bench, check, data, eval, export, predict, segment, test, tidy, train};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -25,8 +25,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Find what sentences say in an image or a folder of images.
     Predict(predict::PredictArgs),
-    /// Draw where each word of a sentence looks in an image, block by block.
+    /// Draw where text and image look at each other, layer by layer.
     Attend(attend::AttendArgs),
+    /// Cut objects out of an image with Segment Anything: points, boxes, or everything.
+    Segment(segment::SegmentArgs),
     /// Write a trained model as safetensors under official names.
     Export(export::ExportArgs),
     /// Make or check data.
@@ -49,6 +51,7 @@ fn main() {
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Predict(args) => predict::run(&args).map(|()| true),
         Command::Attend(args) => attend::run(&args).map(|()| true),
+        Command::Segment(args) => segment::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command).map(|()| true),
         Command::Check(args) => check::check(&args),

@@ -1,5 +1,8 @@
 //! Sessions of the command line, as a user would have them.
 
+#[path = "cli/segment.rs"]
+mod segment;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -271,7 +274,7 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = Session::new();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "predict", "export", "data", "check", "test", "tidy"] {
+    for command in ["train", "eval", "predict", "segment", "export", "data", "check", "test", "tidy"] {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");

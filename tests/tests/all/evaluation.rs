@@ -11,7 +11,8 @@ use trainer::TrainError;
 use trainer::batch::HostBatch;
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
-use trainer::plan::RunPlan;
+use trainer::models;
+use trainer::plan::{Method, RunPlan};
 use trainer::segmenter::{Attention, Segmenter};
 
 /// Segments what it is told: "x y width height", in pixels of the canvas.
@@ -98,7 +99,7 @@ fn several_targets_and_none() {
             ("20 0 10 10", &[12]),
         ],
     );
-    let mut plan = toy(folder.path(), "gres", &["data.dataset=grefcoco", "eval.profile=gres", "eval.batch_size=3"]);
+    let mut plan = toy(Method::Dit, folder.path(), "gres", &["data.dataset=grefcoco", "eval.profile=gres", "eval.batch_size=3"]);
     plan.data.fit = Fit::TopLeft;
     plan.data.image_size = 40;
     let device = Device::flex();
@@ -129,12 +130,10 @@ fn phrases_of_a_generated_set() {
     let config = SynthConfig { images: 24, size: 64, seed: 3, format: SynthFormat::Phrasecut, ..SynthConfig::default() };
     generate(&config, &folder.path().join("data")).unwrap();
     let set = ["data.dataset=phrasecut", "data.split_by=vg", "data.val_splits=[\"test\"]", "eval.profile=phrasecut"];
-    let plan = toy(folder.path(), "phrases", &set);
-    let (_, dit) = parts(&plan);
-    let device = Device::flex();
-    let data = EvalData::open(&plan, "test", dit.normalisation()).unwrap();
-    let (report, _) =
-        evaluate(&dit, &dit.init(&device).unwrap(), &data, &profile(&plan).unwrap(), None, &device, |_| {}).unwrap();
+    let plan = toy(Method::Dit, folder.path(), "phrases", &set);
+    let model = models::open(&plan, parts(&plan).1, &Device::flex(), None).unwrap();
+    let data = EvalData::open(&plan, "test", model.normalisation()).unwrap();
+    let (report, _) = model.evaluate(&data, &profile(&plan).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!((report.profile.as_str(), report.samples, report.precision.len()), ("phrasecut", 8, 5));
     let count = |name: &str| report.kinds.get(name).map_or(0, |k| k.samples);
     assert_eq!(count("i_single") + count("i_multi") + count("i_many"), 8);
