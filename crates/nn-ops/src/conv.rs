@@ -6,6 +6,8 @@
 use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::tensor::Tensor;
 
+use crate::linear::product;
+
 /// A convolution with kernel = stride = k and no padding, channels last at the end.
 ///
 /// # Shapes
@@ -23,7 +25,7 @@ pub fn patch_conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
             .reshape([batch * rows * columns, inner * kh * kw])
     };
     let weight = conv.weight.val().reshape([out, inner * kh * kw]).transpose();
-    let y = patches.matmul(weight);
+    let y = product(patches, weight);
     let y = match &conv.bias {
         Some(bias) => y + bias.val().unsqueeze::<2>(),
         None => y,
@@ -39,7 +41,8 @@ pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
     let [inner, out, kh, kw] = conv.weight.dims();
     let [batch, _, height, width] = x.dims();
     let weight = conv.weight.val().reshape([inner, out * kh * kw]);
-    let y = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inner]).matmul(weight);
+    let y = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inner]);
+    let y = product(y, weight);
     let y =
         y.reshape([batch, height, width, out, kh, kw]).permute([0, 3, 1, 4, 2, 5]).reshape([batch, out, height * kh, width * kw]);
     match &conv.bias {

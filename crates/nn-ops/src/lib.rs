@@ -19,6 +19,8 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod formula;
+pub mod host;
+pub mod linear;
 pub mod loss;
 pub mod norm;
 pub mod resize;

@@ -3,8 +3,9 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use nn_ops::activation::gelu;
 use nn_ops::attention::{attention, merge_heads};
+use nn_ops::host::{self, Group, Token};
+use nn_ops::linear::{linear, linear_gelu};
 
 use crate::config::ImageEncoderConfig;
 use crate::relative_position::Grid;
@@ -27,9 +28,31 @@ impl Attention {
     /// # Shapes
     /// [B, prefix + h w, C] -> the same
     pub fn forward(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
+        if self.runs_on_host(&x) {
+            let [batch, length, width] = x.dims();
+            return self
+                .forward_groups(x.reshape([batch * length, width]), &grid.whole(batch), grid)
+                .reshape([batch, length, width]);
+        }
         let (q, k, v) = self.project(x);
         let (q, k) = grid.widen(q, k, self.rel_pos_h.val(), self.rel_pos_w.val());
         self.proj.forward(merge_heads(attention(q, k, v, None, None)))
+    }
+
+    fn runs_on_host<const D: usize>(&self, x: &Tensor<D>) -> bool {
+        host::applies(x) && host::applies(&self.qkv.weight.val())
+    }
+
+    /// On the CPU: attention inside groups of tokens, padding projected but once.
+    ///
+    /// # Shapes
+    /// [rows, C] -> the same
+    fn forward_groups(&self, x: Tensor<2>, groups: &[Group], grid: &Grid) -> Tensor<2> {
+        let relative = grid.relative(self.rel_pos_h.val(), self.rel_pos_w.val());
+        let options = (&x.device(), x.dtype());
+        let padding = self.qkv.bias.as_ref().map_or_else(|| Tensor::zeros([3 * x.dims()[1]], options), |b| b.val());
+        let attended = host::fused_attention(linear(&self.qkv, x), padding, self.heads, groups, Some(&relative));
+        linear(&self.proj, attended)
     }
 
     /// Queries, keys and values, each [B, heads, S, D].
@@ -54,7 +77,7 @@ impl Mlp {
     /// # Shapes
     /// [.., C] -> [.., C]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.lin2.forward(gelu(self.lin1.forward(x)))
+        linear(&self.lin2, linear_gelu(&self.lin1, x))
     }
 }
 
@@ -108,7 +131,12 @@ impl Block {
     pub fn forward(&self, x: Tensor<4>, grid: &Grid) -> Tensor<4> {
         let [batch, height, width, channels] = x.dims();
         let normed = self.norm1.forward(x.clone());
-        let attended = if self.window == 0 {
+        let attended = if self.window > 0 && self.attn.runs_on_host(&normed) {
+            let rows = normed.reshape([batch * height * width, channels]);
+            self.attn
+                .forward_groups(rows, &windows([batch, height, width], self.window), grid)
+                .reshape([batch, height, width, channels])
+        } else if self.window == 0 {
             self.attn.forward(normed.reshape([batch, height * width, channels]), grid).reshape([batch, height, width, channels])
         } else {
             let windows = partition(normed, self.window);
@@ -135,6 +163,21 @@ impl Block {
             side => Grid::new(side, side, 0, device),
         }
     }
+}
+
+/// The windows that [`partition`] cuts, as groups of [B * H * W] rows.
+fn windows([batch, height, width]: [usize; 3], side: usize) -> Vec<Group> {
+    let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
+    let window = |index: usize| {
+        let (image, top, left) = (index / (rows * columns), index / columns % rows * side, index % columns * side);
+        let token = |at: usize| {
+            let (y, x) = (at / side, at % side);
+            let inside = top + y < height && left + x < width;
+            Token { row: inside.then_some((image * height + top + y) * width + left + x), place: Some((y, x)) }
+        };
+        Group { tokens: (0..side * side).map(token).collect() }
+    };
+    (0..batch * rows * columns).map(window).collect()
 }
 
 /// Cuts into windows, padding bottom and right with zeros.

@@ -3,9 +3,11 @@
 //! SAM adds `rel_h(q) + rel_w(q)` to the logits, where `rel_h(q)[(y, x), (ky, kx)] = q[y, x] . T_h[y - ky + h - 1]` and
 //! likewise for columns. The same logits come from wider vectors, `q' = [s q | rel_h(q) | rel_w(q)]` and
 //! `k' = [k | onehot(ky) | onehot(kx)]`, so plain attention serves and no N x N bias exists. Tokens in front of the
-//! image (text) have zeros in the added slots and thus no positional term.
+//! image (text) have zeros in the added slots and thus no positional term. On the CPU outside of training, attention of
+//! our own adds the two terms as it goes instead ([`nn_ops::host`]).
 
 use burn::tensor::{Device, Tensor, TensorData};
+use nn_ops::host::{Group, Relative, Token};
 use nn_ops::resize::Resize;
 
 /// A token grid with a prefix of tokens that have no place in it.
@@ -75,6 +77,22 @@ impl Grid {
         let one_hot = self.one_hot.clone().reshape([1, 1, length, self.height + self.width]);
         let k = Tensor::cat(vec![k, one_hot.expand([batch, heads, length, self.height + self.width])], 3);
         (q, k)
+    }
+
+    /// The tables as the CPU's own attention takes them, which needs no wider vectors.
+    pub(crate) fn relative(&self, table_h: Tensor<2>, table_w: Tensor<2>) -> Relative {
+        let [rows, columns] = [(table_h, self.height), (table_w, self.width)].map(|(t, n)| Resize::BILINEAR.rows(t, 2 * n - 1));
+        Relative::new(rows, columns)
+    }
+
+    /// All tokens of each of `batch` images, one group an image.
+    pub(crate) fn whole(&self, batch: usize) -> Vec<Group> {
+        let length = self.prefix + self.height * self.width;
+        let place = |at: usize| at.checked_sub(self.prefix).map(|i| (i / self.width, i % self.width));
+        let group = |image: usize| Group {
+            tokens: (0..length).map(|at| Token { row: Some(image * length + at), place: place(at) }).collect(),
+        };
+        (0..batch).map(group).collect()
     }
 
     /// `R[i, j] = T[i - j + n - 1]`, after the table has been brought to 2 n - 1 rows.

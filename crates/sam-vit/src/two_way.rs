@@ -5,6 +5,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::linear::linear;
 
 use crate::config::SamConfig;
 
@@ -27,12 +28,12 @@ pub struct Attention {
 
 impl Attention {
     fn new(width: usize, inner: usize, heads: usize, device: &Device) -> Self {
-        let linear = |i, o| LinearConfig::new(i, o).init(device);
+        let layer = |i, o| LinearConfig::new(i, o).init(device);
         Self {
-            q_proj: linear(width, inner),
-            k_proj: linear(width, inner),
-            v_proj: linear(width, inner),
-            out_proj: linear(inner, width),
+            q_proj: layer(width, inner),
+            k_proj: layer(width, inner),
+            v_proj: layer(width, inner),
+            out_proj: layer(inner, width),
             heads,
         }
     }
@@ -40,10 +41,10 @@ impl Attention {
     /// # Shapes
     /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let q = split_heads(self.q_proj.forward(q), self.heads);
-        let k = split_heads(self.k_proj.forward(k), self.heads);
-        let v = split_heads(self.v_proj.forward(v), self.heads);
-        self.out_proj.forward(merge_heads(attention(q, k, v, None, None)))
+        let q = split_heads(linear(&self.q_proj, q), self.heads);
+        let k = split_heads(linear(&self.k_proj, k), self.heads);
+        let v = split_heads(linear(&self.v_proj, v), self.heads);
+        linear(&self.out_proj, merge_heads(attention(q, k, v, None, None)))
     }
 }
 

@@ -1,0 +1,200 @@
+//! Matrix products on the CPU, with what follows them done while a tile is in registers.
+
+use burn::tensor::{Tensor, TensorData};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::gelu;
+use super::vector::{Pair, dot, each, lanes, pairs, pairs_mut};
+use super::{open, values};
+
+/// Rows of one task: with its part of the weights they fill the second-level cache.
+const ROWS_A_TASK: usize = 96;
+/// Terms of a sum that are taken at a time, at most.
+const TERMS_A_PASS: usize = 1024;
+
+/// What is done to a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// GELU in its erf form.
+    Gelu,
+}
+
+/// `then(x weight + bias)`; see [`super::applies`] for where it may be called.
+///
+/// # Shapes
+/// `x`: [.., I]; `weight`: [I, O]; `bias`: \[O\]; output: [.., O]
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<D> {
+    let device = x.device();
+    let mut shape = x.dims();
+    let [inner, outer] = weight.dims();
+    shape[D - 1] = outer;
+    let (x, weight, bias) = (open(x), open(weight), bias.map(open));
+    let x = values(&x);
+    let rows = x.len() / inner.max(1);
+    let mut out = vec![0.0f32; rows * outer];
+    let arch = Arch::new();
+    let packed = arch.dispatch(Pack { weight: values(&weight), inner, outer });
+    drop(weight);
+    let bias = bias.as_ref().map_or(&[][..], values);
+    // Few rows are shared out evenly instead.
+    let share = rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(8).min(ROWS_A_TASK);
+    out.par_chunks_mut((share * outer).max(1)).zip(x.par_chunks((share * inner).max(1))).for_each(|(out, x)| {
+        arch.dispatch(Task { x, packed: &packed, bias, inner, outer, then, out });
+    });
+    Tensor::from_data(TensorData::new(out, shape), &device)
+}
+
+/// Cuts weights [I, O] into panels [I, lanes], padded with zeros.
+struct Pack<'a> {
+    weight: &'a [f32],
+    inner: usize,
+    outer: usize,
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<f32> {
+        let (lanes, outer) = (lanes::<S>(), self.outer);
+        let mut packed = vec![0.0; outer.div_ceil(lanes) * self.inner * lanes];
+        packed.par_chunks_mut((self.inner * lanes).max(1)).enumerate().for_each(|(panel, to)| {
+            let columns = panel * lanes..outer.min((panel + 1) * lanes);
+            for (to, row) in to.chunks_exact_mut(lanes).zip(self.weight.chunks_exact(outer)) {
+                to[..columns.len()].copy_from_slice(&row[columns.clone()]);
+            }
+        });
+        packed
+    }
+}
+
+/// Some rows of a product.
+struct Task<'a> {
+    x: &'a [f32],
+    packed: &'a [f32],
+    bias: &'a [f32],
+    inner: usize,
+    outer: usize,
+    then: Then,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (lanes, inner, outer) = (lanes::<S>(), self.inner, self.outer);
+        let passes = inner.div_ceil(TERMS_A_PASS);
+        let step = inner.div_ceil(passes.max(1));
+        for pass in 0..passes {
+            let terms = pass * step..inner.min((pass + 1) * step);
+            for (panel, weight) in self.packed.chunks_exact(inner * lanes).enumerate() {
+                let from = panel * lanes;
+                let tile = Tile {
+                    weight: &pairs::<S>(weight)[terms.clone()],
+                    x: self.x,
+                    inner,
+                    first: terms.start,
+                    outer,
+                    columns: from..outer.min(from + lanes),
+                    bias: if pass == 0 { Some(self.bias) } else { None },
+                    then: if pass + 1 == passes { self.then } else { Then::Nothing },
+                };
+                let (rows, mut row) = (self.out.len() / outer, 0);
+                while row < rows {
+                    // As many rows at once as there are registers for their sums.
+                    row += match rows - row {
+                        8.. if S::REGISTER_COUNT >= 32 => tile.rows::<8>(simd, row, self.out),
+                        4.. => tile.rows::<4>(simd, row, self.out),
+                        _ => tile.rows::<1>(simd, row, self.out),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// A panel's worth of columns and a pass's worth of terms.
+struct Tile<'a, S: Simd> {
+    weight: &'a [Pair<S>],
+    x: &'a [f32],
+    inner: usize,
+    first: usize,
+    outer: usize,
+    columns: std::ops::Range<usize>,
+    /// What sums begin with; none goes on with what is there.
+    bias: Option<&'a [f32]>,
+    then: Then,
+}
+
+impl<S: Simd> Tile<'_, S> {
+    /// Computes R rows and returns their number.
+    #[inline(always)]
+    fn rows<const R: usize>(&self, simd: S, from: usize, out: &mut [f32]) -> usize {
+        let mut x = [&self.x[..0]; R];
+        let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+        each!(r < R, {
+            x[r] = &self.x[(from + r) * self.inner + self.first..][..self.weight.len()];
+            sums[r] = match self.bias {
+                Some([]) => sums[r],
+                Some(bias) => self.load(simd, &bias[self.columns.clone()]),
+                None => self.load(simd, &out[(from + r) * self.outer..][self.columns.clone()]),
+            };
+        });
+        let sums = dot(simd, &x, self.weight, sums);
+        each!(r < R, {
+            let sum = match self.then {
+                Then::Nothing => sums[r],
+                Then::Gelu => [gelu::of(simd, sums[r][0]), gelu::of(simd, sums[r][1])],
+            };
+            let to = &mut out[(from + r) * self.outer..][self.columns.clone()];
+            match pairs_mut::<S>(to) {
+                [whole] => *whole = sum,
+                _ => {
+                    let (low, high) = to.split_at_mut(to.len().min(S::F32_LANES));
+                    simd.partial_store_f32s(low, sum[0]);
+                    simd.partial_store_f32s(high, sum[1]);
+                }
+            }
+        });
+        R
+    }
+
+    #[inline(always)]
+    fn load(&self, simd: S, values: &[f32]) -> Pair<S> {
+        match pairs::<S>(values) {
+            [whole] => *whole,
+            _ => {
+                let (low, high) = values.split_at(values.len().min(S::F32_LANES));
+                [simd.partial_load_f32s(low), simd.partial_load_f32s(high)]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, formula};
+    use burn::tensor::{Device, activation};
+
+    /// Sizes around registers, panels, tasks and passes.
+    #[test]
+    fn equals_burn() {
+        let device = Device::flex();
+        for (rows, inner, outer) in [(1, 1, 1), (13, 7, 33), (97, 40, 64), (250, 1030, 70), (31, 2050, 5)] {
+            let x = formula::<3>("x", [1, rows, inner], &device);
+            let weight = formula::<2>("w", [inner, outer], &device) / (inner as f64).sqrt();
+            let bias = formula::<1>("b", [outer], &device);
+            let product = x.clone().matmul(weight.clone().unsqueeze::<3>());
+            assert_close(linear(x.clone(), weight.clone(), None, Then::Nothing), product.clone(), 1e-5);
+            let want = activation::gelu(product + bias.clone().unsqueeze::<3>());
+            assert_close(linear(x, weight, Some(bias), Then::Gelu), want, 1e-5);
+        }
+    }
+}

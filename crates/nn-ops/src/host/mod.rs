@@ -1,0 +1,52 @@
+//! What the CPU does faster by itself than operation by operation.
+//!
+//! On the CPU device, and only where no gradient is tracked, a tensor is memory of this process: attention, GELU and the
+//! like then run fused, vectorised and on all cores. Everywhere else callers take Burn's operations; both give the
+//! same numbers to rounding.
+
+mod attention;
+mod gelu;
+mod linear;
+mod vector;
+
+use burn::tensor::{DType, Tensor, TensorData};
+use pulp::{Arch, Simd, WithSimd};
+
+pub use attention::{Group, Relative, Token, fused_attention};
+pub use gelu::gelu;
+pub use linear::{Then, linear};
+
+/// Whether a tensor is of single precision, on the CPU, and outside of any gradient's graph.
+pub fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device();
+    // Burn names the CPU's device type only under its own Cargo feature, which a library does not choose.
+    x.dtype() == DType::F32
+        && !device.is_autodiff()
+        && format!("{device:?}").starts_with("Device<Flex")
+        && Arch::new().dispatch(Vectors)
+}
+
+/// Whether the processor has vectors that we know; Burn's operations are the better choice without.
+struct Vectors;
+
+impl WithSimd for Vectors {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        !S::IS_SCALAR
+    }
+}
+
+/// A tensor's memory, without a copy where nobody else holds it.
+fn open<const D: usize>(x: Tensor<D>) -> TensorData {
+    x.into_data()
+}
+
+fn values(data: &TensorData) -> &[f32] {
+    data.as_slice().unwrap_or_default()
+}
+
+fn values_mut(data: &mut TensorData) -> &mut [f32] {
+    data.as_mut_slice().unwrap_or_default()
+}
