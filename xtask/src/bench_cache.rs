@@ -83,7 +83,8 @@ pub fn run(args: &CacheArgs) -> Result<()> {
     }
     std::fs::remove_dir_all(&folder)?;
     let figures = Figures { origin: Origin::here(&command(args)), rows };
-    let mut block = String::from("| EVF-SAM | steps/s, features computed | steps/s, features kept | times |\n|---|---|---|---|\n");
+    let mut block =
+        String::from("| EVF-SAM | steps/s, features computed | steps/s, features kept | times |\n|---|---|---|---|\n");
     for row in &figures.rows {
         block += &format!("| {} | {:.3} | {:.3} | {:.1} |\n", row.what, row.computed, row.kept, row.kept / row.computed);
     }

@@ -28,7 +28,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
-    if args.half { weights.save_half(&args.out, &says)? } else { weights.save(&args.out, &says)? }
+    if args.half {
+        weights.save_half(&args.out, &says)?
+    } else {
+        weights.save(&args.out, &says)?
+    }
     println!("{}: {} tensors", args.out.display(), weights.len());
     for (name, bytes) in session.model.files() {
         let path = args.out.with_file_name(name);

@@ -1,7 +1,8 @@
 //! The multimodal encoder: one vector for a sentence about an image (EVF-SAM sec. 3.2).
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use nn_ops::rows::take;
 use nn_ops::weights::Names;
 use text_encoders::beit3::{Beit3, Beit3Features};
 use text_encoders::clip::{ClipText, ClipVision};
@@ -78,18 +79,18 @@ impl Extractor {
             (Encoder::ClipText, _, _, Some(text), _) => Ok(text.encode(batch)?.pooled),
             (Encoder::ClipLate, _, _, Some(text), Some(vision)) => {
                 let seen = vision.pool(vision.tokens(images)?);
-                Ok(beside(text.encode(batch)?.pooled, rows(seen, image_of)))
+                Ok(beside(text.encode(batch)?.pooled, take(seen, image_of)))
             }
             (Encoder::ViltText, _, Some(vilt), _, _) => Ok(vilt.encode(batch)?.pooled),
             (Encoder::ViltLate, _, Some(vilt), _, _) => {
                 let seen = vilt.image_only(images)?.narrow(1, 0, 1).squeeze_dim::<2>(1);
-                Ok(beside(vilt.encode(batch)?.pooled, rows(seen, image_of)))
+                Ok(beside(vilt.encode(batch)?.pooled, take(seen, image_of)))
             }
-            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(rows(images, image_of), batch)?.cls()),
+            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(take(images, image_of), batch)?.cls()),
             (Encoder::Beit3Text, Some(beit3), _, _, _) => Ok(beit3.encode(batch)?.pooled),
             (Encoder::Beit3Late, Some(beit3), _, _, _) => {
                 let seen = beit3.vision_only(images)?.image_cls().ok_or_else(absent)?;
-                Ok(beside(rows(seen, image_of), beit3.encode(batch)?.pooled))
+                Ok(beside(take(seen, image_of), beit3.encode(batch)?.pooled))
             }
             (Encoder::Beit3Early, Some(beit3), _, _, _) => {
                 chosen(config.feature, &beit3.joint(images, batch, image_of)?).ok_or_else(absent)
@@ -111,16 +112,6 @@ fn chosen(feature: Feature, features: &Beit3Features) -> Option<Tensor<2>> {
         }
         Feature::Concat => Some(Tensor::cat(vec![features.image_cls()?, features.text_cls()?], 1)),
     }
-}
-
-/// Row `image_of[q]` for each q; nothing is copied where that is q itself.
-pub(crate) fn rows<const D: usize>(x: Tensor<D>, image_of: &[usize]) -> Tensor<D> {
-    if x.dims()[0] == image_of.len() && image_of.iter().enumerate().all(|(q, &i)| q == i) {
-        return x;
-    }
-    let places: Vec<i32> = image_of.iter().map(|&i| i as i32).collect();
-    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [image_of.len()]), &x.device());
-    x.select(0, places)
 }
 
 fn absent() -> EvfError {

@@ -5,11 +5,11 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::resize::Resize;
+use nn_ops::rows::take;
 use nn_ops::weights::Names;
 use sam_vit::{Output, Prompts, Sam};
 
 use crate::config::EvfConfig;
-use crate::encoder::rows;
 use crate::error::EvfError;
 
 /// From the encoder's vector to one sparse prompt: two linear layers with a ReLU between (EVF-SAM sec. 3.1).
@@ -111,7 +111,7 @@ impl EvfNet {
             return Err(EvfError::Config("the network has no projector".into()));
         };
         let tokens = projector.forward(feature).unsqueeze_dim::<3>(1);
-        let embeddings = if images == 1 { embeddings } else { rows(embeddings, image_of) };
+        let embeddings = if images == 1 { embeddings } else { take(embeddings, image_of) };
         let patch = config.sam.image_encoder.patch_size;
         let input = (height * patch, width * patch);
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::resize::Resize;
+use nn_ops::rows::take;
 use nn_ops::weights::Names;
 use sam_vit::{MaskDecoder, Output, PositionEmbedding};
 
@@ -269,9 +270,9 @@ impl RisamNet {
         };
         let order: Vec<usize> = groups.values().flatten().copied().collect();
         let masks = groups.iter().map(|(&length, rows)| {
-            let (count, rows) = (rows.len(), indices(rows, &device));
-            let embedding = if images == 1 { embedding.clone() } else { embedding.clone().select(0, rows.clone()) };
-            let sparse = tokens.clone().select(0, rows).narrow(1, 0, length);
+            let count = rows.len();
+            let embedding = if images == 1 { embedding.clone() } else { take(embedding.clone(), rows) };
+            let sparse = take(tokens.clone(), rows).narrow(1, 0, length);
             let dense = sam.no_mask_embed.weight.val().reshape([1, width, 1, 1]).expand([count, width, height, breadth]);
             sam.mask_decoder.forward(embedding, positions.clone(), sparse, dense, Output::Single).0
         });
@@ -280,7 +281,7 @@ impl RisamNet {
         for (place, &row) in order.iter().enumerate() {
             back[row] = place;
         }
-        masks.select(0, indices(&back, &device))
+        take(masks, &back)
     }
 
     pub(crate) fn check(
@@ -331,7 +332,7 @@ impl RisamNet {
 fn end_of_text(text: &Tensor<3>, lengths: &[usize]) -> Tensor<2> {
     let [rows, length, width] = text.dims();
     let ends: Vec<usize> = lengths.iter().enumerate().map(|(row, &n)| row * length + n.saturating_sub(1)).collect();
-    text.clone().reshape([rows * length, width]).select(0, indices(&ends, &text.device()))
+    take(text.clone().reshape([rows * length, width]), &ends)
 }
 
 /// `true` where a word is padding, behind `before` places that never are.
@@ -342,12 +343,6 @@ pub(crate) fn padding(lengths: &[usize], before: usize, length: usize, device: &
     let total = before + length;
     let flags: Vec<bool> = lengths.iter().flat_map(|&n| (0..total).map(move |place| place >= before + n)).collect();
     Tensor::from_data(TensorData::new(flags, [lengths.len(), total]), device)
-}
-
-fn indices(places: &[usize], device: &Device) -> Tensor<1, Int> {
-    let places: Vec<i32> = places.iter().map(|&p| p as i32).collect();
-    let count = places.len();
-    Tensor::from_data(TensorData::new(places, [count]), device)
 }
 
 /// [B, C, h, w] -> [B, h w, C], row-major.

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_dit::Prompt;
+use nn_ops::rows::take;
 use rayon::prelude::*;
 use refcoco_data::{Placement, Transformed};
 
@@ -179,12 +180,7 @@ impl HostBatch {
     /// # Shapes
     /// [B, ...] -> [Q, ...]
     pub fn by_sentence(&self, rows: Tensor<4>) -> Tensor<4> {
-        if self.len() == self.pictures() {
-            return rows;
-        }
-        let of: Vec<i32> = self.image_of.iter().map(|i| *i as i32).collect();
-        let of = Tensor::from_data(TensorData::new(of, [self.len()]), &rows.device());
-        rows.select(0, of)
+        take(rows, &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].

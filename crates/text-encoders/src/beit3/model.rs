@@ -3,9 +3,10 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, LayerNorm};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::conv::patch_conv;
 use nn_ops::resize::Resize;
+use nn_ops::rows::take;
 use nn_ops::weights::Names;
 
 use super::config::Beit3Config;
@@ -166,15 +167,7 @@ impl Beit3 {
                 expected: format!("{} numbers below {images}", batch.rows()),
             });
         }
-        let vision = self.embed_image(image)?;
-        let same = image_of.len() == images && image_of.iter().enumerate().all(|(q, &i)| q == i);
-        let vision = if same {
-            vision
-        } else {
-            let rows: Vec<i32> = image_of.iter().map(|&i| i as i32).collect();
-            let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [image_of.len()]), &vision.device());
-            vision.select(0, rows)
-        };
+        let vision = take(self.embed_image(image)?, image_of);
         let (text, padding) = self.embed_text(batch)?;
         let masks = match padding {
             None => Masks::default(),

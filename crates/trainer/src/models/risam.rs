@@ -109,7 +109,8 @@ impl Segmenter for Risam {
                     let shares: Vec<String> = seen.words.iter().map(|(w, at)| format!("{w} {:.2}", share(at))).collect();
                     let percent = |cell: usize, part: f32| 100.0 * (cell as f32 + 0.5) / side as f32 / part;
                     let (x, y) = (percent(best % side, right), percent(best / side, bottom));
-                    notes.push(format!("the region of \"{word}\", {x:.0} % across and {y:.0} % down, sees {}", shares.join(", ")));
+                    notes
+                        .push(format!("the region of \"{word}\", {x:.0} % across and {y:.0} % down, sees {}", shares.join(", ")));
                 }
                 let row = format!("block {}", number + 1);
                 maps.push(HeatMap { row, column: word.clone(), values, columns: side, area: seen.area });

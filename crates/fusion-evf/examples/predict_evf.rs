@@ -1,4 +1,4 @@
-//! Finds what sentences say in an image file: `predict FOLDER IMAGE SENTENCE...`, the folder being a published EVF-SAM.
+//! Finds what sentences say in an image file: `predict_evf FOLDER IMAGE SENTENCE...`, the folder being a published EVF-SAM.
 #![allow(clippy::print_stdout, reason = "it is what the command answers")]
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! A sentence about an image file: `predict WEIGHTS VOCABULARY IMAGE SENTENCE MASK.png`.
+//! A sentence about an image file: `predict_dit WEIGHTS VOCABULARY IMAGE SENTENCE MASK.png`.
 use std::{error::Error, sync::Arc};
 
 use burn::tensor::Device;

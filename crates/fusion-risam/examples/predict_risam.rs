@@ -1,4 +1,4 @@
-//! Finds what sentences say in an image file: `predict CONFIG.toml WEIGHTS MERGES IMAGE SENTENCE...`.
+//! Finds what sentences say in an image file: `predict_risam CONFIG.toml WEIGHTS MERGES IMAGE SENTENCE...`.
 #![allow(clippy::print_stdout, reason = "it is what the command answers")]
 
 use std::error::Error;

@@ -1,0 +1,30 @@
+//! Rows of a tensor by number: an image's features for each of its sentences.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// Row `rows[q]` of the first axis for each q; nothing is copied where that is q itself.
+///
+/// # Shapes
+/// [B, ...] -> [Q, ...]; numbers are below B
+pub fn take<const D: usize>(x: Tensor<D>, rows: &[usize]) -> Tensor<D> {
+    if x.dims()[0] == rows.len() && rows.iter().enumerate().all(|(place, &row)| place == row) {
+        return x;
+    }
+    let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [rows.len()]), &x.device());
+    x.select(0, numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn rows_come_in_the_order_asked() {
+        let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &Device::flex());
+        let read = |rows: &[usize]| take(x.clone(), rows).into_data().iter::<f32>().collect::<Vec<_>>();
+        assert_eq!(read(&[1, 0, 1]), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read(&[0, 1]), [1.0, 2.0, 3.0, 4.0]);
+    }
+}
