@@ -4,7 +4,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 
 use crate::activation::gelu;
-use crate::host::{self, Then};
+use crate::host::{self, Layer, Then};
 
 /// Rows below which packing the weights costs more than it gains.
 const LEAST_ROWS: usize = 48;
@@ -14,15 +14,18 @@ const LEAST_ROWS: usize = 48;
 /// # Shapes
 /// [.., I] -> [.., O]
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    forward(layer, x, Then::Nothing)
+    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Then::Nothing)]) } else { layer.forward(x) }
 }
 
-/// `gelu(x W + b)`, in one pass where the device allows.
+/// `gelu(x W1 + b1) W2 + b2`, the perceptron of a transformer's block.
 ///
 /// # Shapes
 /// [.., I] -> [.., O]
-pub fn linear_gelu<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    forward(layer, x, Then::Gelu)
+pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>) -> Tensor<D> {
+    if suits(&x, &first.weight.val()) && host::applies(&second.weight.val()) {
+        return host::linear(x, vec![of(first, Then::Gelu), of(second, Then::Nothing)]);
+    }
+    second.forward(gelu(first.forward(x)))
 }
 
 /// `x w` of matrices.
@@ -30,18 +33,11 @@ pub fn linear_gelu<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
 /// # Shapes
 /// [M, I] and [I, O] -> [M, O]
 pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    if suits(&x, &weight) { host::linear(x, weight, None, Then::Nothing) } else { x.matmul(weight) }
+    if suits(&x, &weight) { host::linear(x, vec![Layer { weight, bias: None, then: Then::Nothing }]) } else { x.matmul(weight) }
 }
 
-fn forward<const D: usize>(layer: &Linear, x: Tensor<D>, then: Then) -> Tensor<D> {
-    let weight = layer.weight.val();
-    if suits(&x, &weight) {
-        return host::linear(x, weight, layer.bias.as_ref().map(|b| b.val()), then);
-    }
-    match then {
-        Then::Nothing => layer.forward(x),
-        Then::Gelu => gelu(layer.forward(x)),
-    }
+fn of(layer: &Linear, then: Then) -> Layer {
+    Layer { weight: layer.weight.val(), bias: layer.bias.as_ref().map(|b| b.val()), then }
 }
 
 fn suits<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) -> bool {

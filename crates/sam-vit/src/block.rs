@@ -5,7 +5,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{attention, merge_heads};
 use nn_ops::host::{self, Group, Token};
-use nn_ops::linear::{linear, linear_gelu};
+use nn_ops::linear::{linear, perceptron};
 
 use crate::config::ImageEncoderConfig;
 use crate::relative_position::Grid;
@@ -77,7 +77,7 @@ impl Mlp {
     /// # Shapes
     /// [.., C] -> [.., C]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(&self.lin2, linear_gelu(&self.lin1, x))
+        perceptron(&self.lin1, &self.lin2, x)
     }
 }
 

@@ -137,13 +137,15 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// A token's query (0), key (1) or value (2) in a head.
-    fn part(&self, token: &Token, which: usize, head: usize) -> &'a [f32] {
-        let from = which * self.channels + head * self.width;
-        match token.row {
-            Some(row) => &self.qkv[row * 3 * self.channels + from..][..self.width],
-            None => &self.padding[from..][..self.width],
-        }
+    /// A token's projection, [3 C].
+    fn row(&self, token: &Token) -> &'a [f32] {
+        token.row.map_or(self.padding, |row| &self.qkv[row * 3 * self.channels..][..3 * self.channels])
+    }
+
+    /// The query (0), key (1) or value (2) of a head in it.
+    #[inline(always)]
+    fn part(&self, row: &'a [f32], which: usize, head: usize) -> &'a [f32] {
+        &row[which * self.channels + head * self.width..][..self.width]
     }
 }
 
@@ -165,12 +167,13 @@ impl WithSimd for Task<'_> {
         let mut logits = vec![0.0; KEYS_A_PASS.min(self.keys.len()) * lanes::<S>()];
         // A key without a place takes the zeros behind the last row and column.
         let places: Vec<(usize, usize)> = self.keys.iter().map(|t| t.place.unwrap_or((height, breadth))).collect();
+        let rows: Vec<&[f32]> = self.keys.iter().map(|t| self.job.row(t)).collect();
         let (mut keys, mut weighed) = (Vec::new(), Vec::new());
         for head in 0..channels / width.max(1) {
             keys.clear();
             weighed.clear();
-            keys.extend(self.keys.iter().map(|t| self.job.part(t, 1, head)));
-            weighed.extend(self.keys.iter().map(|t| self.job.part(t, 2, head)));
+            keys.extend(rows.iter().map(|row| self.job.part(row, 1, head)));
+            weighed.extend(rows.iter().map(|row| self.job.part(row, 2, head)));
             let mut tiles: Vec<Tile> =
                 self.queries.chunks(lanes::<S>()).map(|some| Tile::new::<S>(self.job, some, head)).collect();
             for from in (0..keys.len()).step_by(KEYS_A_PASS) {
@@ -225,7 +228,7 @@ impl Tile {
         let scale = 1.0 / (width as f32).sqrt();
         let mut seen = vec![0.0; height.max(breadth)];
         for (lane, token) in queries.iter().enumerate() {
-            let query = job.part(token, 0, head);
+            let query = job.part(job.row(token), 0, head);
             for (d, q) in query.iter().enumerate() {
                 tile.query[d * lanes + lane] = q * scale;
             }

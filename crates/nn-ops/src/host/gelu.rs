@@ -46,7 +46,7 @@ impl WithSimd for Gelu<'_> {
 #[inline(always)]
 pub(super) fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |v: f32| simd.splat_f32s(v);
-    let size = simd.abs_f32s(x);
+    let size = simd.max_f32s(x, simd.sub_f32s(splat(0.0), x));
     let t = simd.div_f32s(splat(1.0), simd.mul_add_f32s(size, splat(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2), splat(1.0)));
     let mut series = splat(1.061_405_4);
     for factor in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {

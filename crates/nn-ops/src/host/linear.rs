@@ -23,29 +23,64 @@ pub enum Then {
     Gelu,
 }
 
-/// `then(x weight + bias)`; see [`super::applies`] for where it may be called.
+/// A layer: `then(x weight + bias)`.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// [I, O]
+    pub weight: Tensor<2>,
+    /// \[O\]
+    pub bias: Option<Tensor<1>>,
+    /// What follows.
+    pub then: Then,
+}
+
+/// Layers one after the other, some rows at a time through all of them, so that what lies between is never whole in
+/// memory; see [`super::applies`] for where it may be called.
 ///
 /// # Shapes
-/// `x`: [.., I]; `weight`: [I, O]; `bias`: \[O\]; output: [.., O]
-pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<D> {
+/// [.., first layer's I] -> [.., last layer's O]
+pub fn linear<const D: usize>(x: Tensor<D>, layers: Vec<Layer>) -> Tensor<D> {
     let device = x.device();
     let mut shape = x.dims();
-    let [inner, outer] = weight.dims();
-    shape[D - 1] = outer;
-    let (x, weight, bias) = (open(x), open(weight), bias.map(open));
+    let x = open(x);
     let x = values(&x);
+    let arch = Arch::new();
+    let layers: Vec<Packed> = layers.into_iter().map(|layer| Packed::new(arch, layer)).collect();
+    let (inner, outer) = (shape[D - 1], layers.last().map_or(0, |l| l.outer));
+    shape[D - 1] = outer;
     let rows = x.len() / inner.max(1);
     let mut out = vec![0.0f32; rows * outer];
-    let arch = Arch::new();
-    let packed = arch.dispatch(Pack { weight: values(&weight), inner, outer });
-    drop(weight);
-    let bias = bias.as_ref().map_or(&[][..], values);
     // Few rows are shared out evenly instead.
     let share = rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(8).min(ROWS_A_TASK);
     out.par_chunks_mut((share * outer).max(1)).zip(x.par_chunks((share * inner).max(1))).for_each(|(out, x)| {
-        arch.dispatch(Task { x, packed: &packed, bias, inner, outer, then, out });
+        let Some((last, before)) = layers.split_last() else { return };
+        let mut hidden: Option<Vec<f32>> = None;
+        for layer in before {
+            let mut next = vec![0.0; x.len() / inner * layer.outer];
+            arch.dispatch(Task { x: hidden.as_deref().unwrap_or(x), layer, out: &mut next });
+            hidden = Some(next);
+        }
+        arch.dispatch(Task { x: hidden.as_deref().unwrap_or(x), layer: last, out });
     });
     Tensor::from_data(TensorData::new(out, shape), &device)
+}
+
+/// A layer whose weights lie as the inner loop reads them.
+struct Packed {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    inner: usize,
+    outer: usize,
+    then: Then,
+}
+
+impl Packed {
+    fn new(arch: Arch, Layer { weight, bias, then }: Layer) -> Self {
+        let [inner, outer] = weight.dims();
+        let (weight, bias) = (open(weight), bias.map(open));
+        let packed = arch.dispatch(Pack { weight: values(&weight), inner, outer });
+        Self { weight: packed, bias: bias.as_ref().map_or(&[][..], values).to_vec(), inner, outer, then }
+    }
 }
 
 /// Cuts weights [I, O] into panels [I, lanes], padded with zeros.
@@ -72,14 +107,10 @@ impl WithSimd for Pack<'_> {
     }
 }
 
-/// Some rows of a product.
+/// Some rows through one layer.
 struct Task<'a> {
     x: &'a [f32],
-    packed: &'a [f32],
-    bias: &'a [f32],
-    inner: usize,
-    outer: usize,
-    then: Then,
+    layer: &'a Packed,
     out: &'a mut [f32],
 }
 
@@ -88,12 +119,13 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (lanes, inner, outer) = (lanes::<S>(), self.inner, self.outer);
+        let Packed { weight, bias, inner, outer, then } = self.layer;
+        let (lanes, inner, outer) = (lanes::<S>(), *inner, *outer);
         let passes = inner.div_ceil(TERMS_A_PASS);
         let step = inner.div_ceil(passes.max(1));
         for pass in 0..passes {
             let terms = pass * step..inner.min((pass + 1) * step);
-            for (panel, weight) in self.packed.chunks_exact(inner * lanes).enumerate() {
+            for (panel, weight) in weight.chunks_exact(inner * lanes).enumerate() {
                 let from = panel * lanes;
                 let tile = Tile {
                     weight: &pairs::<S>(weight)[terms.clone()],
@@ -102,8 +134,8 @@ impl WithSimd for Task<'_> {
                     first: terms.start,
                     outer,
                     columns: from..outer.min(from + lanes),
-                    bias: if pass == 0 { Some(self.bias) } else { None },
-                    then: if pass + 1 == passes { self.then } else { Then::Nothing },
+                    bias: if pass == 0 { Some(bias) } else { None },
+                    then: if pass + 1 == passes { *then } else { Then::Nothing },
                 };
                 let (rows, mut row) = (self.out.len() / outer, 0);
                 while row < rows {
@@ -183,6 +215,10 @@ mod tests {
     use crate::testing::{assert_close, formula};
     use burn::tensor::{Device, activation};
 
+    fn layer(weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Layer {
+        Layer { weight, bias, then }
+    }
+
     /// Sizes around registers, panels, tasks and passes.
     #[test]
     fn equals_burn() {
@@ -192,9 +228,13 @@ mod tests {
             let weight = formula::<2>("w", [inner, outer], &device) / (inner as f64).sqrt();
             let bias = formula::<1>("b", [outer], &device);
             let product = x.clone().matmul(weight.clone().unsqueeze::<3>());
-            assert_close(linear(x.clone(), weight.clone(), None, Then::Nothing), product.clone(), 1e-5);
+            assert_close(linear(x.clone(), vec![layer(weight.clone(), None, Then::Nothing)]), product.clone(), 1e-5);
             let want = activation::gelu(product + bias.clone().unsqueeze::<3>());
-            assert_close(linear(x, weight, Some(bias), Then::Gelu), want, 1e-5);
+            let first = layer(weight, Some(bias), Then::Gelu);
+            assert_close(linear(x.clone(), vec![first.clone()]), want.clone(), 1e-5);
+            let second = formula::<2>("v", [outer, 9], &device) / (outer as f64).sqrt();
+            let both = vec![first, layer(second.clone(), None, Then::Nothing)];
+            assert_close(linear(x, both), want.matmul(second.unsqueeze::<3>()), 1e-5);
         }
     }
 }
