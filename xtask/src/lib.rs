@@ -2,8 +2,6 @@
 
 pub mod attend;
 pub mod bench;
-pub mod bench_cache;
-pub mod bench_dit;
 pub mod check;
 pub mod data;
 pub mod device;

@@ -1,15 +1,22 @@
 //! `cargo xtask bench`: figures with machine, commit and command, and the README blocks that show them.
 
-use std::path::{Path, PathBuf};
+mod cache;
+mod demo;
+mod dit;
+mod sam;
+
+use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use metrics::Report;
 use serde::{Deserialize, Serialize};
 
-use crate::table;
+pub use cache::CacheArgs;
+pub use demo::{DemoArgs, RunFigures};
+pub use dit::DitArgs;
+pub use sam::SamArgs;
+
 use crate::tidy::root;
 
 /// What to measure.
@@ -18,21 +25,13 @@ pub enum BenchCommand {
     /// Figures and a picture of a finished demonstration run.
     Demo(DemoArgs),
     /// Training steps with and without kept features of the frozen image encoder.
-    Cache(crate::bench_cache::CacheArgs),
+    Cache(CacheArgs),
     /// The time that `cargo xtask test` takes with everything built.
     Test(WriteArgs),
     /// Time of DIT's forward passes and memory of its training steps on the CPU, beside the paper's.
-    Dit(crate::bench_dit::DitArgs),
-}
-
-/// Options of `bench demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// The run.
-    #[arg(long, value_name = "FOLDER", default_value = "runs/demo-dit")]
-    run: PathBuf,
-    #[command(flatten)]
-    write: WriteArgs,
+    Dit(DitArgs),
+    /// Time and memory of Segment Anything on the CPU, also beside PyTorch.
+    Sam(SamArgs),
 }
 
 /// Whether to write.
@@ -40,7 +39,7 @@ pub struct DemoArgs {
 pub struct WriteArgs {
     /// Write `docs/figures` and the blocks of README.md.
     #[arg(long)]
-    pub(crate) write: bool,
+    write: bool,
 }
 
 /// Where a figure comes from.
@@ -75,80 +74,23 @@ impl Origin {
         }
     }
 
-    pub(crate) fn line(&self) -> String {
+    fn line(&self) -> String {
         format!("`{}` on {} at commit {}", self.command, self.machine, self.commit)
     }
-}
-
-/// What `train` leaves beside a finished run.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RunFigures {
-    /// Where it ran.
-    pub origin: Origin,
-    /// Optimiser steps.
-    pub steps: u64,
-    /// Seconds of training and evaluation, building and generating not counted.
-    pub seconds: f64,
-    /// Figures, one a split.
-    pub reports: Vec<Report>,
-    /// Figures with sentences exchanged.
-    pub shuffled: Option<Report>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct TestFigures {
-    origin: Origin,
-    seconds: f64,
 }
 
 /// Runs the command.
 pub fn run(command: &BenchCommand) -> Result<()> {
     match command {
-        BenchCommand::Demo(args) => demo(args),
-        BenchCommand::Cache(args) => crate::bench_cache::run(args),
-        BenchCommand::Test(args) => test(args),
-        BenchCommand::Dit(args) => crate::bench_dit::run(args),
+        BenchCommand::Demo(args) => demo::demo(args),
+        BenchCommand::Cache(args) => cache::run(args),
+        BenchCommand::Test(args) => demo::test(args),
+        BenchCommand::Dit(args) => dit::run(args),
+        BenchCommand::Sam(args) => sam::run(args),
     }
 }
 
-fn demo(args: &DemoArgs) -> Result<()> {
-    let path = args.run.join("figures.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: a finished run has this file", path.display()))?;
-    let figures: RunFigures = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-    let block = format!(
-        "```\n{}\n```\n\n{} steps in {:.0} s: {}.",
-        table::reports(&figures.reports, figures.shuffled.as_ref()).trim_end(),
-        figures.steps,
-        figures.seconds,
-        figures.origin.line()
-    );
-    println!("{block}");
-    if args.write.write {
-        let docs = root()?.join("docs");
-        save(&docs.join("figures/demo.json"), text.as_bytes())?;
-        let picture =
-            args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
-        let bytes = std::fs::read(&picture).with_context(|| format!("{}", picture.display()))?;
-        save(&docs.join("demo.png"), &bytes)?;
-        fill("demo", &block)?;
-    }
-    Ok(())
-}
-
-fn test(args: &WriteArgs) -> Result<()> {
-    let begun = Instant::now();
-    crate::test::run(&crate::test::TestArgs { full: false })?;
-    let figures = TestFigures { origin: Origin::here("cargo xtask bench test --write"), seconds: begun.elapsed().as_secs_f64() };
-    let block = format!("All tests take {:.0} s once built: {}.", figures.seconds, figures.origin.line());
-    println!("{block}");
-    if args.write {
-        save(&root()?.join("docs/figures/test.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
-        fill("test", &block)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
@@ -156,7 +98,7 @@ pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` in README.md.
-pub(crate) fn fill(name: &str, block: &str) -> Result<()> {
+fn fill(name: &str, block: &str) -> Result<()> {
     let path = root()?.join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     let filled = replace(&text, name, block).with_context(|| format!("{}: no block `figures:{name}`", path.display()))?;

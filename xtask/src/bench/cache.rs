@@ -13,7 +13,7 @@ use trainer::plan::{Method, RunPlan};
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::Event;
 
-use crate::bench::{Origin, WriteArgs, fill, save};
+use super::{Origin, WriteArgs, fill, save};
 use crate::tidy::root;
 use crate::train::{demonstration, prepare_data};
 

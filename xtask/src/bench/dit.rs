@@ -22,7 +22,7 @@ use trainer::shards::Shards;
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::begin;
 
-use crate::bench::{Origin, WriteArgs, fill, save};
+use super::{Origin, WriteArgs, fill, save};
 use crate::tidy::root;
 
 /// Side of the input in pixels, as the paper has it.

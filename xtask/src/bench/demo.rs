@@ -1,0 +1,84 @@
+//! Figures of the demonstration and of the tests.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use metrics::Report;
+use serde::{Deserialize, Serialize};
+use trainer::plan::Method;
+use trainer::run_dir::RunDir;
+
+use super::{Origin, WriteArgs, fill, save};
+use crate::table;
+use crate::tidy::root;
+
+/// Options of `bench demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The run.
+    #[arg(long, value_name = "FOLDER", default_value = "runs/demo-dit")]
+    run: PathBuf,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+/// What `train` leaves beside a finished run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunFigures {
+    /// Where it ran.
+    pub origin: Origin,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Seconds of training and evaluation, building and generating not counted.
+    pub seconds: f64,
+    /// Figures, one a split.
+    pub reports: Vec<Report>,
+    /// Figures with sentences exchanged.
+    pub shuffled: Option<Report>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TestFigures {
+    origin: Origin,
+    seconds: f64,
+}
+
+pub(super) fn demo(args: &DemoArgs) -> Result<()> {
+    let path = args.run.join("figures.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: a finished run has this file", path.display()))?;
+    let figures: RunFigures = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    let block = format!(
+        "```\n{}\n```\n\n{} steps in {:.0} s: {}.",
+        table::reports(&figures.reports, figures.shuffled.as_ref()).trim_end(),
+        figures.steps,
+        figures.seconds,
+        figures.origin.line()
+    );
+    println!("{block}");
+    if args.write.write {
+        let (docs, method) = (root()?.join("docs"), RunDir::at(&args.run).plan()?.model.method);
+        let name = if method == Method::Dit { "demo".to_owned() } else { format!("demo-{}", method.name()) };
+        save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;
+        let picture =
+            args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
+        let bytes = std::fs::read(&picture).with_context(|| format!("{}", picture.display()))?;
+        save(&docs.join(format!("{name}.png")), &bytes)?;
+        fill(&name, &block)?;
+    }
+    Ok(())
+}
+
+pub(super) fn test(args: &WriteArgs) -> Result<()> {
+    let begun = Instant::now();
+    crate::test::run(&crate::test::TestArgs { full: false })?;
+    let figures = TestFigures { origin: Origin::here("cargo xtask bench test --write"), seconds: begun.elapsed().as_secs_f64() };
+    let block = format!("All tests take {:.0} s once built: {}.", figures.seconds, figures.origin.line());
+    println!("{block}");
+    if args.write {
+        save(&root()?.join("docs/figures/test.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
+        fill("test", &block)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! Time and memory of Segment Anything, each case in a process of its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Int, Tensor, TensorData};
+use clap::Args;
+use nn_ops::formula;
+use sam_vit::{Output, Prompts};
+use serde::{Deserialize, Serialize};
+
+use super::{Origin, WriteArgs, fill, save};
+use crate::device;
+use crate::segment::Size;
+use crate::tidy::root;
+
+/// Rounds that alternate between ours and PyTorch, so that both meet the same weather.
+const ROUNDS: usize = 2;
+const SCRIPT: &str = "tools/bench_torch.py";
+
+/// Options of `bench sam`.
+#[derive(Debug, Args)]
+pub struct SamArgs {
+    /// Model; repeatable.
+    #[arg(long = "size", value_enum, default_values = ["b", "l", "h"])]
+    sizes: Vec<Size>,
+    /// Side of the input in pixels; repeatable.
+    #[arg(long = "input", value_name = "PIXELS", default_values_t = [1024, 512])]
+    inputs: Vec<usize>,
+    /// Timed calls a case and round, after one that is not timed.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeat: usize,
+    /// Also time PyTorch (eager, f32, as many threads) on the same shapes.
+    #[arg(long)]
+    torch: bool,
+    /// A Python that has what tools/requirements-bench.txt names.
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: PathBuf,
+    /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    write: WriteArgs,
+    /// Measure one case in this process and print it as JSON.
+    #[arg(long, hide = true)]
+    alone: bool,
+}
+
+/// What one implementation needed for one case.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Measure {
+    /// Seconds of each pass of the image encoder.
+    encoder: Vec<f64>,
+    /// Seconds of each pass of prompt encoder and mask decoder, for one click.
+    decoder: Vec<f64>,
+    /// Largest resident memory of the process, weights included, where the system tells.
+    peak_bytes: Option<u64>,
+    /// Versions, where they are not our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    versions: Option<String>,
+}
+
+/// A model at an input size.
+#[derive(Debug, Serialize, Deserialize)]
+struct Case {
+    size: String,
+    input: usize,
+    ours: Measure,
+    torch: Option<Measure>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Figures {
+    origin: Origin,
+    threads: usize,
+    weights: String,
+    /// Load of the machine before the first case, over one minute.
+    load: Option<f64>,
+    cases: Vec<Case>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &SamArgs) -> Result<()> {
+    if args.repeat == 0 || args.sizes.contains(&Size::Auto) {
+        bail!("--repeat must be at least 1 and --size one of b, l, h");
+    }
+    if args.alone {
+        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args.repeat, &args.device)?)?);
+        return Ok(());
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let mut figures = Figures {
+        origin: Origin::here(&format!("cargo xtask {}", given.join(" "))),
+        threads,
+        weights: "random".into(),
+        load: load(),
+        cases: Vec::new(),
+    };
+    for &size in &args.sizes {
+        for &input in &args.inputs {
+            let name = format!("{size:?}").to_lowercase();
+            eprintln!("ViT-{} at {input} ...", name.to_uppercase());
+            let mut case = Case { size: name, input, ours: Measure::default(), torch: None };
+            for _ in 0..if args.torch { ROUNDS } else { 1 } {
+                case.ours.merge(child(&mut ours(args, &case)?)?);
+                if args.torch {
+                    let other = child(&mut torch(args, &case, threads)?)?;
+                    case.torch.get_or_insert_default().merge(other);
+                }
+            }
+            figures.cases.push(case);
+        }
+    }
+    let table = table(&figures);
+    println!("{table}");
+    let text = serde_json::to_string_pretty(&figures)? + "\n";
+    if let Some(path) = &args.json {
+        save(path, text.as_bytes())?;
+    }
+    if args.write.write {
+        save(&root()?.join("docs/figures/sam.json"), text.as_bytes())?;
+        fill("sam", &table)?;
+    }
+    Ok(())
+}
+
+/// This program on one case.
+fn ours(args: &SamArgs, case: &Case) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+    let numbers = [case.input, args.repeat].map(|n| n.to_string());
+    command.args(["bench", "sam", "--alone", "--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1]]);
+    command.args(["--device", &args.device]);
+    Ok(command)
+}
+
+fn torch(args: &SamArgs, case: &Case, threads: usize) -> Result<Command> {
+    let mut command = Command::new(&args.python);
+    let numbers = [case.input, args.repeat, threads].map(|n| n.to_string());
+    command.arg(root()?.join(SCRIPT));
+    command.args(["--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1], "--threads", &numbers[2]]);
+    Ok(command)
+}
+
+fn child(command: &mut Command) -> Result<Measure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let out = command.output().with_context(|| format!("{program} could not be started"))?;
+    if !out.status.success() {
+        bail!("{program} failed: {}", String::from_utf8_lossy(&out.stderr).trim());
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("{program} printed no figures: {text}"))
+}
+
+/// One case in this process, with random weights.
+fn measure(size: Size, input: usize, repeat: usize, word: &str) -> Result<Measure> {
+    let device = device::open(word)?;
+    let sam = size.config().context("a size")?.init(&device);
+    let values = formula::tensor("bench", "in.image", &[3, input, input], 0.0, 2.0);
+    let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, input, input]), &device);
+    let mut measure = Measure::default();
+    let mut embedding = sam.image_encoder.forward(image.clone());
+    for _ in 0..repeat {
+        device.sync()?;
+        let begun = Instant::now();
+        embedding = sam.image_encoder.forward(image.clone());
+        device.sync()?;
+        measure.encoder.push(begun.elapsed().as_secs_f64());
+    }
+    let middle = input as f32 / 2.0;
+    let points = Tensor::<3>::from_floats([[[middle, middle]]], &device);
+    let prompts = Prompts { points: Some((points, Tensor::<2, Int>::ones([1, 1], &device))), ..Prompts::default() };
+    for pass in 0..=repeat {
+        let begun = Instant::now();
+        let (masks, _) = sam.decode(embedding.clone(), prompts.clone(), (input, input), Output::Multi);
+        drop(masks);
+        device.sync()?;
+        if pass > 0 {
+            measure.decoder.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    measure.peak_bytes = status("VmHWM:");
+    Ok(measure)
+}
+
+/// A size of this process in bytes, from Linux.
+fn status(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|l| l.starts_with(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+impl Measure {
+    fn merge(&mut self, other: Self) {
+        self.encoder.extend(other.encoder);
+        self.decoder.extend(other.decoder);
+        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.versions = other.versions;
+    }
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// Encoder and decoder by their medians (the fastest pass in brackets), and peak memory.
+fn table(figures: &Figures) -> String {
+    let both = figures.cases.iter().any(|c| c.torch.is_some());
+    let head = "| model | input | encoder, s | decoder, ms | peak, GB |";
+    let (more, rule) = if both { (" PyTorch encoder, s | decoder, ms | peak, GB |", "|---|---|---|") } else { ("", "") };
+    let mut out = format!("{head}{more}\n|---|---|---|---|---|{}\n", rule.trim_start_matches('|'));
+    let cells = |m: &Measure| {
+        let fastest = |s: &[f64]| s.iter().copied().fold(f64::INFINITY, f64::min);
+        let peak = m.peak_bytes.map_or_else(|| "?".into(), |b| format!("{:.2}", b as f64 / 1e9));
+        let (encoder, decoder) = (median(&m.encoder), median(&m.decoder));
+        format!(" {encoder:.2} ({:.2}) | {:.0} ({:.0}) | {peak} |", fastest(&m.encoder), 1e3 * decoder, 1e3 * fastest(&m.decoder))
+    };
+    for case in &figures.cases {
+        let empty = if both { " | | |" } else { "" };
+        let other = case.torch.as_ref().map_or_else(|| empty.to_owned(), cells);
+        out += &format!("| ViT-{} | {} |{}{other}\n", case.size.to_uppercase(), case.input, cells(&case.ours));
+    }
+    let versions = figures.cases.iter().find_map(|c| c.torch.as_ref()?.versions.clone());
+    let versions = versions.map_or_else(String::new, |v| format!(" {v}, eager, f32, as many threads."));
+    out + &format!(
+        "\nOne image, one click, {} weights; medians, in brackets the fastest pass. Peak is the whole process.{versions}\n{}.",
+        figures.weights,
+        figures.origin.line()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_hold_medians_of_both() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0]), 2.5);
+        let ours = Measure { encoder: vec![5.0, 1.0, 2.0], decoder: vec![0.1], peak_bytes: Some(1 << 30), versions: None };
+        let torch = Some(Measure { versions: Some("torch 9".into()), ..ours.clone() });
+        let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into() };
+        let mut figures = Figures { origin, threads: 2, weights: "random".into(), load: None, cases: Vec::new() };
+        figures.cases.push(Case { size: "b".into(), input: 64, ours, torch });
+        let text = table(&figures);
+        assert!(text.contains("| ViT-B | 64 | 2.00 (1.00) | 100 (100) | 1.07 | 2.00 (1.00) |"), "{text}");
+        assert!(text.contains("torch 9") && text.contains("random weights"), "{text}");
+        let columns: Vec<usize> = text.lines().take(3).map(|l| l.matches('|').count()).collect();
+        assert_eq!(columns, [9, 9, 9], "{text}");
+    }
+}
