@@ -94,6 +94,17 @@ pub fn fused_attention(
     groups: &[Group],
     relative: Option<&Relative>,
 ) -> Tensor<2> {
+    fused_attention_by(Arch::new(), qkv, padding, heads, groups, relative)
+}
+
+fn fused_attention_by(
+    arch: Arch,
+    qkv: Tensor<2>,
+    padding: Tensor<1>,
+    heads: usize,
+    groups: &[Group],
+    relative: Option<&Relative>,
+) -> Tensor<2> {
     let device = qkv.device();
     let [rows, triple] = qkv.dims();
     let channels = triple / 3;
@@ -109,7 +120,6 @@ pub fn fused_attention(
             (0..length).step_by(QUERIES_A_TASK).map(move |from| (group, from..(from + QUERIES_A_TASK).min(length)))
         })
         .collect();
-    let arch = Arch::new();
     let done: Vec<Vec<f32>> = tasks
         .par_iter()
         .map(|(group, part)| {
@@ -369,7 +379,10 @@ mod tests {
             let [q, k, v] = parts(qkv.clone(), heads);
             let want = merge_heads(attention(q, k, v, None, None)).squeeze_dim::<2>(0);
             let padding = Tensor::zeros([3 * heads * width], &device);
-            assert_close(fused_attention(qkv, padding, heads, &[everyone(0..rows)], None), want, 1e-5);
+            for arch in [Arch::new(), Arch::Scalar] {
+                let got = fused_attention_by(arch, qkv.clone(), padding.clone(), heads, &[everyone(0..rows)], None);
+                assert_close(got, want.clone(), 1e-5);
+            }
         }
     }
 

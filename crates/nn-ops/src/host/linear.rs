@@ -40,11 +40,14 @@ pub struct Layer {
 /// # Shapes
 /// [.., first layer's I] -> [.., last layer's O]
 pub fn linear<const D: usize>(x: Tensor<D>, layers: Vec<Layer>) -> Tensor<D> {
+    linear_by(Arch::new(), x, layers)
+}
+
+fn linear_by<const D: usize>(arch: Arch, x: Tensor<D>, layers: Vec<Layer>) -> Tensor<D> {
     let device = x.device();
     let mut shape = x.dims();
     let x = open(x);
     let x = values(&x);
-    let arch = Arch::new();
     let layers: Vec<Packed> = layers.into_iter().map(|layer| Packed::new(arch, layer)).collect();
     let (inner, outer) = (shape[D - 1], layers.last().map_or(0, |l| l.outer));
     shape[D - 1] = outer;
@@ -134,7 +137,7 @@ impl WithSimd for Task<'_> {
                     first: terms.start,
                     outer,
                     columns: from..outer.min(from + lanes),
-                    bias: if pass == 0 { Some(bias) } else { None },
+                    bias: (pass == 0).then_some(bias),
                     then: if pass + 1 == passes { *then } else { Then::Nothing },
                 };
                 let (rows, mut row) = (self.out.len() / outer, 0);
@@ -219,22 +222,23 @@ mod tests {
         Layer { weight, bias, then }
     }
 
-    /// Sizes around registers, panels, tasks and passes.
+    /// Sizes around registers, panels, tasks and passes, by this processor's vectors and without any.
     #[test]
     fn equals_burn() {
         let device = Device::flex();
-        for (rows, inner, outer) in [(1, 1, 1), (13, 7, 33), (97, 40, 64), (250, 1030, 70), (31, 2050, 5)] {
+        let sizes = [(1, 1, 1), (13, 7, 33), (97, 40, 64), (250, 1030, 70), (31, 2050, 5)];
+        for ((rows, inner, outer), arch) in sizes.into_iter().flat_map(|s| [Arch::new(), Arch::Scalar].map(|a| (s, a))) {
             let x = formula::<3>("x", [1, rows, inner], &device);
             let weight = formula::<2>("w", [inner, outer], &device) / (inner as f64).sqrt();
             let bias = formula::<1>("b", [outer], &device);
             let product = x.clone().matmul(weight.clone().unsqueeze::<3>());
-            assert_close(linear(x.clone(), vec![layer(weight.clone(), None, Then::Nothing)]), product.clone(), 1e-5);
+            assert_close(linear_by(arch, x.clone(), vec![layer(weight.clone(), None, Then::Nothing)]), product.clone(), 1e-5);
             let want = activation::gelu(product + bias.clone().unsqueeze::<3>());
             let first = layer(weight, Some(bias), Then::Gelu);
-            assert_close(linear(x.clone(), vec![first.clone()]), want.clone(), 1e-5);
+            assert_close(linear_by(arch, x.clone(), vec![first.clone()]), want.clone(), 1e-5);
             let second = formula::<2>("v", [outer, 9], &device) / (outer as f64).sqrt();
             let both = vec![first, layer(second.clone(), None, Then::Nothing)];
-            assert_close(linear(x, both), want.matmul(second.unsqueeze::<3>()), 1e-5);
+            assert_close(linear_by(arch, x, both), want.matmul(second.unsqueeze::<3>()), 1e-5);
         }
     }
 }
