@@ -238,8 +238,11 @@ fn table(figures: &Figures) -> String {
     }
     let versions = figures.cases.iter().find_map(|c| c.torch.as_ref()?.versions.clone());
     let versions = versions.map_or_else(String::new, |v| format!(" {v}, eager, f32, as many threads."));
+    let busy = figures.load.filter(|load| *load > 0.5).map_or_else(String::new, |load| {
+        format!(" Other work took time from both: the load was {load:.1} on {} threads.", figures.threads)
+    });
     out + &format!(
-        "\nOne image, one click, {} weights; medians, in brackets the fastest pass. Peak is the whole process.{versions}\n{}.",
+        "\nOne image, one click, {} weights; medians, in brackets the fastest pass. Peak is the whole process.{versions}{busy}\n{}.",
         figures.weights,
         figures.origin.line()
     )
@@ -256,11 +259,11 @@ mod tests {
         let ours = Measure { encoder: vec![5.0, 1.0, 2.0], decoder: vec![0.1], peak_bytes: Some(1 << 30), versions: None };
         let torch = Some(Measure { versions: Some("torch 9".into()), ..ours.clone() });
         let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into() };
-        let mut figures = Figures { origin, threads: 2, weights: "random".into(), load: None, cases: Vec::new() };
+        let mut figures = Figures { origin, threads: 2, weights: "random".into(), load: Some(7.0), cases: Vec::new() };
         figures.cases.push(Case { size: "b".into(), input: 64, ours, torch });
         let text = table(&figures);
         assert!(text.contains("| ViT-B | 64 | 2.00 (1.00) | 100 (100) | 1.07 | 2.00 (1.00) |"), "{text}");
-        assert!(text.contains("torch 9") && text.contains("random weights"), "{text}");
+        assert!(text.contains("torch 9") && text.contains("random weights") && text.contains("load was 7.0"), "{text}");
         let columns: Vec<usize> = text.lines().take(3).map(|l| l.matches('|').count()).collect();
         assert_eq!(columns, [9, 9, 9], "{text}");
     }
