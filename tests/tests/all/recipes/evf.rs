@@ -125,7 +125,7 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
         if layers.beit3.fused_layers != Some((1..=12).collect()) {
             return Err(format!("fused layers {:?}", layers.beit3.fused_layers));
         }
-        small.push("{}.beit3.fused_layers=[1]");
+        small.extend(["{}.beit3.layers=3", "{}.beit3.fused_layers=[1, 2]"]);
     }
     let stepped = toy.step(row.file, &small, Evf::new)?;
     let mut wrong = stepped.wrong(|name| row.moves(name));
