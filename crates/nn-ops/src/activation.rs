@@ -7,7 +7,7 @@ use crate::host;
 /// GELU in its erf form, `0.5 x (1 + erf(x / sqrt 2))`: the form of SAM, BERT, BEiT-3 and ViLT.
 ///
 /// Where gradients are tracked it is composed of primitive operations, because the default derivative of Burn's own
-/// GELU belongs to the tanh approximation. The values are the same.
+/// GELU belongs to the tanh approximation. The values are the same to rounding.
 ///
 /// # Shapes
 /// Any; the output has the input's.

@@ -50,3 +50,18 @@ fn values(data: &TensorData) -> &[f32] {
 fn values_mut(data: &mut TensorData) -> &mut [f32] {
     data.as_mut_slice().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Should Burn ever name its devices otherwise, speed would be lost in silence.
+    #[test]
+    fn applies_on_the_cpu_outside_of_gradients() {
+        let x = |device: &Device| Tensor::<1>::zeros([1], device);
+        assert_eq!(applies(&x(&Device::flex())), Arch::new().dispatch(Vectors));
+        assert!(!applies(&x(&Device::flex().autodiff())));
+        assert!(!applies(&Tensor::<1>::zeros([1], (&Device::flex(), DType::F64))));
+    }
+}
