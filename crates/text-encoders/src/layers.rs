@@ -17,7 +17,12 @@ pub(crate) fn normal(std: f64) -> Initializer {
 
 /// A linear map with weights N(0, 0.02) and no offset to begin with.
 pub(crate) fn linear(from: usize, to: usize, device: &Device) -> Linear {
-    Linear { weight: normal(INIT_STD).init([from, to], device), bias: Some(Initializer::Zeros.init([to], device)) }
+    spread_linear(from, to, INIT_STD, device)
+}
+
+/// As [`linear`] with weights N(0, std).
+pub(crate) fn spread_linear(from: usize, to: usize, std: f64, device: &Device) -> Linear {
+    Linear { weight: normal(std).init([from, to], device), bias: Some(Initializer::Zeros.init([to], device)) }
 }
 
 /// As [`linear`], without an offset at all.
@@ -30,7 +35,12 @@ pub(crate) fn norm(width: usize, eps: f64, device: &Device) -> LayerNorm {
 }
 
 pub(crate) fn table(rows: usize, width: usize, device: &Device) -> Embedding {
-    EmbeddingConfig::new(rows, width).with_initializer(normal(INIT_STD)).init(device)
+    spread_table(rows, width, INIT_STD, device)
+}
+
+/// As [`table`] with entries N(0, std).
+pub(crate) fn spread_table(rows: usize, width: usize, std: f64, device: &Device) -> Embedding {
+    EmbeddingConfig::new(rows, width).with_initializer(normal(std)).init(device)
 }
 
 /// A dropout whose probability [`unit_interval`] has checked; anything else becomes no dropout instead of a panic.

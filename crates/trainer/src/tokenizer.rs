@@ -19,8 +19,6 @@ const TRAINED_PIECES: usize = 1000;
 pub struct RunTokenizer {
     /// Its kind.
     pub kind: Tokenizer,
-    /// Whether it was made from the training sentences: an encoder's table then needs no more rows than it has pieces.
-    pub closed: bool,
     tokenizer: Arc<dyn TextTokenizer>,
     files: Vec<(String, Vec<u8>)>,
 }
@@ -42,7 +40,7 @@ impl RunTokenizer {
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
         let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
         let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
-        Ok(Self { kind: Tokenizer::Wordpiece, closed: true, tokenizer: Arc::new(pieces), files })
+        Ok(Self { kind: Tokenizer::Wordpiece, tokenizer: Arc::new(pieces), files })
     }
 
     /// The tokenizer that a checkpoint was trained with.
@@ -52,8 +50,7 @@ impl RunTokenizer {
     pub fn kept(plan: &RunPlan, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
         let names = names(plan.text.tokenizer);
         let name = names.iter().find(|n| checkpoint.manifest.files.contains_key(**n)).unwrap_or(&names[0]);
-        let loaded = Self::load(plan.text.tokenizer, &checkpoint.file(name)?)?;
-        Ok(Self { closed: plan.text.vocabulary_file().is_none(), ..loaded })
+        Self::load(plan.text.tokenizer, &checkpoint.file(name)?)
     }
 
     /// A published vocabulary: `vocab.txt`; `merges.txt`, OpenAI's merges or `tokenizer.json`; `beit3.spm`, with
@@ -75,26 +72,27 @@ impl RunTokenizer {
         if kind == Tokenizer::Sentencepiece && added.is_file() {
             files.push((ADDED.to_owned(), bytes(&added)?));
         }
-        Ok(Self { kind, closed: false, tokenizer, files })
+        Ok(Self { kind, tokenizer, files })
     }
 
-    /// Fails unless the kind is the one that the encoder's vocabulary was made with. A vocabulary of our own serves any
-    /// encoder that is trained from the beginning.
+    /// Fails unless the kind is the one that a pretrained encoder's vocabulary was made with. Any kind serves an encoder that
+    /// is trained from the beginning.
     ///
     /// # Errors
     /// `text.tokenizer`, with the kind that would be right.
-    pub fn expect(&self, plan: &RunPlan, kind: Tokenizer, encoder: &str) -> Result<(), TrainError> {
-        if self.closed || self.kind == kind {
+    pub fn expect(&self, plan: &RunPlan, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), TrainError> {
+        if !pretrained || self.kind == kind {
             return Ok(());
         }
         let expected = format!("\"{}\", which {encoder} was trained with", kind.name());
         Err(plan.value_error("text.tokenizer", format!("\"{}\"", self.kind.name()), expected).into())
     }
 
-    /// Rows that an encoder's table needs: `rows` for a published vocabulary, no more than there are pieces for our own.
+    /// Rows that an encoder's table needs: no more than there are pieces, but that BEiT-3's published table has some that
+    /// no piece has.
     #[must_use]
     pub fn rows(&self, rows: usize) -> usize {
-        if self.closed { rows.min(self.tokenizer.vocab_size()) } else { rows }
+        if self.kind == Tokenizer::Sentencepiece { rows } else { rows.min(self.tokenizer.vocab_size()) }
     }
 
     /// The tokenizer.

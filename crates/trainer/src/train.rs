@@ -126,6 +126,8 @@ pub fn train<S: Segmenter>(
 
     let graph = device.clone().autodiff();
     let mut training = begin(segmenter, plan, &graph)?;
+    let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
+    let train_data = train_data.with_features(cache);
     let (dir, mut journal) = if resume {
         let dir = RunDir::resume(plan)?;
         let found = dir.latest_whole()?;
@@ -161,8 +163,6 @@ pub fn train<S: Segmenter>(
     });
 
     let shards = Shards::new(plan, segmenter)?;
-    let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
-    let train_data = train_data.with_features(cache);
     let begun = Instant::now();
     let end = plan.train.stop_after.map_or(total, |n| n.min(total));
     let mut batches = train_data.batches(training.step * accumulate, end * accumulate);

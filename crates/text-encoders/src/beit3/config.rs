@@ -30,6 +30,9 @@ pub struct Beit3Config {
     pub max_positions: usize,
     /// Added to variances.
     pub layer_norm_eps: f64,
+    /// Spread of fresh weights. The published models began with 0.02; a width of 64 needs more, or every token's attention
+    /// is even and stays so for thousands of steps.
+    pub init_std: f64,
     /// Layers, from 1, in which image and text attend to each other; all if absent. In the others each attends to its
     /// own kind only (EVF-SAM table 3: "early fusion, L1-L12").
     pub fused_layers: Option<Vec<usize>>,
@@ -49,6 +52,7 @@ impl Default for Beit3Config {
             patch_size: 16,
             max_positions: 1024,
             layer_norm_eps: 1e-5,
+            init_std: 0.02,
             fused_layers: None,
             host_table_above: None,
         }
@@ -106,6 +110,10 @@ impl Beit3Config {
         }
         if self.max_positions < 3 {
             return wrong("max_positions", self.max_positions, "must be at least 3, for the first two rows are not used".into());
+        }
+        if !(self.init_std > 0.0 && self.init_std <= 1.0) {
+            let (found, expected) = (self.init_std.to_string(), "must be above 0 and at most 1".into());
+            return Err(TextError::Config { key: "init_std", found, expected });
         }
         match self.fused_layers.iter().flatten().find(|layer| !(1..=self.layers).contains(*layer)) {
             Some(&layer) => wrong("fused_layers", layer, format!("must name layers 1 to {}", self.layers)),

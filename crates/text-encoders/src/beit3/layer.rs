@@ -8,7 +8,7 @@ use nn_ops::activation::gelu;
 use nn_ops::attention::{attention, merge_heads, split_heads};
 
 use super::config::Beit3Config;
-use crate::layers::{linear, norm};
+use crate::layers::{norm, spread_linear};
 
 /// Two experts of one kind: `a` for image tokens, `b` for text tokens.
 #[derive(Module, Debug)]
@@ -132,7 +132,8 @@ impl Layer {
     /// Layer `number`, from 1.
     pub(super) fn new(config: &Beit3Config, number: usize, device: &Device) -> Self {
         let dim = config.dim;
-        let square = || Multiway::new(|| linear(dim, dim, device));
+        let linear = |from, to| spread_linear(from, to, config.init_std, device);
+        let square = || Multiway::new(|| linear(dim, dim));
         let norms = || Multiway::new(|| norm(dim, config.layer_norm_eps, device));
         Self {
             self_attn: SelfAttention {
@@ -145,8 +146,8 @@ impl Layer {
             },
             self_attn_layer_norm: norms(),
             ffn: Multiway::new(|| FeedForward {
-                fc1: linear(dim, config.ffn, device),
-                fc2: linear(config.ffn, dim, device),
+                fc1: linear(dim, config.ffn),
+                fc2: linear(config.ffn, dim),
                 ffn_layernorm: norm(config.ffn, config.layer_norm_eps, device),
             }),
             final_layer_norm: norms(),

@@ -13,7 +13,7 @@ use super::config::Beit3Config;
 use super::layer::{Layer, Masks, Multiway, Streams};
 use crate::bert::first_token;
 use crate::encoder::check_width;
-use crate::layers::{INIT_STD, check_image, key_mask, norm, normal, positions, table};
+use crate::layers::{check_image, key_mask, norm, normal, positions, spread_table};
 use crate::table::TokenTable;
 use crate::{TextBatch, TextEncoder, TextError, TextFeatures};
 
@@ -83,20 +83,20 @@ impl Beit3Features {
 
 impl Beit3 {
     pub(super) fn new(config: &Beit3Config, device: &Device) -> Self {
-        let dim = config.dim;
+        let (dim, std) = (config.dim, config.init_std);
         let patch = [config.patch_size; 2];
         let token = || Initializer::Zeros.init([1, 1, dim], device);
         Self {
-            text_embed: TokenTable::new(config.vocab_size, dim, INIT_STD, device),
+            text_embed: TokenTable::new(config.vocab_size, dim, std, device),
             vision_embed: VisionEmbed {
                 cls_token: token(),
                 mask_token: token(),
-                proj: Conv2dConfig::new([3, dim], patch).with_stride(patch).with_initializer(normal(INIT_STD)).init(device),
+                proj: Conv2dConfig::new([3, dim], patch).with_stride(patch).with_initializer(normal(std)).init(device),
             },
             encoder: Encoder {
                 embed_positions: Multiway {
-                    a: table(config.patches() + 1 + POSITION_OFFSET, dim, device),
-                    b: table(config.max_positions, dim, device),
+                    a: spread_table(config.patches() + 1 + POSITION_OFFSET, dim, std, device),
+                    b: spread_table(config.max_positions, dim, std, device),
                 },
                 layers: (1..=config.layers).map(|number| Layer::new(config, number, device)).collect(),
                 layer_norm: Multiway::new(|| norm(dim, config.layer_norm_eps, device)),

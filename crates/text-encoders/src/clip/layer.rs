@@ -6,11 +6,12 @@ use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::attention::{attention, merge_heads, split_heads};
 
-use crate::layers::{linear, norm};
+use crate::layers::{norm, spread_linear};
 
 /// Sizes of a block.
 pub(super) struct LayerSizes {
     pub(super) width: usize,
+    pub(super) layers: usize,
     pub(super) heads: usize,
     pub(super) ffn: usize,
     pub(super) activation: Activation,
@@ -44,18 +45,22 @@ pub(super) struct ClipLayer {
 }
 
 impl ClipLayer {
+    /// Weights spread as CLIP's: by the width, and less by the number of layers where a branch joins the residual.
     pub(super) fn new(sizes: &LayerSizes, device: &Device) -> Self {
-        let square = || linear(sizes.width, sizes.width, device);
+        let std = (sizes.width.max(1) as f64).powf(-0.5);
+        let joins = std * (2.0 * sizes.layers.max(1) as f64).powf(-0.5);
+        let linear = |from, to, std| spread_linear(from, to, std, device);
+        let square = || linear(sizes.width, sizes.width, std);
         Self {
             self_attn: SelfAttention {
                 q_proj: square(),
                 k_proj: square(),
                 v_proj: square(),
-                out_proj: square(),
+                out_proj: linear(sizes.width, sizes.width, joins),
                 heads: sizes.heads,
             },
             layer_norm1: norm(sizes.width, sizes.eps, device),
-            mlp: Mlp { fc1: linear(sizes.width, sizes.ffn, device), fc2: linear(sizes.ffn, sizes.width, device) },
+            mlp: Mlp { fc1: linear(sizes.width, sizes.ffn, std / 2f64.sqrt()), fc2: linear(sizes.ffn, sizes.width, joins) },
             layer_norm2: norm(sizes.width, sizes.eps, device),
             activation: sizes.activation,
         }

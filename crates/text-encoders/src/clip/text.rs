@@ -125,6 +125,7 @@ impl ClipTextConfig {
     pub fn init(&self, device: &Device) -> ClipText {
         let sizes = LayerSizes {
             width: self.width,
+            layers: self.layers,
             heads: self.heads,
             ffn: self.ffn,
             activation: self.activation,

@@ -104,6 +104,7 @@ impl ClipVisionConfig {
     pub fn init(&self, device: &Device) -> ClipVision {
         let sizes = LayerSizes {
             width: self.width,
+            layers: self.layers,
             heads: self.heads,
             ffn: self.ffn,
             activation: self.activation,

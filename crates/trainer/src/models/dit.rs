@@ -33,11 +33,12 @@ impl Dit {
         let mut config: DitConfig = plan.method_section()?;
         config.input_size = plan.data.image_size as usize;
         config.text_tokens = plan.text.max_tokens;
-        let (kind, name, table) = match config.text_encoder {
-            TextKind::Bert => (Tokenizer::Wordpiece, "BERT", &mut config.bert.vocab_size),
-            TextKind::Clip => (Tokenizer::Clip, "CLIP", &mut config.clip.vocab_size),
+        let init = &plan.model.init;
+        let (kind, name, table, file) = match config.text_encoder {
+            TextKind::Bert => (Tokenizer::Wordpiece, "BERT", &mut config.bert.vocab_size, &init.bert),
+            TextKind::Clip => (Tokenizer::Clip, "CLIP", &mut config.clip.vocab_size, &init.clip),
         };
-        tokenizer.expect(plan, kind, name)?;
+        tokenizer.expect(plan, kind, name, file.is_some())?;
         *table = tokenizer.rows(*table);
         config.validate().map_err(|e| plan.value_error("model.dit", e, "sizes that fit each other"))?;
         let (width, positions) = config.text_sizes();

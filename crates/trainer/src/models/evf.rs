@@ -33,6 +33,7 @@ impl Evf {
     pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
         super::expect_top_left(plan)?;
         let mut config: EvfConfig = plan.method_section()?;
+        let pretrained = encoder_file(&config, &plan.model.init).is_some();
         let (kind, name, rows) = match config.encoder {
             Encoder::ClipText | Encoder::ClipLate => (Tokenizer::Clip, "CLIP", &mut config.clip_text.vocab_size),
             Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => {
@@ -42,7 +43,7 @@ impl Evf {
                 (Tokenizer::Sentencepiece, "BEiT-3", &mut config.beit3.vocab_size)
             }
         };
-        tokenizer.expect(plan, kind, name)?;
+        tokenizer.expect(plan, kind, name, pretrained)?;
         *rows = tokenizer.rows(*rows);
         config.max_tokens = plan.text.max_tokens;
         config.validate().map_err(|e| plan.value_error("model.evf", e, "settings that fit each other"))?;
@@ -52,6 +53,15 @@ impl Evf {
             return Err(plan.value_error("data.image_size", side, expected).into());
         }
         Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+    }
+}
+
+/// The weights that the chosen encoder starts from.
+fn encoder_file<'a>(config: &EvfConfig, init: &'a Init) -> Option<&'a String> {
+    match config.encoder {
+        Encoder::ClipText | Encoder::ClipLate => init.clip.as_ref(),
+        Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => init.vilt.as_ref(),
+        Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => init.beit3.as_ref(),
     }
 }
 
@@ -97,12 +107,7 @@ impl Segmenter for Evf {
         if let Some(path) = &init.sam {
             (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
         }
-        let encoder = match config.encoder {
-            Encoder::ClipText | Encoder::ClipLate => &init.clip,
-            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => &init.vilt,
-            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => &init.beit3,
-        };
-        if let Some(path) = encoder {
+        if let Some(path) = encoder_file(config, init) {
             // BEiT-3's pretraining file keeps its tensors under `model`.
             (model, _) = model.load_encoder(config, &Checkpoint::open(path)?.strip_prefix("model.")?, device)?;
         }

@@ -29,7 +29,7 @@ impl Risam {
     /// Settings that contradict each other, with the plan's key.
     pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
         super::expect_top_left(plan)?;
-        tokenizer.expect(plan, Tokenizer::Clip, "CLIP")?;
+        tokenizer.expect(plan, Tokenizer::Clip, "CLIP", plan.model.init.clip.is_some())?;
         let mut config: RisamConfig = plan.method_section()?;
         config.input_size = plan.data.image_size as usize;
         config.words = plan.text.max_tokens;
