@@ -1,4 +1,6 @@
 //! A sentence about an image file: `predict_dit WEIGHTS VOCABULARY IMAGE SENTENCE MASK.png`.
+#![allow(clippy::print_stdout, reason = "it is what the command answers")]
+
 use std::{error::Error, sync::Arc};
 
 use burn::tensor::Device;

@@ -24,7 +24,7 @@ fn prepare() -> (Session, RgbImage) {
     let config = SamConfig { image_encoder, decoder_mlp_dim: 48, ..Default::default() };
     let sam = load_formula(config.init(&Device::flex()), "toy", &facebook_names()).0;
     for (naming, file) in [(Naming::Facebook, "toy.safetensors"), (Naming::HuggingFace, "port.safetensors")] {
-        sam.export(naming).unwrap().save(&s.path(file), &[]).unwrap();
+        sam.export(naming).unwrap().save(s.path(file), &[]).unwrap();
     }
     let picture = RgbImage::from_fn(90, 60, |x, y| {
         let inside = (20..50).contains(&x) && (15..45).contains(&y);

@@ -71,7 +71,7 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let shifted = simd.mul_add_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
     let n = simd.sub_f32s(shifted, splat(ROUND));
     // ln 2 in two parts, the first of which times n is exact.
-    let r = simd.mul_add_f32s(n, splat(-0.693_359_375), x);
+    let r = simd.mul_add_f32s(n, splat(-355.0 / 512.0), x);
     let r = simd.mul_add_f32s(n, splat(2.121_944_4e-4), r);
     let mut series = splat(1.0 / 5040.0);
     for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
