@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use fusion_dit::{DitConfig, DitModel, Variant};
 use nn_ops::formula;
@@ -166,7 +166,7 @@ fn child<T: serde::de::DeserializeOwned>(words: &[&str]) -> Result<T> {
 
 /// Both fusions in turn, so that both meet the same weather.
 fn forward(repeat: usize) -> Result<Forward> {
-    let device = Device::flex();
+    let device = crate::device::open("cpu")?;
     let words = WordPiece::train([SENTENCE], 60)?;
     let values = formula::tensor("bench", "in.image", &[3, SIDE, SIDE], 0.0, 2.0);
     let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, SIDE, SIDE]), &device);
@@ -193,7 +193,7 @@ fn forward(repeat: usize) -> Result<Forward> {
 
 /// The step of the row's own recipe on a made batch.
 fn step(case: Case, batch: usize) -> Result<Step> {
-    let device = Device::flex();
+    let device = crate::device::open("cpu")?;
     let graph = device.clone().autodiff();
     let path = root()?.join(format!("configs/dit/table8-{}.toml", case.name()));
     let mut plan = RunPlan::load(&path, &["text.vocabulary=train-from-data"])?;
