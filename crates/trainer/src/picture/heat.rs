@@ -9,6 +9,8 @@ use super::{PictureError, Rgb, colour};
 const GAP: u32 = 8;
 /// Pixels of the scale below the maps.
 const SCALE: u32 = 160;
+/// What stands behind the scale.
+const LEGEND: &str = " most (at least twice the mean), each map by itself; number: most over mean";
 /// Colours from little to much, dark to light so that they read in grey as well.
 const RAMP: [[f32; 3]; 5] =
     [[13.0, 8.0, 65.0], [104.0, 22.0, 110.0], [196.0, 60.0, 78.0], [249.0, 142.0, 40.0], [252.0, 253.0, 160.0]];
@@ -100,7 +102,8 @@ impl HeatPage {
         let tall = top + head + (rows.len().max(1) as u32) * (height + GAP);
         let small = |line: &String| text_width(line, TextSize::Small);
         let lines = self.notes.iter().map(small).max().unwrap_or(0).max(small(&self.subtitle));
-        let least = text_width(&self.title, TextSize::Heading).max(lines) + MARGIN;
+        let scale = left + aside + text_width("mean ", TextSize::Small) + SCALE + text_width(LEGEND, TextSize::Small);
+        let least = (text_width(&self.title, TextSize::Heading).max(lines) + MARGIN).max(scale);
         let noted = self.notes.len() as u32 * 20;
         let mut canvas = Canvas::new(wide.max(least.min(4096)) + MARGIN, tall + 40 + noted + MARGIN, colour::PAPER);
 
@@ -195,8 +198,7 @@ fn legend(canvas: &mut Canvas, x: i64, y: i64) {
         let bar = Rect { x: after + i64::from(i), y: y + 1, width: 1, height: 14 };
         canvas.fill(bar, ramp(i as f32 / (SCALE - 1) as f32));
     }
-    let text = " most (at least twice the mean), each map by itself; number: most over mean";
-    canvas.text(text, after + i64::from(SCALE), y, TextSize::Small, colour::QUIET);
+    canvas.text(LEGEND, after + i64::from(SCALE), y, TextSize::Small, colour::QUIET);
 }
 
 #[cfg(test)]
