@@ -99,6 +99,12 @@ pub(crate) fn in_split(wanted: &str, split: &str) -> bool {
 }
 
 impl Dataset {
+    /// A split to be filled.
+    pub(crate) fn empty(spec: &DatasetSpec, split: &str) -> Self {
+        let (images, referents, parts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { spec: spec.clone(), split: split.into(), images, referents, skipped: 0, parts }
+    }
+
     /// This set with another behind it, to train on both. `spec` and `split` stay those of the first.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {
@@ -142,14 +148,7 @@ impl Dataset {
         let instances = Instances::read(&instances_path)?;
         let finder = ImageFinder::new(&spec.root, &layout::IMAGE_FOLDERS);
 
-        let mut out = Self {
-            spec: spec.clone(),
-            split: split.into(),
-            images: Vec::new(),
-            referents: Vec::new(),
-            skipped: 0,
-            parts: Vec::new(),
-        };
+        let mut out = Self::empty(spec, split);
         let mut index: HashMap<i64, usize> = HashMap::new();
         let mut kept: Vec<(RefRecord, usize)> = Vec::with_capacity(records.len());
         for record in records {

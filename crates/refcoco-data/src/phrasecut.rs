@@ -284,14 +284,7 @@ pub(crate) fn open(spec: &DatasetSpec, folder: &Path, split: &str) -> Result<Dat
     }
     let pictures = Pictures::read(folder)?;
     let finder = ImageFinder::new(folder, &IMAGES);
-    let mut out = Dataset {
-        spec: spec.clone(),
-        split: split.into(),
-        images: Vec::new(),
-        referents: Vec::new(),
-        skipped: 0,
-        parts: Vec::new(),
-    };
+    let mut out = Dataset::empty(spec, split);
     let mut index: HashMap<i64, usize> = HashMap::new();
     for part in parts {
         let path = folder.join(format!("refer_{part}.json"));
