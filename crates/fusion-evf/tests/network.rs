@@ -1,6 +1,8 @@
 //! Behaviour of the whole model, with every encoder.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod common;
+
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
@@ -10,7 +12,7 @@ use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfSam, Feat
 use nn_ops::formula;
 use nn_ops::weights::{export, load_formula, parameters, trained};
 use pil_ops::Image;
-use sam_vit::{ImageEncoderConfig, Naming, SamConfig};
+use sam_vit::Naming;
 use text_encoders::beit3::Beit3Config;
 use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 use text_encoders::vilt::ViltConfig;
@@ -28,19 +30,7 @@ const ALL: [Encoder; 8] = [
 ];
 
 fn toy() -> EvfConfig {
-    let image_encoder = ImageEncoderConfig {
-        image_size: 64,
-        embed_dim: 16,
-        depth: 2,
-        heads: 2,
-        out_channels: 32,
-        window_size: 3,
-        global_blocks: vec![1],
-        ..ImageEncoderConfig::default()
-    };
     EvfConfig {
-        sam: SamConfig { image_encoder, decoder_mlp_dim: 32, ..SamConfig::default() },
-        beit3: Beit3Config::tiny(30),
         clip_text: ClipTextConfig::tiny(30),
         clip_vision: ClipVisionConfig::tiny(),
         vilt: ViltConfig {
@@ -54,7 +44,7 @@ fn toy() -> EvfConfig {
             patch_size: 16,
             ..ViltConfig::b32()
         },
-        ..EvfConfig::default()
+        ..common::toy(30)
     }
 }
 

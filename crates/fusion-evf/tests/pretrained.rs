@@ -1,6 +1,8 @@
 //! The published layout: written, read back, and refused where it is something else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,35 +10,15 @@ use burn::tensor::Device;
 use fusion_evf::{EvfConfig, EvfModel, EvfSam, Pretrained};
 use nn_ops::weights::load_formula;
 use pil_ops::Image;
-use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
-use text_encoders::beit3::Beit3Config;
 use text_encoders::tokenizer::WordPiece;
-
-fn toy(vocabulary: usize) -> EvfConfig {
-    let image_encoder = ImageEncoderConfig {
-        image_size: 64,
-        embed_dim: 16,
-        depth: 2,
-        heads: 2,
-        out_channels: 32,
-        window_size: 3,
-        global_blocks: vec![1],
-        ..ImageEncoderConfig::default()
-    };
-    EvfConfig {
-        sam: SamConfig { image_encoder, decoder_mlp_dim: 32, ..SamConfig::default() },
-        beit3: Beit3Config::tiny(vocabulary),
-        ..EvfConfig::default()
-    }
-}
 
 fn save(folder: &Path, half: bool) -> EvfSam {
     let device = Device::flex();
     let words = WordPiece::train(["the zebra on the left", "the last zebra"], 60).unwrap();
     words.save(folder.join("vocab.txt")).unwrap();
-    let config = toy(words.vocab_size());
+    let config = common::toy(words.vocab_size());
     let (model, _) = load_formula(config.init(&device).unwrap(), "toy", &EvfModel::names(config.encoder));
     model.save_pretrained(&config, folder, half).unwrap();
     EvfSam::new(config, &model, Arc::new(words)).unwrap()
