@@ -71,7 +71,7 @@ impl DitNet {
         let image_embedding = self.encode(config, image, text);
         let [_, _, rows, columns] = image_embedding.dims();
         let positions = self.prompt_encoder.pe_layer.dense(rows, columns);
-        let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width), (rows, columns));
+        let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width));
         let (low_res, iou) = self.mask_decoder.forward(image_embedding.clone(), positions, sparse, dense, Output::Single);
         let logits = Resize::BILINEAR_ALIGNED.forward(low_res.clone(), [height, width]);
         DitOutput { image_embedding, low_res, iou, logits }

@@ -4,6 +4,8 @@ use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor};
 
+use crate::host;
+
 /// `softmax(scale q kᵀ) v` over heads.
 ///
 /// `scale` defaults to `1 / sqrt(D)`. Any other factor is folded into the queries, because the fused kernels of the
@@ -27,6 +29,18 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4
     let mask = mask.map(|mask| mask.expand([batch, heads, queries, keys]));
     let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: false };
     module::attention(q, k, v, mask, None, options)
+}
+
+/// [`attention`] over heads that lie side by side in the last axis, at the default scale.
+///
+/// # Shapes
+/// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: as in [`attention`]; output: [B, Sq, C]
+pub fn multi_head([q, k, v]: [Tensor<3>; 3], heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+    if mask.is_none() && [&q, &k, &v].into_iter().all(host::applies) {
+        return host::attention(q, k, v, heads);
+    }
+    let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
+    merge_heads(attention(q, k, v, mask, None))
 }
 
 /// Splits the last axis into heads.

@@ -6,7 +6,7 @@
 use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::tensor::Tensor;
 
-use crate::linear::product;
+use crate::linear::{Then, product};
 
 /// A convolution with kernel = stride = k and no padding, channels last at the end.
 ///
@@ -25,12 +25,8 @@ pub fn patch_conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
             .reshape([batch * rows * columns, inner * kh * kw])
     };
     let weight = conv.weight.val().reshape([out, inner * kh * kw]).transpose();
-    let y = product(patches, weight);
-    let y = match &conv.bias {
-        Some(bias) => y + bias.val().unsqueeze::<2>(),
-        None => y,
-    };
-    y.reshape([batch, rows, columns, out])
+    let bias = conv.bias.as_ref().map(|b| b.val());
+    product(patches, weight, bias, Then::Nothing).reshape([batch, rows, columns, out])
 }
 
 /// A transposed convolution with kernel = stride = 2 and no padding.
@@ -40,15 +36,26 @@ pub fn patch_conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
 pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
     let [inner, out, kh, kw] = conv.weight.dims();
     let [batch, _, height, width] = x.dims();
-    let weight = conv.weight.val().reshape([inner, out * kh * kw]);
-    let y = x.permute([0, 2, 3, 1]).reshape([batch * height * width, inner]);
-    let y = product(y, weight);
-    let y =
-        y.reshape([batch, height, width, out, kh, kw]).permute([0, 3, 1, 4, 2, 5]).reshape([batch, out, height * kh, width * kw]);
-    match &conv.bias {
-        Some(bias) => y + bias.val().reshape([1, out, 1, 1]),
-        None => y,
-    }
+    let x = x.permute([0, 2, 3, 1]).reshape([batch, height * width, inner]);
+    upscale_tokens(conv, x, Then::Nothing).reshape([batch, height, width, kh, kw, out]).permute([0, 5, 1, 3, 2, 4]).reshape([
+        batch,
+        out,
+        height * kh,
+        width * kw,
+    ])
+}
+
+/// [`upscale_conv`] of tokens, and what follows it: a token becomes the pixels (row, column) of its square, side by side,
+/// channels last.
+///
+/// # Shapes
+/// [B, S, I] with weight [I, O, 2, 2] -> [B, S, 2 * 2 * O]
+pub fn upscale_tokens(conv: &ConvTranspose2d, x: Tensor<3>, then: Then) -> Tensor<3> {
+    let [inner, out, kh, kw] = conv.weight.dims();
+    let [batch, tokens, _] = x.dims();
+    let weight = conv.weight.val().permute([0, 2, 3, 1]).reshape([inner, kh * kw * out]);
+    let bias = conv.bias.as_ref().map(|b| b.val().repeat_dim(0, kh * kw));
+    product(x.reshape([batch * tokens, inner]), weight, bias, then).reshape([batch, tokens, kh * kw * out])
 }
 
 #[cfg(test)]

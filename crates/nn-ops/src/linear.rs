@@ -4,7 +4,8 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 
 use crate::activation::gelu;
-use crate::host::{self, Layer, Then};
+pub use crate::host::Then;
+use crate::host::{self, Layer};
 
 /// Rows below which packing the weights costs more than it gains.
 const LEAST_ROWS: usize = 48;
@@ -28,12 +29,23 @@ pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>)
     second.forward(gelu(first.forward(x)))
 }
 
-/// `x w` of matrices.
+/// `then(x w + b)` of matrices.
 ///
 /// # Shapes
-/// [M, I] and [I, O] -> [M, O]
-pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    if suits(&x, &weight) { host::linear(x, vec![Layer { weight, bias: None, then: Then::Nothing }]) } else { x.matmul(weight) }
+/// [M, I], [I, O] and \[O\] -> [M, O]
+pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<2> {
+    if suits(&x, &weight) {
+        return host::linear(x, vec![Layer { weight, bias, then }]);
+    }
+    let y = x.matmul(weight);
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
+    };
+    match then {
+        Then::Nothing => y,
+        Then::Gelu => gelu(y),
+    }
 }
 
 fn of(layer: &Linear, then: Then) -> Layer {

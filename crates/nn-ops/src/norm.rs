@@ -1,7 +1,7 @@
 //! Norms that Burn lacks.
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, module};
 
 /// Layer norm over the channels of each pixel of an NCHW map (SAM's neck, mask downscaling and upscaling).
 ///
@@ -32,6 +32,14 @@ impl LayerNorm2d {
         let bias = self.bias.val().reshape([1, channels, 1, 1]);
         centred / (variance + self.eps).sqrt() * weight + bias
     }
+
+    /// The same norm where channels are last.
+    ///
+    /// # Shapes
+    /// [.., C] -> [.., C]
+    pub fn forward_last<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+    }
 }
 
 #[cfg(test)]
@@ -49,6 +57,8 @@ mod tests {
             .init(&device)
             .forward(x.clone().permute([0, 2, 3, 1]))
             .permute([0, 3, 1, 2]);
-        assert_close(LayerNorm2d::new(6, 1e-6, &device).forward(x), want, 1e-5);
+        let norm = LayerNorm2d::new(6, 1e-6, &device);
+        assert_close(norm.forward(x.clone()), want.clone(), 1e-5);
+        assert_close(norm.forward_last(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]), want, 1e-5);
     }
 }

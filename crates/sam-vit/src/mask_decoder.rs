@@ -6,7 +6,8 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::conv::upscale_conv;
+use nn_ops::conv::upscale_tokens;
+use nn_ops::linear::{Then, product};
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
@@ -40,6 +41,8 @@ impl Perceptron {
 }
 
 /// Upscales the image tokens by 4.
+///
+/// A token's pixels stay side by side to the end, so that only the masks, one channel each, are put into place.
 #[derive(Module, Debug)]
 pub struct OutputUpscaling {
     /// x2.
@@ -51,11 +54,29 @@ pub struct OutputUpscaling {
 }
 
 impl OutputUpscaling {
+    /// The 16 pixels of a token come side by side: (row, column) of its quarter, then (row, column) in the quarter.
+    ///
     /// # Shapes
-    /// [N, C, h, w] -> [N, C / 8, 4h, 4w]
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = gelu(self.norm.forward(upscale_conv(&self.conv1, x)));
-        gelu(upscale_conv(&self.conv2, x))
+    /// [N, S, C] -> [N, S * 16, C / 8]
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let x = upscale_tokens(&self.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
+        let x = gelu(self.norm.forward_last(x));
+        upscale_tokens(&self.conv2, x, Then::Gelu).reshape([batch, tokens * 16, width / 8])
+    }
+
+    /// Puts the pixels of the tokens of an h x w grid into place.
+    ///
+    /// # Shapes
+    /// [N, h * w * 16, M] -> [N, M, 4h, 4w]
+    fn place(masks: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
+        let [batch, _, number] = masks.dims();
+        masks.swap_dims(1, 2).reshape([batch * number * height, width, 2, 2, 2, 2]).permute([0, 2, 4, 1, 3, 5]).reshape([
+            batch,
+            number,
+            4 * height,
+            4 * width,
+        ])
     }
 }
 
@@ -112,7 +133,7 @@ impl MaskDecoder {
     ///
     /// # Shapes
     /// - `image`: [1 or N, C, h, w]; `positions`: [1, C, h, w]
-    /// - `sparse`: [N, T, C]; `dense`: [N, C, h, w]
+    /// - `sparse`: [N, T, C]; `dense`: [N, C, h, w], or [1, C, 1, 1] where it is the same everywhere
     /// - outputs: [N, M, 4h, 4w] and [N, M], with M = 1 or 3
     pub fn forward(
         &self,
@@ -128,15 +149,13 @@ impl MaskDecoder {
         let own_length = own.dims()[0];
         let own = own.unsqueeze::<3>().expand([count, own_length, c]);
         let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
-        let map = image.expand([count, c, height, width]) + dense;
         let flat = |x: Tensor<4>| {
-            let n = x.dims()[0];
-            x.reshape([n, c, height * width]).swap_dims(1, 2)
+            let [n, _, h, w] = x.dims();
+            x.permute([0, 2, 3, 1]).reshape([n, h * w, c])
         };
-        let (tokens, keys) = self.transformer.forward(tokens, flat(map), flat(positions));
-        let upscaled = self.output_upscaling.forward(keys.swap_dims(1, 2).reshape([count, c, height, width]));
-        let [_, thin, tall, broad] = upscaled.dims();
-        let upscaled = upscaled.reshape([count, thin, tall * broad]);
+        let map = (flat(image) + flat(dense)).expand([count, height * width, c]);
+        let (tokens, keys) = self.transformer.forward(tokens, map, flat(positions));
+        let upscaled = self.output_upscaling.forward(keys);
         let (first, number) = match output {
             Output::Single => (0, 1),
             Output::Multi => (1, MULTIMASK),
@@ -144,7 +163,12 @@ impl MaskDecoder {
         let weights = (first..first + number)
             .map(|i| self.output_hypernetworks_mlps[i].forward(tokens.clone().narrow(1, 1 + i, 1)))
             .collect();
-        let masks = Tensor::cat(weights, 1).matmul(upscaled).reshape([count, number, tall, broad]);
+        let weights = Tensor::cat(weights, 1).swap_dims(1, 2);
+        let masks = match count {
+            1 => product(upscaled.squeeze_dim(0), weights.squeeze_dim(0), None, Then::Nothing).unsqueeze(),
+            _ => upscaled.matmul(weights),
+        };
+        let masks = OutputUpscaling::place(masks, [height, width]);
         let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
         (masks, quality.narrow(1, first, number))
     }

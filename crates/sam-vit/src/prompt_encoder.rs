@@ -27,18 +27,26 @@ impl PositionEmbedding {
         Tensor::cat(vec![v.clone().sin(), v.cos()], 1)
     }
 
-    /// Encodings of cell centres.
+    /// Encodings of cell centres, from those of rows and columns by the sine and cosine of a sum.
     ///
     /// # Shapes
     /// output: [1, C, height, width]
     pub fn dense(&self, height: usize, width: usize) -> Tensor<4> {
-        let device = self.positional_encoding_gaussian_matrix.device();
-        let centres: Vec<f32> = (0..height * width)
-            .flat_map(|i| [((i % width) as f32 + 0.5) / width as f32, ((i / width) as f32 + 0.5) / height as f32])
-            .collect();
-        let encoded = self.forward(Tensor::from_data(TensorData::new(centres, [height * width, 2]), &device));
-        let channels = encoded.dims()[1];
-        encoded.reshape([1, height, width, channels]).permute([0, 3, 1, 2])
+        let gaussian = self.positional_encoding_gaussian_matrix.val();
+        let half = gaussian.dims()[1];
+        let axis = |length: usize, row: usize| {
+            let centres: Vec<f32> = (0..length).map(|i| 2.0 * (i as f32 + 0.5) / length as f32 - 1.0).collect();
+            let centres = Tensor::<1>::from_data(TensorData::new(centres, [length]), (&gaussian.device(), gaussian.dtype()));
+            let v = centres.reshape([length, 1]) * gaussian.clone().narrow(0, row, 1) * std::f64::consts::TAU;
+            (v.clone().sin(), v.cos())
+        };
+        let ((sin_x, cos_x), (sin_y, cos_y)) = (axis(width, 0), axis(height, 1));
+        let across = |t: Tensor<2>| t.reshape([1, width, half]);
+        let down = |t: Tensor<2>| t.reshape([height, 1, half]);
+        let (sin_x, cos_x, sin_y, cos_y) = (across(sin_x), across(cos_x), down(sin_y), down(cos_y));
+        let sine = sin_x.clone() * cos_y.clone() + cos_x.clone() * sin_y.clone();
+        let cosine = cos_x * cos_y - sin_x * sin_y;
+        Tensor::cat(vec![sine, cosine], 2).permute([2, 0, 1]).unsqueeze()
     }
 }
 
@@ -121,12 +129,11 @@ impl PromptEncoder {
         }
     }
 
-    /// Sparse tokens and the dense map of `prompts`, for an input of `input` = (height, width) pixels and a token grid
-    /// of `grid` = (height, width).
+    /// Sparse tokens and the dense map of `prompts`, for an input of `input` = (height, width) pixels.
     ///
     /// # Shapes
-    /// sparse: [N, T, C] (T may be 0); dense: [N, C, h, w]
-    pub fn forward(&self, prompts: Prompts, input: (usize, usize), grid: (usize, usize)) -> (Tensor<3>, Tensor<4>) {
+    /// sparse: [N, T, C] (T may be 0); dense: [N, C, h, w], or [1, C, 1, 1], the same everywhere, without mask prompts
+    pub fn forward(&self, prompts: Prompts, input: (usize, usize)) -> (Tensor<3>, Tensor<4>) {
         let width = self.no_mask_embed.weight.dims()[1];
         let count = prompts.points.as_ref().map(|(p, _)| p.dims()[0]);
         let count = count.or(prompts.boxes.as_ref().map(|b| b.dims()[0]));
@@ -147,7 +154,7 @@ impl PromptEncoder {
         };
         let dense = match prompts.masks {
             Some(masks) => self.mask_downscaling.forward(masks),
-            None => self.no_mask_embed.weight.val().reshape([1, width, 1, 1]).expand([count, width, grid.0, grid.1]),
+            None => self.no_mask_embed.weight.val().reshape([1, width, 1, 1]),
         };
         (sparse, dense)
     }

@@ -48,7 +48,7 @@ impl Sam {
     ) -> (Tensor<4>, Tensor<2>) {
         let [_, _, height, width] = embedding.dims();
         let positions = self.prompt_encoder.pe_layer.dense(height, width);
-        let (sparse, dense) = self.prompt_encoder.forward(prompts, input, (height, width));
+        let (sparse, dense) = self.prompt_encoder.forward(prompts, input);
         self.mask_decoder.forward(embedding, positions, sparse, dense, output)
     }
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::attention::multi_head;
 use nn_ops::linear::linear;
 
 use crate::config::SamConfig;
@@ -41,10 +41,8 @@ impl Attention {
     /// # Shapes
     /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let q = split_heads(linear(&self.q_proj, q), self.heads);
-        let k = split_heads(linear(&self.k_proj, k), self.heads);
-        let v = split_heads(linear(&self.v_proj, v), self.heads);
-        linear(&self.out_proj, merge_heads(attention(q, k, v, None, None)))
+        let projected = [linear(&self.q_proj, q), linear(&self.k_proj, k), linear(&self.v_proj, v)];
+        linear(&self.out_proj, multi_head(projected, self.heads, None))
     }
 }
 

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::attention::{merge_heads, multi_head, split_heads};
 
 use crate::TextError;
 
@@ -80,10 +80,10 @@ pub(crate) fn self_attention(
     mask: Option<Tensor<4, Bool>>,
     dropout: &Dropout,
 ) -> Tensor<3> {
-    let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
     if dropout.prob == 0.0 || !q.device().is_autodiff() {
-        return merge_heads(attention(q, k, v, mask, None));
+        return multi_head([q, k, v], heads, mask);
     }
+    let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
     let scale = (q.dims()[3] as f64).sqrt().recip();
     let logits = (q * scale).matmul(k.swap_dims(2, 3));
     let logits = match mask {

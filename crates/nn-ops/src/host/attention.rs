@@ -1,4 +1,4 @@
-//! Self-attention on the CPU, straight from a fused projection.
+//! Attention on the CPU, straight from the projections.
 //!
 //! No logit leaves the cache: a tile of queries, one a vector lane, meets the keys a few hundred at a time and keeps
 //! running maxima and sums (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Decomposed
@@ -109,61 +109,103 @@ fn fused_attention_by(
     let [rows, triple] = qkv.dims();
     let channels = triple / 3;
     let (qkv, padding) = (open(qkv), open(padding));
-    let job = Job { qkv: values(&qkv), padding: values(&padding), channels, width: channels / heads, relative };
+    let source = |which| Source { values: values(&qkv), padding: values(&padding), stride: triple, from: which * channels };
+    let job = Job { sources: [0, 1, 2].map(source), channels, width: channels / heads, relative };
     let queries: Vec<Vec<Token>> =
         groups.iter().map(|g| g.tokens.iter().filter(|t| t.row.is_some()).copied().collect()).collect();
-    let tasks: Vec<(usize, Range<usize>)> = queries
-        .iter()
-        .enumerate()
-        .flat_map(|(group, all)| {
-            let length = all.len();
-            (0..length).step_by(QUERIES_A_TASK).map(move |from| (group, from..(from + QUERIES_A_TASK).min(length)))
-        })
-        .collect();
-    let done: Vec<Vec<f32>> = tasks
-        .par_iter()
-        .map(|(group, part)| {
-            arch.dispatch(Task { job: &job, queries: &queries[*group][part.clone()], keys: &groups[*group].tokens })
-        })
-        .collect();
-    let mut out = vec![0.0f32; rows * channels];
-    for ((group, part), block) in tasks.iter().zip(done) {
-        for (token, from) in queries[*group][part.clone()].iter().zip(block.chunks_exact(channels.max(1))) {
-            if let Some(row) = token.row {
-                out[row * channels..][..channels].copy_from_slice(from);
-            }
-        }
+    let groups: Vec<(&[Token], &[Token])> = queries.iter().zip(groups).map(|(q, g)| (&q[..], &g.tokens[..])).collect();
+    Tensor::from_data(TensorData::new(job.run(arch, rows, &groups), [rows, channels]), &device)
+}
+
+/// Multi-head attention of some tokens to others, heads side by side in the last axis; see [`super::applies`] for where
+/// it may be called.
+///
+/// # Shapes
+/// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; output: [B, Sq, C]
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
+    attention_by(Arch::new(), q, k, v, heads)
+}
+
+fn attention_by(arch: Arch, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
+    let device = q.device();
+    let [batch, queries, channels] = q.dims();
+    let keys = k.dims()[1];
+    let data = [q, k, v].map(open);
+    let sources = data.each_ref().map(|d| Source { values: values(d), padding: &[], stride: channels, from: 0 });
+    let job = Job { sources, channels, width: channels / heads, relative: None };
+    let tokens = |count: usize| -> Vec<Token> { (0..batch * count).map(|row| Token { row: Some(row), place: None }).collect() };
+    let (from, to) = (tokens(queries), tokens(keys));
+    let groups: Vec<_> = from.chunks(queries.max(1)).zip(to.chunks(keys.max(1))).collect();
+    Tensor::from_data(TensorData::new(job.run(arch, batch * queries, &groups), [batch, queries, channels]), &device)
+}
+
+/// Projected tokens, a row each.
+struct Source<'a> {
+    values: &'a [f32],
+    /// What stands for a token without a row.
+    padding: &'a [f32],
+    /// From one row to the next.
+    stride: usize,
+    /// Where in a row the channels begin.
+    from: usize,
+}
+
+impl<'a> Source<'a> {
+    /// A head's part of a token.
+    #[inline(always)]
+    fn part(&self, token: &Token, head: usize, width: usize) -> &'a [f32] {
+        let (values, row) = token.row.map_or((self.padding, 0), |row| (self.values, row));
+        &values[row * self.stride + self.from + head * width..][..width]
     }
-    Tensor::from_data(TensorData::new(out, [rows, channels]), &device)
 }
 
 /// What all tasks share.
 struct Job<'a> {
-    qkv: &'a [f32],
-    padding: &'a [f32],
+    /// Queries, keys, values.
+    sources: [Source<'a>; 3],
     channels: usize,
+    /// Of a head.
     width: usize,
     relative: Option<&'a Relative>,
 }
 
-impl<'a> Job<'a> {
-    /// A token's projection, [3 C].
-    fn row(&self, token: &Token) -> &'a [f32] {
-        token.row.map_or(self.padding, |row| &self.qkv[row * 3 * self.channels..][..3 * self.channels])
-    }
-
-    /// The query (0), key (1) or value (2) of a head in it.
-    #[inline(always)]
-    fn part(&self, row: &'a [f32], which: usize, head: usize) -> &'a [f32] {
-        &row[which * self.channels + head * self.width..][..self.width]
+impl Job<'_> {
+    /// Rows [rows, C] of the queries of each (queries, keys); other rows are zero.
+    fn run(&self, arch: Arch, rows: usize, groups: &[(&[Token], &[Token])]) -> Vec<f32> {
+        let heads = self.channels / self.width.max(1);
+        let parts = groups.iter().flat_map(|&(queries, keys)| queries.chunks(QUERIES_A_TASK).map(move |some| (some, keys)));
+        let parts: Vec<(&[Token], &[Token])> = parts.collect();
+        // Few queries are shared out by their heads.
+        let share = if parts.len() < 2 * rayon::current_num_threads() { 1 } else { heads.max(1) };
+        let tasks: Vec<(&[Token], &[Token], Range<usize>)> = parts
+            .iter()
+            .flat_map(|&(queries, keys)| {
+                (0..heads).step_by(share).map(move |from| (queries, keys, from..(from + share).min(heads)))
+            })
+            .collect();
+        let done: Vec<Vec<f32>> = tasks
+            .par_iter()
+            .map(|(queries, keys, heads)| arch.dispatch(Task { job: self, queries, keys, heads: heads.clone() }))
+            .collect();
+        let mut out = vec![0.0f32; rows * self.channels];
+        for ((queries, _, heads), block) in tasks.iter().zip(done) {
+            let columns = heads.start * self.width..heads.end * self.width;
+            for (token, from) in queries.iter().zip(block.chunks_exact(columns.len().max(1))) {
+                if let Some(row) = token.row {
+                    out[row * self.channels..][columns.clone()].copy_from_slice(from);
+                }
+            }
+        }
+        out
     }
 }
 
-/// Some queries of a group, in all heads. Its output is [queries, C].
+/// Some queries of a group, in some heads. Its output is [queries, heads * width].
 struct Task<'a> {
     job: &'a Job<'a>,
     queries: &'a [Token],
     keys: &'a [Token],
+    heads: Range<usize>,
 }
 
 impl WithSimd for Task<'_> {
@@ -171,19 +213,19 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Job { channels, width, relative, .. } = *self.job;
+        let Job { width, relative, ref sources, .. } = *self.job;
+        let channels = self.heads.len() * width;
         let (height, breadth) = relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
         let mut out = vec![0.0; self.queries.len() * channels];
         let mut logits = vec![0.0; KEYS_A_PASS.min(self.keys.len()) * lanes::<S>()];
         // A key without a place takes the zeros behind the last row and column.
         let places: Vec<(usize, usize)> = self.keys.iter().map(|t| t.place.unwrap_or((height, breadth))).collect();
-        let rows: Vec<&[f32]> = self.keys.iter().map(|t| self.job.row(t)).collect();
         let (mut keys, mut weighed) = (Vec::new(), Vec::new());
-        for head in 0..channels / width.max(1) {
+        for (place, head) in self.heads.enumerate() {
             keys.clear();
             weighed.clear();
-            keys.extend(rows.iter().map(|row| self.job.part(row, 1, head)));
-            weighed.extend(rows.iter().map(|row| self.job.part(row, 2, head)));
+            keys.extend(self.keys.iter().map(|token| sources[1].part(token, head, width)));
+            weighed.extend(self.keys.iter().map(|token| sources[2].part(token, head, width)));
             let mut tiles: Vec<Tile> =
                 self.queries.chunks(lanes::<S>()).map(|some| Tile::new::<S>(self.job, some, head)).collect();
             for from in (0..keys.len()).step_by(KEYS_A_PASS) {
@@ -196,7 +238,7 @@ impl WithSimd for Task<'_> {
             for (tile, rows) in tiles.iter().zip(out.chunks_mut(lanes::<S>() * channels)) {
                 for (lane, row) in rows.chunks_exact_mut(channels).enumerate() {
                     let sum = 1.0 / tile.sum[lane];
-                    for (d, o) in row[head * width..][..width].iter_mut().enumerate() {
+                    for (d, o) in row[place * width..][..width].iter_mut().enumerate() {
                         *o = tile.out[d * lanes::<S>() + lane] * sum;
                     }
                 }
@@ -238,7 +280,7 @@ impl Tile {
         let scale = 1.0 / (width as f32).sqrt();
         let mut seen = vec![0.0; height.max(breadth)];
         for (lane, token) in queries.iter().enumerate() {
-            let query = job.part(job.row(token), 0, head);
+            let query = job.sources[0].part(token, head, width);
             for (d, q) in query.iter().enumerate() {
                 tile.query[d * lanes + lane] = q * scale;
             }
@@ -382,6 +424,22 @@ mod tests {
             for arch in [Arch::new(), Arch::Scalar] {
                 let got = fused_attention_by(arch, qkv.clone(), padding.clone(), heads, &[everyone(0..rows)], None);
                 assert_close(got, want.clone(), 1e-5);
+            }
+        }
+    }
+
+    /// Few queries and many, several images, fewer keys than a vector has lanes.
+    #[test]
+    fn tokens_attend_to_others() {
+        let device = Device::flex();
+        for (batch, queries, keys, heads, width) in [(1, 7, 300, 8, 4), (3, 260, 7, 2, 5), (2, 1, 1, 1, 3)] {
+            let c = heads * width;
+            let [q, k, v] =
+                [("q", queries), ("k", keys), ("v", keys)].map(|(n, s)| formula::<3>(n, [batch, s, c], &device) * 2.0);
+            let split = |x: Tensor<3>| crate::attention::split_heads(x, heads);
+            let want = merge_heads(attention(split(q.clone()), split(k.clone()), split(v.clone()), None, None));
+            for arch in [Arch::new(), Arch::Scalar] {
+                assert_close(attention_by(arch, q.clone(), k.clone(), v.clone(), heads), want.clone(), 1e-5);
             }
         }
     }

@@ -12,7 +12,7 @@ mod vector;
 use burn::tensor::{DType, Tensor, TensorData};
 use pulp::{Arch, Simd, WithSimd};
 
-pub use attention::{Group, Relative, Token, fused_attention};
+pub use attention::{Group, Relative, Token, attention, fused_attention};
 pub use gelu::gelu;
 pub use linear::{Layer, Then, linear};
 

@@ -5,7 +5,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::attention::{multi_head, split_heads};
 
 use super::config::Beit3Config;
 use crate::layers::{norm, spread_linear};
@@ -71,8 +71,7 @@ struct SelfAttention {
 
 impl SelfAttention {
     fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
-        let [q, k, v] = [q, k, v].map(|x| split_heads(x, self.heads));
-        merge_heads(attention(q, k, v, mask, None))
+        multi_head([q, k, v], self.heads, mask)
     }
 
     fn forward(&self, x: Streams, masks: &Masks, fused: bool) -> Streams {
@@ -191,6 +190,7 @@ mod tests {
     use super::*;
     use crate::beit3::Beit3;
     use burn::tensor::{Distribution, TensorData};
+    use nn_ops::attention::merge_heads;
     use nn_ops::weights::load_formula;
 
     /// The map is that of the forward pass: values weighted with it give what attention gives.

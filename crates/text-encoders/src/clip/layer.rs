@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::Activation;
-use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::attention::multi_head;
 
 use crate::layers::{norm, spread_linear};
 
@@ -71,8 +71,8 @@ impl ClipLayer {
     pub(super) fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let maps = &self.self_attn;
         let h = self.layer_norm1.forward(x.clone());
-        let [q, k, v] = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| split_heads(map.forward(h.clone()), maps.heads));
-        let x = x + maps.out_proj.forward(merge_heads(attention(q, k, v, mask, None)));
+        let projected = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| map.forward(h.clone()));
+        let x = x + maps.out_proj.forward(multi_head(projected, maps.heads, mask));
         let h = self.layer_norm2.forward(x.clone());
         x + self.mlp.fc2.forward(self.activation.forward(self.mlp.fc1.forward(h)))
     }
