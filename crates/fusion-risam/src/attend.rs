@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use nn_ops::rows::take;
 use pil_ops::Image;
 use sam_vit::{Placement, preprocess_batch};
 
@@ -40,7 +41,7 @@ impl RisamNet {
     /// The maps of every interaction block; none without mutual-aware attention or a reduced form of it.
     ///
     /// # Shapes
-    /// As in [`RisamNet::forward`]; maps of B = Q rows.
+    /// As in [`RisamNet::forward`]; maps of Q rows.
     ///
     /// # Errors
     /// Shapes that do not fit the configuration or each other.
@@ -48,16 +49,15 @@ impl RisamNet {
         &self,
         config: &RisamConfig,
         image: &ImageFeatures,
+        image_of: &[usize],
         text: Tensor<3>,
         lengths: &[usize],
     ) -> Result<Vec<AttentionMaps>, RisamError> {
-        let (rows, _) = self.check(config, image, &text, lengths)?;
+        self.check(config, image, image_of, &text, lengths)?;
         if self.ma.is_empty() {
             return Ok(Vec::new());
         }
-        let map = self.enhance(image);
-        let [_, width, height, breadth] = map.dims();
-        let map = map.expand([rows, width, height, breadth]);
+        let map = take(self.enhance(image), image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
         let pairs = self.interact(config, map.clone(), text.clone(), lengths);
         let first = (flatten(map), self.placed(config, text));
@@ -85,7 +85,7 @@ impl Risam {
             words: self.tokenizer.words(sentence, self.config.max_tokens())?,
             grid: features.taps[2].dims()[1],
             area: [0.0, 0.0, bottom, right],
-            blocks: self.model.net.attention(&self.config, &features, text, batch.lengths())?,
+            blocks: self.model.net.attention(&self.config, &features, &[0], text, batch.lengths())?,
         })
     }
 }

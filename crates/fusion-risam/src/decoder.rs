@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{LayerNorm, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::{attention, merge_heads, split_heads};
+use nn_ops::attention::multi_head;
 
 use crate::config::RisamConfig;
 use crate::enhancement::layer_norm;
@@ -34,10 +34,8 @@ impl Attention {
     /// # Shapes
     /// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: [B, 1, 1, Sk], `true` where a key is hidden; output: [B, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
-        let q = split_heads(self.q.forward(q), self.heads);
-        let k = split_heads(self.k.forward(k), self.heads);
-        let v = split_heads(self.v.forward(v), self.heads);
-        self.out.forward(merge_heads(attention(q, k, v, mask, None)))
+        let projected = [self.q.forward(q), self.k.forward(k), self.v.forward(v)];
+        self.out.forward(multi_head(projected, self.heads, mask))
     }
 }
 

@@ -165,6 +165,8 @@ impl RisamModel {
         let batch = Self::tokens(config, tokenizer, sentences)?;
         let text = self.encode_text(config, &batch)?;
         let image = self.encode_images(config, images)?;
-        self.net.forward(config, &image, text, batch.lengths())
+        let shared = image.taps[2].dims()[0] == 1;
+        let image_of: Vec<usize> = (0..sentences.len()).map(|row| if shared { 0 } else { row }).collect();
+        self.net.forward(config, &image, &image_of, text, batch.lengths())
     }
 }

@@ -205,10 +205,11 @@ impl RisamNet {
 
     /// Mask logits of each sentence.
     ///
-    /// Features of one image serve all Q sentences; features of Q images meet their sentences one by one.
+    /// An image is enhanced once, whatever the number of its sentences.
     ///
     /// # Shapes
-    /// `image`: B = 1 or Q; `text`: [Q, L, text width], padding included; `lengths`: the real words of each row
+    /// `image`: B images; `image_of`: Q numbers below B, the image of each sentence; `text`: [Q, L, text width], padding
+    /// included; `lengths`: the real words of each row
     ///
     /// # Errors
     /// Shapes that do not fit the configuration or each other.
@@ -216,17 +217,17 @@ impl RisamNet {
         &self,
         config: &RisamConfig,
         image: &ImageFeatures,
+        image_of: &[usize],
         text: Tensor<3>,
         lengths: &[usize],
     ) -> Result<RisamOutput, RisamError> {
-        let (rows, grid) = self.check(config, image, &text, lengths)?;
+        let grid = self.check(config, image, image_of, &text, lengths)?;
         let (low_res, attention) =
             if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
-                (self.decode_sam(sam, embedding.clone(), project.forward(text), lengths), None)
+                (self.decode_sam(sam, take(embedding.clone(), image_of), project.forward(text), lengths), None)
             } else {
-                let map = self.enhance(image);
-                let [images, width, height, breadth] = map.dims();
-                let map = if images == rows { map } else { map.expand([rows, width, height, breadth]) };
+                let map = take(self.enhance(image), image_of);
+                let [rows, width, ..] = map.dims();
                 let mut pairs = self.interact(config, map.clone(), text, lengths);
                 let pair = pairs.pop().unwrap_or_else(|| Pair {
                     visual: flatten(map),
@@ -256,10 +257,10 @@ impl RisamNet {
     /// SAM's decoder on mask token 0. It knows no padding, so sentences of one length go through it together.
     ///
     /// # Shapes
-    /// `embedding`: [1 or Q, C, h, w]; `tokens`: [Q, L, C]; output: [Q, 1, 4h, 4w]
+    /// `embedding`: [Q, C, h, w]; `tokens`: [Q, L, C]; output: [Q, 1, 4h, 4w]
     fn decode_sam(&self, sam: &SamDecoder, embedding: Tensor<4>, tokens: Tensor<3>, lengths: &[usize]) -> Tensor<4> {
         let device = tokens.device();
-        let [images, width, height, breadth] = embedding.dims();
+        let [_, width, height, breadth] = embedding.dims();
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (row, &length) in lengths.iter().enumerate() {
             groups.entry(length).or_default().push(row);
@@ -270,11 +271,9 @@ impl RisamNet {
         };
         let order: Vec<usize> = groups.values().flatten().copied().collect();
         let masks = groups.iter().map(|(&length, rows)| {
-            let count = rows.len();
-            let embedding = if images == 1 { embedding.clone() } else { take(embedding.clone(), rows) };
             let sparse = take(tokens.clone(), rows).narrow(1, 0, length);
-            let dense = sam.no_mask_embed.weight.val().reshape([1, width, 1, 1]).expand([count, width, height, breadth]);
-            sam.mask_decoder.forward(embedding, positions.clone(), sparse, dense, Output::Single).0
+            let dense = sam.no_mask_embed.weight.val().reshape([1, width, 1, 1]);
+            sam.mask_decoder.forward(take(embedding.clone(), rows), positions.clone(), sparse, dense, Output::Single).0
         });
         let masks = Tensor::cat(masks.collect(), 0);
         let mut back = vec![0; order.len()];
@@ -288,9 +287,10 @@ impl RisamNet {
         &self,
         config: &RisamConfig,
         image: &ImageFeatures,
+        image_of: &[usize],
         text: &Tensor<3>,
         lengths: &[usize],
-    ) -> Result<(usize, (usize, usize)), RisamError> {
+    ) -> Result<(usize, usize), RisamError> {
         let wrong = |what, found: &[usize], expected: String| Err(RisamError::Shape { what, found: found.to_vec(), expected });
         let [rows, length, width] = text.dims();
         if width != config.text_width() || rows == 0 {
@@ -308,19 +308,18 @@ impl RisamNet {
         }
         let [images, height, breadth, _] = image.taps[2].dims();
         let fits = [images, height, breadth, config.encoder_width()];
-        if let Some(tap) = image.taps.iter().find(|t| t.dims() != fits || (images != 1 && images != rows)) {
-            return wrong(
-                "a tap of the image encoder",
-                &tap.dims(),
-                format!("[1 or {rows}, h, w, {}], all alike", config.encoder_width()),
-            );
+        if let Some(tap) = image.taps.iter().find(|t| t.dims() != fits) {
+            return wrong("a tap of the image encoder", &tap.dims(), format!("[B, h, w, {}], all alike", config.encoder_width()));
+        }
+        if image_of.len() != rows || image_of.iter().any(|i| *i >= images) {
+            return wrong("images of the sentences", image_of, format!("{rows} numbers below {images}"));
         }
         match &image.embedding {
             None if config.baseline => wrong("image embedding", &[], "one, for baseline = true prompts SAM itself".into()),
             Some(e) if config.baseline && e.dims() != [images, config.sam.prompt_dim(), height, breadth] => {
                 wrong("image embedding", &e.dims(), format!("[{images}, {}, {height}, {breadth}]", config.sam.prompt_dim()))
             }
-            _ => Ok((rows, (height, breadth))),
+            _ => Ok((height, breadth)),
         }
     }
 }

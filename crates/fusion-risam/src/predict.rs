@@ -57,7 +57,7 @@ impl Risam {
         for (group, placement) in sentences.chunks(TOGETHER).flat_map(|g| placements.first().map(|p| (g, p))) {
             let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), group)?;
             let text = self.model.encode_text(&self.config, &batch)?;
-            let low_res = self.model.net.forward(&self.config, &features, text, batch.lengths())?.low_res;
+            let low_res = self.model.net.forward(&self.config, &features, &vec![0; group.len()], text, batch.lengths())?.low_res;
             for map in placement.restore(low_res).iter_dim(0) {
                 found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
             }

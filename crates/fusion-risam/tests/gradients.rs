@@ -156,7 +156,7 @@ fn the_whole_network_under_its_loss() {
         let text = words(&config, &["one", "two"], 5, &device);
         let targets = tensor("mask", [2, 1, 64, 64], &device);
         check(what, &net(&config, &device), |m| {
-            let logits = m.forward(&config, &image, text.clone(), &[5, 3]).unwrap().logits;
+            let logits = m.forward(&config, &image, &[0, 1], text.clone(), &[5, 3]).unwrap().logits;
             // Losses are small numbers; the bound is relative to at least a tenth.
             loss(&config, logits, targets.clone(), None).total * 100.0
         });

@@ -51,9 +51,9 @@ fn sentences_do_not_see_padding_or_each_other() {
     for (name, config) in forms() {
         let net = net(&config, &device);
         let run = |images: &[&str], sentences: &[&str], length: usize, lengths: &[usize]| {
-            let out = net
-                .forward(&config, &features(&config, images, &device), words(&config, sentences, length, &device), lengths)
-                .unwrap();
+            let image_of: Vec<usize> = (0..sentences.len()).map(|row| if images.len() == 1 { 0 } else { row }).collect();
+            let (images, words) = (features(&config, images, &device), words(&config, sentences, length, &device));
+            let out = net.forward(&config, &images, &image_of, words, lengths).unwrap();
             assert_eq!(out.low_res.dims(), [sentences.len(), 1, 4 * GRID.0, 4 * GRID.1], "{name}");
             assert_eq!(out.logits.dims(), [sentences.len(), 1, 64, 64], "{name}");
             out.low_res
@@ -76,7 +76,7 @@ fn every_trained_parameter_gets_a_gradient() {
     for (name, config) in forms() {
         let net = net(&config, &device);
         let image = features(&config, &["a", "b"], &device);
-        let out = net.forward(&config, &image, words(&config, &["one", "two"], 5, &device), &[5, 4]).unwrap();
+        let out = net.forward(&config, &image, &[0, 1], words(&config, &["one", "two"], 5, &device), &[5, 4]).unwrap();
         let targets = tensor("mask", [2, 1, 64, 64], &device);
         let grads = loss(&config, out.logits, targets, None).total.backward();
         let reached = reached(&net, &GradientsParams::from_grads(grads, &net));
@@ -166,7 +166,7 @@ fn batch_norm_uses_the_batch_in_training_and_its_own_statistics_after() {
     let image = features(&config, &["a", "b"], &graph);
     let run = |net: &fusion_risam::RisamNet, device: &Device| {
         let image = features(&config, &["a", "b"], device);
-        net.forward(&config, &image, words(&config, &["one", "two"], 4, device), &[4, 4]).unwrap().low_res
+        net.forward(&config, &image, &[0, 1], words(&config, &["one", "two"], 4, device), &[4, 4]).unwrap().low_res
     };
     // In evaluation nothing moves, and one sample does not see another (checked above).
     let valid = net.valid();
@@ -204,7 +204,7 @@ fn running_statistics_are_written_after_valid() {
     let saved = |net: &fusion_risam::RisamNet| export(net, &net_names(), "toy").read(name).unwrap();
     let before = saved(&net);
     let image = features(&config, &["a"], &graph);
-    net.forward(&config, &image, words(&config, &["one"], 4, &graph), &[4]).unwrap();
+    net.forward(&config, &image, &[0], words(&config, &["one"], 4, &graph), &[4]).unwrap();
     let _ = net.valid();
     let after = saved(&net);
     assert_ne!(after, before);
@@ -283,18 +283,35 @@ fn wrong_shapes_are_errors() {
     let net = net(&config, &device);
     let text = words(&config, &["one", "two"], 4, &device);
     let two = features(&config, &["a", "b"], &device);
-    assert!(net.forward(&config, &two, text.clone(), &[4, 5]).is_err());
-    assert!(net.forward(&config, &two, text.clone(), &[4, 0]).is_err());
-    assert!(net.forward(&config, &two, text.clone(), &[4]).is_err());
-    assert!(net.forward(&config, &features(&config, &["a", "b", "c"], &device), text.clone(), &[4, 4]).is_err());
-    assert!(net.forward(&config, &two, text.narrow(2, 0, 5), &[4, 4]).is_err());
+    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 4]).is_ok());
+    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 5]).is_err());
+    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 0]).is_err());
+    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4]).is_err());
+    assert!(net.forward(&config, &two, &[0, 2], text.clone(), &[4, 4]).is_err());
+    assert!(net.forward(&config, &two, &[0], text.clone(), &[4, 4]).is_err());
+    assert!(net.forward(&config, &two, &[0, 1], text.narrow(2, 0, 5), &[4, 4]).is_err());
     let baseline = RisamConfig { baseline: true, ..toy() };
     let without = fusion_risam::ImageFeatures { embedding: None, ..two };
     assert!(
         common::net(&baseline, &device)
-            .forward(&baseline, &without, words(&config, &["one", "two"], 4, &device), &[4, 4])
+            .forward(&baseline, &without, &[0, 1], words(&config, &["one", "two"], 4, &device), &[4, 4])
             .is_err()
     );
+}
+
+/// Feature Enhancement runs once a picture: its norms see neither copies nor their number.
+#[test]
+fn a_picture_is_enhanced_once() {
+    let graph = Device::flex().autodiff();
+    let config = toy();
+    let seen = |image_of: &[usize]| {
+        let (net, image) = (net(&config, &graph), features(&config, &["a", "b"], &graph));
+        let sentences = &["one", "two", "three"][..image_of.len()];
+        let text = words(&config, sentences, 4, &graph);
+        net.forward(&config, &image, image_of, text, &vec![4; image_of.len()]).unwrap();
+        values(net.valid().fe.unwrap().cba1.unwrap().norm.running_mean.value_sync())
+    };
+    assert_eq!(seen(&[0, 0, 1]), seen(&[0, 1]));
 }
 
 /// The maps are asked for apart from a prediction and say what the blocks do.
@@ -305,7 +322,7 @@ fn maps_of_words_and_regions() {
     let net = net(&config, &device);
     let image = features(&config, &["a"], &device);
     let text = words(&config, &["one", "two"], 5, &device);
-    let maps = net.attention(&config, &image, text.clone(), &[5, 3]).unwrap();
+    let maps = net.attention(&config, &image, &[0, 0], text.clone(), &[5, 3]).unwrap();
     assert_eq!(maps.len(), 3);
     for (block, maps) in maps.iter().enumerate() {
         assert_eq!((maps.words.dims(), maps.regions.dims()), ([2, 16, 5], [2, 5, 16]));
@@ -316,12 +333,12 @@ fn maps_of_words_and_regions() {
         let weights = values(maps.words.clone());
         assert!(weights.iter().filter(|w| **w == 0.0).count() > 32, "block {block}: nothing but padding is removed");
     }
-    let last = net.forward(&config, &image, text.clone(), &[5, 3]).unwrap().attention.unwrap();
+    let last = net.forward(&config, &image, &[0, 0], text.clone(), &[5, 3]).unwrap().attention.unwrap();
     assert_near(maps[2].words.clone(), last, 0.0, "the last block");
     assert_ne!(values(maps[0].words.clone()), values(maps[2].words.clone()));
     let other = RisamConfig { interaction: Interaction::Conv, ..toy() };
-    assert!(common::net(&other, &device).attention(&other, &image, text.clone(), &[5, 3]).unwrap().is_empty());
-    assert!(net.attention(&config, &image, text, &[5, 0]).is_err());
+    assert!(common::net(&other, &device).attention(&other, &image, &[0, 0], text.clone(), &[5, 3]).unwrap().is_empty());
+    assert!(net.attention(&config, &image, &[0, 0], text, &[5, 0]).is_err());
 }
 
 #[test]
@@ -349,7 +366,7 @@ fn finite_where_nothing_is_relevant() {
         let config = RisamConfig { tau: 1.0 - 1e-12, ..config };
         let net = net(&config, &device);
         let image = features(&config, &["a"], &device);
-        let out = net.forward(&config, &image, words(&config, &["one", "two"], 5, &device), &[1, 5]).unwrap();
+        let out = net.forward(&config, &image, &[0, 0], words(&config, &["one", "two"], 5, &device), &[1, 5]).unwrap();
         assert!(values(out.logits.clone()).iter().all(|v| v.is_finite()), "{name}");
         let grads = loss(&config, out.logits, tensor("mask", [2, 1, 64, 64], &device), None).total.backward();
         let grads = GradientsParams::from_grads(grads, &net);
@@ -366,7 +383,7 @@ fn tokens_look_at_the_image_between_the_other_layers() {
     let without = net(&toy(), &device);
     let run = |net: &fusion_risam::RisamNet, config: &RisamConfig| {
         let image = features(config, &["a"], &device);
-        net.forward(config, &image, words(config, &["one"], 5, &device), &[5]).unwrap().low_res
+        net.forward(config, &image, &[0], words(config, &["one"], 5, &device), &[5]).unwrap().low_res
     };
     let plain = run(&without, &toy());
     assert!((run(&with, &config) - plain.clone()).abs().max().into_scalar::<f32>() > 1e-3);

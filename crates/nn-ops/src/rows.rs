@@ -2,13 +2,18 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// Row `rows[q]` of the first axis for each q; nothing is copied where that is q itself.
+/// Row `rows[q]` of the first axis for each q; nothing is copied where that is q itself or where there is but one row.
 ///
 /// # Shapes
 /// [B, ...] -> [Q, ...]; numbers are below B
 pub fn take<const D: usize>(x: Tensor<D>, rows: &[usize]) -> Tensor<D> {
     if x.dims()[0] == rows.len() && rows.iter().enumerate().all(|(place, &row)| place == row) {
         return x;
+    }
+    if x.dims()[0] == 1 {
+        let mut shape = x.dims();
+        shape[0] = rows.len();
+        return x.expand(shape);
     }
     let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [rows.len()]), &x.device());
@@ -26,5 +31,7 @@ mod tests {
         let read = |rows: &[usize]| take(x.clone(), rows).into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(read(&[1, 0, 1]), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(read(&[0, 1]), [1.0, 2.0, 3.0, 4.0]);
+        let one = take(x.clone().narrow(0, 1, 1), &[0, 0]);
+        assert_eq!(one.into_data().iter::<f32>().collect::<Vec<_>>(), [3.0, 4.0, 3.0, 4.0]);
     }
 }

@@ -172,15 +172,7 @@ impl HostBatch {
 
     /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
     pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
-        self.by_sentence(self.images(device))
-    }
-
-    /// A row a picture to a row a sentence.
-    ///
-    /// # Shapes
-    /// [B, ...] -> [Q, ...]
-    pub fn by_sentence(&self, rows: Tensor<4>) -> Tensor<4> {
-        take(rows, &self.image_of)
+        take(self.images(device), &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].

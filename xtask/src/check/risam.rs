@@ -79,7 +79,8 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         golden.compare(&format!("{name}.decoder.visual"), state.visual);
         golden.compare(&format!("{name}.decoder.query"), state.tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
 
-        let out = net.forward(&config, &image, text, &case.lengths)?;
+        let image_of: Vec<usize> = (0..case.lengths.len()).collect();
+        let out = net.forward(&config, &image, &image_of, text, &case.lengths)?;
         golden.compare(&format!("{name}.logits"), out.low_res.clone());
         let losses = loss(&config, out.low_res, golden.input(&input("mask"))?, None);
         golden.compare(&format!("{name}.loss.focal"), losses.focal);

@@ -72,10 +72,10 @@ impl Segmenter for Risam {
             Some(kept) => kept,
             None => self.features(net, batch.images(device))?,
         };
-        let mut kept = kept.into_iter().map(|map| batch.by_sentence(map));
+        let mut kept = kept.into_iter();
         let mut tap = || kept.next().ok_or(TrainError::Device { what: "features", reason: "fewer than three taps".into() });
         let image = ImageFeatures { taps: [tap()?, tap()?, tap()?], embedding: kept.next() };
-        Ok(net.net.forward(config, &image, text, tokens.lengths())?.logits)
+        Ok(net.net.forward(config, &image, &batch.image_of, text, tokens.lengths())?.logits)
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
