@@ -2,16 +2,11 @@
 
 /// Why a prediction is impossible.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DitError {
     /// Sizes that contradict each other.
     #[error("DIT configuration: {0}")]
     Config(String),
-    /// An image that cannot be used.
-    #[error("image: {0}")]
-    Image(String),
-    /// Points or a box that cannot be used.
-    #[error("prompt: {0}")]
-    Prompt(String),
     /// Something that this variant does not have.
     #[error("variant {variant:?}: {what}")]
     Variant {
@@ -20,14 +15,9 @@ pub enum DitError {
         /// What was asked, and what would be right.
         what: String,
     },
-    /// Tensors that cannot be read back.
-    #[error("reading {what} back from the device failed: {reason}")]
-    Device {
-        /// What was read.
-        what: &'static str,
-        /// The device's reason.
-        reason: String,
-    },
+    /// An image or a prompt that cannot be used, or a result that cannot be read.
+    #[error(transparent)]
+    Sam(#[from] sam_vit::SamError),
     /// A sentence that cannot be used.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::resize::Resize;
-use pil_ops::{Filter, Image, resize};
-use sam_vit::{PIXEL_MEAN, PIXEL_STD, Prediction};
+use burn::tensor::{Tensor, TensorData};
+use pil_ops::Image;
+use sam_vit::{Placement, Prediction, SamError, preprocess_at};
 use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
@@ -52,7 +51,7 @@ impl Dit {
     /// map instead, which makes masks up to a pixel larger; evaluation under that rule is a profile of the metrics crate.)
     ///
     /// # Errors
-    /// An image that is not RGB or is too thin, a sentence without words.
+    /// An image that is inconsistent or too thin, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
         let prompts: Vec<Prompt> = sentences.iter().map(|s| Prompt::Text((*s).to_owned())).collect();
         self.predict_prompts(image, &prompts)
@@ -63,10 +62,9 @@ impl Dit {
     /// # Errors
     /// As [`Dit::predict`], or a prompt without content.
     pub fn predict_prompts(&self, image: &Image, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
-        let place = Place::of(image, self.config.input_size)?;
-        let input = place.input(image, &self.device())?;
-        let scale = [place.width as f32 / image.width as f32, place.height as f32 / image.height as f32];
-        let shift = [place.left as f32, place.top as f32];
+        let (input, place) = self.input(image)?;
+        let scale = place.factors().map(|f| f as f32);
+        let shift = [place.offset.1 as f32, place.offset.0 as f32];
         let prompts: Vec<Prompt> = prompts.iter().map(|p| p.moved(scale, shift)).collect();
         let threshold = (self.config.threshold / (1.0 - self.config.threshold)).ln() as f32;
         let mut found = Vec::with_capacity(prompts.len());
@@ -75,11 +73,8 @@ impl Dit {
             let rows = if self.config.variant.instructs_encoder() { group.len() } else { 1 };
             let images = input.clone().expand([rows, 3, side, side]);
             let logits = self.model.forward_prompts(&self.config, self.tokenizer.as_ref(), images, group)?;
-            let area = logits.narrow(2, place.top, place.height).narrow(3, place.left, place.width);
-            let full = Resize::BILINEAR.forward(area, [image.height, image.width]);
-            for map in full.iter_dim(0) {
-                let map = map.reshape([image.height, image.width]);
-                found.push(Prediction::from_map(map, threshold).map_err(|e| DitError::Image(e.to_string()))?);
+            for map in place.crop(logits).iter_dim(0) {
+                found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
             }
         }
         Ok(found)
@@ -95,8 +90,7 @@ impl Dit {
             let what = "its text meets the image in the mask decoder only; every other variant shows where words look".into();
             return Err(DitError::Variant { variant, what });
         }
-        let place = Place::of(image, self.config.input_size)?;
-        let input = place.input(image, &self.device())?;
+        let (input, place) = self.input(image)?;
         let words = self.tokenizer.words(sentence, self.config.text_tokens)?;
         let maps = self.model.attention(&self.config, self.tokenizer.as_ref(), input, &[sentence])?;
         let layers = maps.into_iter().map(|map| {
@@ -106,7 +100,8 @@ impl Dit {
         });
         let layers = layers.collect::<Result<_, _>>()?;
         let side = place.canvas as f32;
-        let [top, left, height, width] = [place.top, place.left, place.height, place.width].map(|v| v as f32 / side);
+        let ((top, left), (height, width)) = (place.offset, place.valid);
+        let [top, left, height, width] = [top, left, height, width].map(|v| v as f32 / side);
         Ok(WordAttention {
             words: words.into_iter().map(|(word, _)| word).collect(),
             grid: self.config.grid(),
@@ -115,8 +110,12 @@ impl Dit {
         })
     }
 
-    fn device(&self) -> Device {
-        self.model.net.text_proj.weight.device()
+    /// The image in the middle of the input, [1, 3, S, S].
+    fn input(&self, image: &Image) -> Result<(Tensor<4>, Placement), DitError> {
+        let side = self.config.input_size;
+        let place = Placement::centred(image.height, image.width, side)?;
+        let values = TensorData::new(preprocess_at(image, &place)?, [1, 3, side, side]);
+        Ok((Tensor::from_data(values, &self.model.net.text_proj.weight.device()), place))
     }
 }
 
@@ -134,47 +133,5 @@ pub struct WordAttention {
 }
 
 fn read(row: Tensor<2>) -> Result<Vec<f32>, DitError> {
-    let failed = |e: String| DitError::Device { what: "attention", reason: e };
-    row.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
-}
-
-/// Where the image lies on the network's square input.
-struct Place {
-    canvas: usize,
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
-}
-
-impl Place {
-    /// The reference's rule: long side to the canvas, Python's rounding (half to even), centred.
-    fn of(image: &Image, canvas: usize) -> Result<Self, DitError> {
-        let ratio = canvas as f64 / image.height.max(image.width).max(1) as f64;
-        let side = |n: usize| ((n as f64 * ratio).round_ties_even() as usize).min(canvas);
-        let (height, width) = (side(image.height), side(image.width));
-        if image.channels != 3 || height == 0 || width == 0 {
-            let what = format!(
-                "{} x {} with {} channels; an RGB image whose sides differ by less than {canvas} times is needed",
-                image.width, image.height, image.channels
-            );
-            return Err(DitError::Image(what));
-        }
-        Ok(Self { canvas, top: (canvas - height) / 2, left: (canvas - width) / 2, height, width })
-    }
-
-    /// Resized, normalised, zero outside; [1, 3, S, S].
-    fn input(&self, image: &Image, device: &Device) -> Result<Tensor<4>, DitError> {
-        let small = resize(image, self.width, self.height, Filter::Bilinear).map_err(|e| DitError::Image(e.to_string()))?;
-        let mut values = vec![0.0f32; 3 * self.canvas * self.canvas];
-        for (channel, plane) in values.chunks_exact_mut(self.canvas * self.canvas).enumerate() {
-            for y in 0..self.height {
-                for x in 0..self.width {
-                    let pixel = f32::from(small.data[(y * self.width + x) * 3 + channel]);
-                    plane[(self.top + y) * self.canvas + self.left + x] = (pixel - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
-                }
-            }
-        }
-        Ok(Tensor::from_data(TensorData::new(values, [1, 3, self.canvas, self.canvas]), device))
-    }
+    Ok(row.try_into_vec_as::<f32>().map_err(|e| SamError::Device(format!("attention: {e}")))?)
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use sam_vit::Prompts;
+use burn::tensor::{Tensor, TensorData};
+use nn_ops::rows::take;
+use sam_vit::{Prompts, SamError};
 use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
@@ -45,8 +46,8 @@ impl Prompt {
         }
     }
 
-    fn check(&self) -> Result<(), DitError> {
-        let wrong = |what: String| Err(DitError::Prompt(what));
+    fn check(&self, index: usize) -> Result<(), SamError> {
+        let wrong = |what: String| Err(SamError::Prompt { index, what });
         match self {
             Self::Points(points) if points.is_empty() => wrong("no points; give at least one (x, y)".into()),
             Self::Points(points) if !points.iter().flatten().all(|v| v.is_finite()) => {
@@ -83,17 +84,17 @@ impl DitModel {
         let (count, pictures) = (prompts.len(), images.dims()[0]);
         let shared = pictures == 1 && !config.variant.instructs_encoder();
         if count == 0 || pictures != count && !shared {
-            return Err(DitError::Prompt(format!("{count} prompts for {pictures} images; each image needs one")));
+            let what = format!("{count} prompts for {pictures} images; each image needs one");
+            return Err(SamError::Prompt { index: count.min(pictures), what }.into());
         }
         let mut groups: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {
-            prompt.check()?;
+            prompt.check(index)?;
             groups.entry(prompt.group()).or_default().push(index);
         }
         if groups.len() == 1 {
             return self.forward_group(config, tokenizer, images, &prompts.iter().collect::<Vec<_>>());
         }
-        let device = images.device();
         let mut back = vec![0; count];
         let mut logits = Vec::with_capacity(groups.len());
         for (place, index) in groups.values().flatten().enumerate() {
@@ -101,10 +102,10 @@ impl DitModel {
         }
         for members in groups.values() {
             let mine: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
-            let theirs = if shared { images.clone() } else { images.clone().select(0, indices(members, &device)) };
+            let theirs = if shared { images.clone() } else { take(images.clone(), members) };
             logits.push(self.forward_group(config, tokenizer, theirs, &mine)?);
         }
-        Ok(Tensor::cat(logits, 0).select(0, indices(&back, &device)))
+        Ok(take(Tensor::cat(logits, 0), &back))
     }
 
     /// Prompts of one kind and length.
@@ -140,10 +141,4 @@ impl DitModel {
         let text = text.then(|| self.lang_encoder.read_nothing(tokenizer, count, config.text_tokens)).transpose()?;
         Ok(self.net.forward_prompts(config, images, text, asked).logits)
     }
-}
-
-fn indices(of: &[usize], device: &Device) -> Tensor<1, Int> {
-    let of: Vec<i64> = of.iter().map(|i| *i as i64).collect();
-    let count = of.len();
-    Tensor::from_data(TensorData::new(of, [count]), device)
 }
