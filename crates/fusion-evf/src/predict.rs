@@ -85,8 +85,7 @@ impl EvfSam {
         let patches = self.config.beit3.patches();
         let seen = beit3.last_attention(images.multimodal, &batch, &[0])?.narrow(2, 0, 1).narrow(3, 1, patches);
         let [_, heads, _, _] = seen.dims();
-        let lost = |e: String| SamError::Device(format!("attention: {e}"));
-        let values = seen.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))?;
+        let values = seen.try_into_vec_as::<f32>().map_err(|e| SamError::Device(format!("attention: {e}")))?;
         let heads: Vec<Vec<f32>> = values.chunks_exact(patches).take(heads).map(<[f32]>::to_vec).collect();
         Ok(ImageAttention { grid: self.config.beit3.image_size / self.config.beit3.patch_size, heads })
     }

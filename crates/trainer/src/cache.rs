@@ -197,8 +197,8 @@ fn read(path: &Path) -> Result<Vec<HostTensor>, DataError> {
 /// A batch of features as one host tensor a picture.
 fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
     let [count, a, b, c] = batch.dims();
-    let lost = |e: String| TrainError::Device { what: "features", reason: e };
-    let values = batch.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))?;
+    let lost = |e| TrainError::Device { what: "features", reason: format!("{e}") };
+    let values = batch.try_into_vec_as::<f32>().map_err(lost)?;
     Ok(values.chunks(a * b * c).take(count).map(|row| HostTensor { values: row.to_vec(), shape: [1, a, b, c] }).collect())
 }
 

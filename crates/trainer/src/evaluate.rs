@@ -109,8 +109,8 @@ pub fn sentence(data: &EvalData, item: usize) -> &str {
 /// Logits of a batch on the host, one map a sample with its sides.
 fn split(logits: Tensor<4>) -> Result<Vec<Vec<f32>>, TrainError> {
     let [count, _, height, width] = logits.dims();
-    let data = logits.into_data().convert::<f32>();
-    let values = data.try_to_vec::<f32>().map_err(|e| TrainError::Device { what: "mask logits", reason: format!("{e:?}") })?;
+    let lost = |e| TrainError::Device { what: "mask logits", reason: format!("{e}") };
+    let values = logits.try_into_vec_as::<f32>().map_err(lost)?;
     Ok((0..count).map(|i| values[i * height * width..(i + 1) * height * width].to_vec()).collect())
 }
 

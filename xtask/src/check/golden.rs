@@ -121,9 +121,9 @@ impl Golden {
 
     /// Compares a tensor with the expected output of that name, if the file has it.
     pub fn compare<const D: usize>(&mut self, name: &str, got: Tensor<D>) {
-        let fault = match got.into_data().convert::<f32>().try_to_vec::<f32>() {
+        let fault = match got.try_into_vec_as::<f32>() {
             Ok(values) => return self.compare_values(name, &values),
-            Err(error) => format!("cannot be read back: {error:?}"),
+            Err(error) => format!("cannot be read back: {error}"),
         };
         self.fail(name, fault);
     }

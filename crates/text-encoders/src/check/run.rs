@@ -177,8 +177,8 @@ impl Run<'_> {
             return Ok(());
         }
         let shape = tensor.dims().to_vec();
-        let data = tensor.into_data().convert::<f32>();
-        let values = data.try_to_vec::<f32>().map_err(|e| CheckError::Read { name: name.clone(), what: format!("{e:?}") })?;
+        let lost = |e| CheckError::Read { name: name.clone(), what: format!("{e}") };
+        let values = tensor.try_into_vec_as::<f32>().map_err(lost)?;
         let step = self.case.thin.get(&name).copied().unwrap_or(1).max(1);
         self.outputs.push(CaseOutput { name, shape, values: values.into_iter().step_by(step).collect() });
         Ok(())

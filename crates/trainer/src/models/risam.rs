@@ -138,6 +138,5 @@ impl Segmenter for Risam {
 }
 
 fn host(maps: Tensor<3>) -> Result<Vec<f32>, TrainError> {
-    let lost = |e: String| TrainError::Device { what: "attention maps", reason: e };
-    maps.into_data().convert::<f32>().try_to_vec::<f32>().map_err(|e| lost(format!("{e:?}")))
+    maps.try_into_vec_as::<f32>().map_err(|e| TrainError::Device { what: "attention maps", reason: e.to_string() })
 }
