@@ -134,6 +134,8 @@ pub struct Transformed {
     pub image: Vec<u8>,
     /// `[S, S]`, 0 to 255: soft at the edges, since it is resized bilinearly like the image.
     pub mask: Vec<u8>,
+    /// `[h, w]` of the file, 0 or 255, mirrored as the image is; empty unless [`Transform::with_full_masks`] asks for it.
+    pub full_mask: Vec<u8>,
     /// Where the image lies.
     pub placement: Placement,
     /// The sentence, left and right swapped if the image was mirrored.
@@ -146,6 +148,7 @@ pub struct Transform {
     canvas: usize,
     fit: Fit,
     augment: Option<Augment>,
+    full_masks: bool,
 }
 
 impl Transform {
@@ -167,7 +170,13 @@ impl Transform {
             let expected = "must be 16 to 4096 pixels";
             return Err(DataError::Setting { key: "canvas", found: canvas.to_string(), expected });
         }
-        Ok(Self { canvas, fit, augment: None })
+        Ok(Self { canvas, fit, augment: None, full_masks: false })
+    }
+
+    /// Also keeps masks at the file's own size, for a loss that is taken there.
+    #[must_use]
+    pub fn with_full_masks(self, full_masks: bool) -> Self {
+        Self { full_masks, ..self }
     }
 
     /// Applies the transform. The same key gives the same result on any thread.
@@ -202,14 +211,15 @@ impl Transform {
         let (nh, nw) = fitted(h, w, long, self.canvas, self.fit);
         let mut picture = resize(image, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
         let scaled = mask.iter().map(|&m| if m == 0 { 0 } else { 255 }).collect();
-        let soft = Image { width: w, height: h, channels: 1, data: scaled };
-        let mut soft = resize(&soft, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
+        let mut full = Image { width: w, height: h, channels: 1, data: scaled };
+        let mut soft = resize(&full, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
         let mut sentence = sentence.to_owned();
         if let Some(a) = &self.augment {
             self.colours(a, &mut picture, &mut rng).map_err(|e| bad(e.to_string()))?;
             if rng.chance(a.flip) {
                 pil_ops::flip_horizontal(&mut picture).map_err(|e| bad(e.to_string()))?;
                 pil_ops::flip_horizontal(&mut soft).map_err(|e| bad(e.to_string()))?;
+                pil_ops::flip_horizontal(&mut full).map_err(|e| bad(e.to_string()))?;
                 sentence = match a.flip_text {
                     FlipText::Word => flip_words(&sentence),
                     FlipText::Substring => flip_substrings(&sentence),
@@ -222,7 +232,9 @@ impl Transform {
             Fit::TopLeft => (0, 0),
         };
         let placement = Placement { canvas: self.canvas, top, left, height: nh, width: nw, original: (h, w) };
-        Ok(Transformed { image: place(&picture, &placement), mask: place(&soft, &placement), placement, sentence })
+        let (image, mask) = (place(&picture, &placement), place(&soft, &placement));
+        let full_mask = if self.full_masks { full.data } else { Vec::new() };
+        Ok(Transformed { image, mask, full_mask, placement, sentence })
     }
 
     fn colours(&self, a: &Augment, picture: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {

@@ -33,6 +33,8 @@ pub struct HostBatch {
     pub images: Vec<f32>,
     /// Soft masks, [Q, 1, S, S], 0 to 1.
     pub masks: Vec<f32>,
+    /// The mask of each sentence at its picture's own size, \[h, w\], 0 or 255; empty unless the loss is taken there.
+    pub full_masks: Vec<Vec<u8>>,
     /// Sentences.
     pub sentences: Vec<String>,
     /// Points or a box instead of a sentence, in pixels of the canvas.
@@ -70,8 +72,9 @@ impl HostBatch {
         let masks = samples.iter().flat_map(|s| s.mask.iter().map(|v| f32::from(*v) / 255.0)).collect();
         let placements = pictures.iter().map(|s| s.placement).collect();
         let clicks = vec![None; samples.len()];
-        let sentences = samples.into_iter().map(|s| s.sentence).collect();
-        Self { images, masks, sentences, clicks, image_of, placements, side, features: Vec::new() }
+        let (full_masks, sentences): (Vec<_>, _) = samples.into_iter().map(|s| (s.full_mask, s.sentence)).unzip();
+        let full_masks = if full_masks.iter().all(Vec::is_empty) { Vec::new() } else { full_masks };
+        Self { images, masks, full_masks, sentences, clicks, image_of, placements, side, features: Vec::new() }
     }
 
     /// Puts points or boxes in place of sentences, as `kinds` and the samples' keys say.
@@ -146,6 +149,7 @@ impl HostBatch {
         Self {
             images: self.images[from * 3 * area..to * 3 * area].to_vec(),
             masks: self.masks[a * area..b * area].to_vec(),
+            full_masks: self.full_masks.get(a..b).map(<[_]>::to_vec).unwrap_or_default(),
             sentences: self.sentences[a..b].to_vec(),
             clicks: self.clicks[a..b].to_vec(),
             image_of: self.image_of[a..b].iter().map(|i| i - from).collect(),
@@ -215,7 +219,7 @@ mod tests {
     fn sample() -> Transformed {
         let placement = Placement { canvas: 4, top: 1, left: 0, height: 2, width: 4, original: (2, 4) };
         let mask: Vec<u8> = (0..16).map(|i| if i % 4 >= 2 && (4..12).contains(&i) { 255 } else { 0 }).collect();
-        Transformed { image: (0..48).collect(), mask, placement, sentence: "left".into() }
+        Transformed { image: (0..48).collect(), mask, full_mask: Vec::new(), placement, sentence: "left".into() }
     }
 
     #[test]

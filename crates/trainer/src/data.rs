@@ -7,7 +7,7 @@ use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher
 use crate::batch::{HostBatch, Normalisation};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::plan::{PromptKind, RunPlan};
+use crate::plan::{LossSize, PromptKind, RunPlan};
 
 /// Decoded images kept in memory, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
@@ -84,7 +84,8 @@ impl TrainData {
         let sampler = Sampler::new(&dataset, plan.data.items, plan.train.batch_size, plan.run.seed)?
             .with_expressions(plan.data.expressions);
         let side = plan.data.image_size as usize;
-        let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?;
+        let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?
+            .with_full_masks(plan.train.loss_size == LossSize::Original);
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (plan.train.prompts.clone(), Scales::new(plan), plan.data.prefetch);
         Ok(Self { dataset, transform, sampler, cache, features: None, normalisation, prompts, scales, ahead })

@@ -91,7 +91,12 @@ const PUBLISHED: [&str; 23] = [
 pub fn run(args: &CacheArgs) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let mut rows = vec![measure("demonstration: 64 pixels", &folder.join("demo"), &[], args.steps)?];
-    rows.push(measure("the same with SAM ViT-B's image encoder: 128 pixels", &folder.join("vit-b"), &VIT_B, args.steps.div_ceil(4))?);
+    rows.push(measure(
+        "the same with SAM ViT-B's image encoder: 128 pixels",
+        &folder.join("vit-b"),
+        &VIT_B,
+        args.steps.div_ceil(4),
+    )?);
     if args.published {
         rows.push(measure("BEiT-3 base, SAM ViT-H at 1024", &folder.join("published"), &PUBLISHED, 2)?);
     }

@@ -236,6 +236,7 @@ fn made(count: usize) -> HostBatch {
     HostBatch {
         images: formula::tensor("bench", "in.image", &[count, 3, SIDE, SIDE], 0.0, 2.0),
         masks: (0..count * area).map(|i| f32::from(u8::from(i % SIDE < SIDE / 2))).collect(),
+        full_masks: Vec::new(),
         sentences: vec![SENTENCE.into(); count],
         clicks: vec![None; count],
         image_of: (0..count).collect(),

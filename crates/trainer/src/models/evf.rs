@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, Pretrained, loss};
+use nn_ops::resize::Resize;
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
 use refcoco_data::Fit;
@@ -141,25 +142,9 @@ impl Segmenter for Evf {
         Ok(net.net.forward(config, embedding, feature, &batch.image_of)?.logits)
     }
 
-    /// On the canvas, its padding cut away. The released code compares at each photograph's own size.
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
-        let areas = batch.areas();
-        let cut = |x: &Tensor<4>, first: usize, count: usize, area: (usize, usize, usize, usize)| {
-            let (top, left, height, width) = area;
-            let rows = x.clone().narrow(0, first, count).narrow(2, top, height).narrow(3, left, width);
-            rows.reshape([count, height, width])
-        };
-        // Neighbours of one shape go together: fewer, larger tensors.
-        let mut entries = Vec::new();
-        let mut first = 0;
-        while first < batch.len() {
-            let area = areas[batch.image_of[first]];
-            let count = batch.image_of[first..].iter().take_while(|i| areas[**i] == area).count();
-            entries.push((cut(&logits, first, count, area), cut(&masks, first, count, area)));
-            first += count;
-        }
         let what = || TrainError::Device { what: "the loss", reason: "the batch holds no sentence".into() };
-        Ok(loss(&self.config, entries).ok_or_else(what)?.total)
+        Ok(loss(&self.config, compared(&logits, &masks, batch)).ok_or_else(what)?.total)
     }
 
     fn predict(&self, net: &EvfModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -197,5 +182,72 @@ impl Segmenter for Evf {
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         let config = format!("{:#}\n", self.config.to_published());
         self.tokenizer.files().into_iter().chain([("config.json".into(), config.into_bytes())]).collect()
+    }
+}
+
+/// Logits and targets without the canvas' padding, there or at each photograph's own size (`train.loss_size`).
+///
+/// # Shapes
+/// `logits`, `masks`: [Q, 1, S, S]; output: [n, height, width] of n neighbours that lie alike: fewer, larger tensors
+fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Tensor<3>, Tensor<3>)> {
+    let mut entries = Vec::new();
+    let mut first = 0;
+    while first < batch.len() {
+        let place = &batch.placements[batch.image_of[first]];
+        let count = batch.image_of[first..].iter().take_while(|i| batch.placements[**i] == *place).count();
+        let cut = |x: &Tensor<4>| {
+            x.clone().narrow(0, first, count).narrow(2, place.top, place.height).narrow(3, place.left, place.width)
+        };
+        let (logits, targets) = match batch.full_masks.get(first..first + count) {
+            Some(full) => {
+                let (height, width) = place.original;
+                let values: Vec<f32> = full.iter().flatten().map(|v| f32::from(*v) / 255.0).collect();
+                let targets = TensorData::new(values, [count, 1, height, width]);
+                let logits = Resize::BILINEAR.forward(cut(logits), [height, width]);
+                (logits, Tensor::from_data(targets, &masks.device()))
+            }
+            None => (cut(logits), cut(masks)),
+        };
+        entries.push((logits.squeeze_dim(1), targets.squeeze_dim(1)));
+        first += count;
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Normalisation;
+    use refcoco_data::{ImageInfo, Transform};
+
+    /// Two photographs of other shapes: logits grow to each one's size, targets are the file's own pixels.
+    #[test]
+    fn masks_are_compared_where_the_plan_says() {
+        let device = Device::flex();
+        let sample = |height: usize, width: usize, full: bool| {
+            let image = Image::new(width, height, 3, vec![90; 3 * height * width]).unwrap();
+            let mask: Vec<u8> = (0..height * width).map(|i| u8::from(i % width < width / 2)).collect();
+            let (file_name, path) = (String::new(), "x.png".into());
+            let info = ImageInfo { id: 1, file_name, path, width: width as u32, height: height as u32 };
+            let transform = Transform::eval(16, Fit::TopLeft).unwrap().with_full_masks(full);
+            transform.apply(&info, &image, &mask, "left", 1).unwrap()
+        };
+        let compared = |full: bool| {
+            let samples = vec![sample(20, 40, full), sample(20, 40, full), sample(30, 10, full)];
+            let batch = HostBatch::new(samples, vec![0, 0, 1], Normalisation::IMAGENET);
+            let masks = batch.masks(&device);
+            (compared(&masks, &masks, &batch), batch)
+        };
+        let (canvas, _) = compared(false);
+        let shapes = |entries: &[(Tensor<3>, Tensor<3>)]| entries.iter().map(|(l, t)| [l.dims(), t.dims()]).collect::<Vec<_>>();
+        assert_eq!(shapes(&canvas), [[[2, 8, 16]; 2], [[1, 16, 5]; 2]]);
+        let (full, batch) = compared(true);
+        assert_eq!(shapes(&full), [[[2, 20, 40]; 2], [[1, 30, 10]; 2]]);
+        let targets = full[0].1.clone().try_into_vec_as::<f32>().unwrap();
+        assert!(targets.iter().enumerate().all(|(i, t)| *t == f32::from(u8::from(i % 40 < 20))));
+        // Soft edges aside, the logits, which are the canvas' masks here, cover the same half.
+        let logits = full[0].0.clone().try_into_vec_as::<f32>().unwrap();
+        assert!((logits[0] - 1.0).abs() < 1e-6 && logits[39].abs() < 1e-6);
+        assert_eq!(batch.part(1, 2).full_masks, batch.full_masks[2..]);
     }
 }

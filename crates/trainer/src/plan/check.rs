@@ -3,7 +3,7 @@
 use refcoco_data::ItemPer;
 
 use super::sections::TRAIN_FROM_DATA;
-use super::{Method, PlanError, PromptKind, RunPlan, ScheduleKind, Tokenizer, one_of};
+use super::{LossSize, Method, PlanError, PromptKind, RunPlan, ScheduleKind, Tokenizer, one_of};
 
 /// Largest whole number that TOML can hold.
 const LARGEST: u64 = i64::MAX as u64;
@@ -193,6 +193,10 @@ impl RunPlan {
         if !self.train.multi_scale.is_empty() && model.method != Method::Dit {
             let problem = format!("\"{}\" needs the side that data.image_size says", model.method.name());
             return Err(self.contradict("train.multi_scale", "model.method", problem));
+        }
+        if self.train.loss_size == LossSize::Original && model.method != Method::Evf {
+            let problem = format!("\"{}\" compares masks on the canvas", model.method.name());
+            return Err(self.contradict("train.loss_size", "model.method", problem));
         }
         let asked = [("train.prompts", self.train.prompts.as_slice()), ("eval.prompt", &[self.eval.prompt])];
         for (key, kinds) in asked {

@@ -37,7 +37,8 @@ use overrides::{insert, parse_override, remove};
 pub use pattern::pattern_matches;
 use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recipe::{
-    Ema, EvalSection, Group, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select, TrainSection,
+    Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
+    TrainSection,
 };
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 

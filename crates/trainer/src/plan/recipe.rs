@@ -182,6 +182,8 @@ pub struct TrainSection {
     pub multi_scale: Vec<u32>,
     /// Kinds of prompt, of which each item draws one. Default `["text"]`.
     pub prompts: Vec<PromptKind>,
+    /// Where masks are compared. Default "canvas".
+    pub loss_size: LossSize,
     /// Folder in which the features of a frozen image encoder are kept, so that it runs once a picture. Needs a method with
     /// such an encoder and training without augmentation. Default: computed in every step.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,6 +211,7 @@ impl Default for TrainSection {
             keep: 3,
             multi_scale: Vec::new(),
             prompts: vec![PromptKind::Text],
+            loss_size: LossSize::Canvas,
             feature_cache: None,
             time_limit_minutes: None,
             stop_after: None,
@@ -226,6 +229,17 @@ impl TrainSection {
             (None, epochs) => epochs.unwrap_or(0).saturating_mul(steps_per_epoch),
         }
     }
+}
+
+/// Where the loss compares masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossSize {
+    /// On the network's input.
+    #[default]
+    Canvas,
+    /// At each photograph's own size, as EVF-SAM's released code does.
+    Original,
 }
 
 /// What the model is told about the object (DIT Tab. 6).
