@@ -129,6 +129,7 @@ impl MaskDecoder {
         let own = own.unsqueeze::<3>().expand([count, own_length, c]);
         let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
         let map = image.expand([count, c, height, width]) + dense;
+        let positions = positions.cast(map.dtype());
         let flat = |x: Tensor<4>| {
             let n = x.dims()[0];
             x.reshape([n, c, height * width]).swap_dims(1, 2)
