@@ -4,4 +4,5 @@ mod clicks;
 mod evaluation;
 mod goldens;
 mod recipes;
+mod skips;
 mod training;
