@@ -117,7 +117,7 @@ pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, formula};
-    use burn::tensor::Int;
+    use burn::tensor::{Int, TensorData};
 
     #[test]
     fn equals_the_definition_with_mask_and_scale() {
@@ -151,7 +151,8 @@ mod tests {
     fn groups_of_queries_change_nothing() {
         let device = Device::flex();
         let [q, k, v] = inputs(&device);
-        let mask = masked(&device).expand([2, 3, 5, 7]);
+        let hidden: Vec<bool> = (0..35).map(|at| (at / 7 * 3 + at % 7) % 4 == 0).collect();
+        let mask = Tensor::<4, Bool>::from_data(TensorData::new(hidden, [1, 1, 5, 7]), &device).expand([2, 3, 5, 7]);
         for limit in [0, 168, 336 + 167, 672, 840] {
             for mask in [None, Some(mask.clone())] {
                 let want = whole(q.clone(), k.clone(), v.clone(), mask.clone());
@@ -160,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Two equal keys apart from a difference that bf16 loses, and many of them: a sum in bf16 would stop at 256.
+    /// Many equal keys: a sum of ones in bf16 would stop at 256.
     #[test]
     fn sums_of_half_precision_are_single() {
         let keys = 4096;

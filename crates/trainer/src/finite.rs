@@ -98,7 +98,7 @@ mod tests {
         (0..3).map(|_| LinearConfig::new(2, 2).init(&device)).collect()
     }
 
-    fn grads(layers: &Vec<Linear>, poisoned: &[usize]) -> GradientsParams {
+    fn grads(layers: &[Linear], poisoned: &[usize]) -> GradientsParams {
         let device = Device::flex();
         let mut grads = GradientsParams::new();
         for (i, layer) in layers.iter().enumerate() {

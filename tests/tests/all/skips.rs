@@ -134,7 +134,7 @@ fn a_run_that_is_given_up_says_which_tensor() {
         error.contains("for 20 steps in a row") && error.contains("gradients are not finite, the first is that of fe."),
         "{error}"
     );
-    let lines = steps(&trainer::run_dir::RunDir::at(&folder.path().join("runs/lost")).log());
+    let lines = steps(&trainer::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
     assert_eq!(lines.len(), 20);
     assert_eq!(lines[19].skipped.as_ref().unwrap().times, 20);
 }
