@@ -1,7 +1,8 @@
 //! Text and image tokens through SAM's blocks, over everything or in SAM's windows; and where text looks.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
+use nn_ops::attention::softmax;
+use nn_ops::precision::wide;
 use sam_vit::{Block, Grid, join, partition};
 
 use crate::config::{DitConfig, EncoderAttention};
@@ -140,7 +141,7 @@ impl Route {
         let (q, k, _) = block.attn.project(tokens);
         let [_, _, length, head] = q.dims();
         let q = q.narrow(2, 0, self.slots) * (1.0 / (head as f64).sqrt());
-        let map = softmax(q.matmul(k.swap_dims(2, 3)), 3).mean_dim(1).squeeze_dim::<3>(1);
+        let map = wide(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
         let map = map.narrow(2, self.slots, length - self.slots);
         Some(match window {
             Some(grid) => {

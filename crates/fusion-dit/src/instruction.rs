@@ -1,8 +1,9 @@
 //! What is written into the text slots in front of each encoder block.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use nn_ops::norm::LayerNorm;
 
 use crate::config::{DitConfig, Variant};
 use crate::cross_attention::{Attention, GuidedBlock, StdNorm};
@@ -92,7 +93,7 @@ impl Instruction {
                 _ => Vec::new(),
             },
             norms: match variant {
-                CrossAttentionOpp => (1..depth).map(|_| LayerNormConfig::new(width).init(device)).collect(),
+                CrossAttentionOpp => (1..depth).map(|_| LayerNorm::new(width, 1e-5, device)).collect(),
                 _ => Vec::new(),
             },
             dropout: DropoutConfig::new(config.dropout).init(),

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use nn_ops::precision::wide;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;
@@ -111,11 +112,15 @@ impl EvfNet {
             return Err(EvfError::Config("the network has no projector".into()));
         };
         let tokens = projector.forward(feature).unsqueeze_dim::<3>(1);
+        // Kept embeddings come in single precision.
+        let embeddings = embeddings.cast(tokens.dtype());
         let embeddings = if images == 1 { embeddings } else { take(embeddings, image_of) };
         let patch = config.sam.image_encoder.patch_size;
         let input = (height * patch, width * patch);
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };
         let (low_res, iou) = self.visual_model.decode(embeddings, prompts, input, Output::Single);
+        // Masks and scores leave in single precision.
+        let (low_res, iou) = (wide(low_res), wide(iou));
         let logits = Resize::BILINEAR.forward(low_res.clone(), [input.0, input.1]);
         Ok(EvfOutput { low_res, iou, logits })
     }

@@ -1,9 +1,10 @@
 //! What Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
+use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
 use crate::decoder::Attention;

@@ -1,10 +1,11 @@
 //! The mutual-aware mask decoder (RISAM sec. 3.4, eq. 6 to 9).
 
 use burn::module::{Initializer, Module};
-use burn::nn::{LayerNorm, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::attention::multi_head;
+use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
 use crate::enhancement::layer_norm;

@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::upscale_conv;
-use nn_ops::norm::LayerNorm2d;
+use nn_ops::norm::{LayerNorm, LayerNorm2d};
 use nn_ops::resize::Resize;
 use sam_vit::Neck;
 
@@ -25,7 +25,7 @@ pub(crate) fn batch_norm(channels: usize, device: &Device) -> BatchNorm {
 }
 
 pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(EPS).init(device)
+    LayerNorm::new(width, EPS, device)
 }
 
 /// The perceptron of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
@@ -71,7 +71,7 @@ impl Cba {
     /// # Shapes
     /// [B, from, h, w] -> [B, to, h, w]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        gelu(self.norm.forward(self.conv.forward(x)))
+        gelu(nn_ops::norm::batch_norm(&self.norm, self.conv.forward(x)))
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::upscale_conv;
+use nn_ops::norm::batch_norm as norm;
 use nn_ops::resize::Resize;
 use sam_vit::Perceptron;
 
@@ -50,9 +51,9 @@ impl Head {
     /// `map`: [B, C, h, w]; `query`: [B, C]; output: logits [B, 1, 4h, 4w]
     pub fn forward(&self, map: Tensor<4>, query: Tensor<2>) -> Tensor<4> {
         let active = |x: Tensor<4>, at: &[Upsampling]| if at.contains(&self.activation) { gelu(x) } else { x };
-        let map = self.up1_norm.forward(upscale_conv(&self.up1, map));
+        let map = norm(&self.up1_norm, upscale_conv(&self.up1, map));
         let map = active(map, &[Upsampling::First, Upsampling::Both]);
-        let map = active(self.up2_norm.forward(upscale_conv(&self.up2, map)), &[Upsampling::Both]);
+        let map = active(norm(&self.up2_norm, upscale_conv(&self.up2, map)), &[Upsampling::Both]);
         let [batch, channels, height, width] = map.dims();
         let query = self.mask_mlp.forward(query).reshape([batch, 1, channels]);
         query.matmul(map.reshape([batch, channels, height * width])).reshape([batch, 1, height, width])
@@ -95,7 +96,7 @@ impl VltHead {
         let map = self.stages.iter().enumerate().fold(map, |map, (i, stage)| {
             let [_, _, height, width] = map.dims();
             let map = if i == 0 { map } else { Resize::BILINEAR.forward(map, [2 * height, 2 * width]) };
-            relu(stage.norm.forward(stage.conv.forward(map)))
+            relu(norm(&stage.norm, stage.conv.forward(map)))
         });
         self.last.forward(map)
     }

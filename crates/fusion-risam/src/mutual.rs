@@ -1,10 +1,11 @@
 //! Mutual-Aware Attention (RISAM sec. 3.3, eq. 3 to 5), and the two reduced forms of it in Tab. 3.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, FloatDType, Tensor};
 use nn_ops::attention::attention;
+use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
 use crate::enhancement::layer_norm;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+use nn_ops::precision::wide;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;
@@ -27,6 +28,13 @@ pub struct ImageFeatures {
     pub taps: [Tensor<4>; 3],
     /// SAM's image embedding, [B, 256, h, w]; only `baseline` needs it.
     pub embedding: Option<Tensor<4>>,
+}
+
+impl ImageFeatures {
+    /// The same in another precision.
+    fn cast(self, kind: DType) -> Self {
+        Self { taps: self.taps.map(|tap| tap.cast(kind)), embedding: self.embedding.map(|map| map.cast(kind)) }
+    }
 }
 
 /// What a forward pass puts out.
@@ -175,7 +183,7 @@ impl RisamNet {
         match (&self.linguistic_position, config.linguistic_position) {
             (Some(table), _) => text + table.val().narrow(0, 0, length).unsqueeze::<3>(),
             (None, LinguisticPosition::Sine) => {
-                let places = sine(length, width, &text.device());
+                let places = sine(length, width, &text.device()).cast(text.dtype());
                 text + places
             }
             _ => text,
@@ -187,7 +195,7 @@ impl RisamNet {
     /// # Shapes
     /// `pair`: Q rows on a grid of `grid` = (h, w)
     pub fn decode(&self, config: &RisamConfig, pair: &Pair, lengths: &[usize], grid: (usize, usize)) -> DecoderState {
-        let device = pair.visual.device();
+        let (device, kind) = (pair.visual.device(), pair.visual.dtype());
         let [rows, _, width] = pair.visual.dims();
         let length = pair.language.dims()[1];
         let query = self.query.as_ref().map(|q| q.val().expand([rows, 1, width]));
@@ -195,9 +203,9 @@ impl RisamNet {
         let tokens = Tensor::cat(query.into_iter().chain(language).collect(), 1);
         let context = DecoderContext {
             mask: config.language_in_decoder.then(|| padding(lengths, 1, length, &device).reshape([rows, 1, 1, 1 + length])),
-            visual: self.pe_layer.as_ref().map(|pe| flatten(pe.dense(grid.0, grid.1))),
+            visual: self.pe_layer.as_ref().map(|pe| flatten(pe.dense(grid.0, grid.1)).cast(kind)),
             tokens: (config.language_in_decoder && config.linguistic_position == LinguisticPosition::Decoder)
-                .then(|| Tensor::cat(vec![Tensor::zeros([1, 1, width], &device), sine(length, width, &device)], 1)),
+                .then(|| Tensor::cat(vec![Tensor::zeros([1, 1, width], &device), sine(length, width, &device)], 1).cast(kind)),
         };
         let state = DecoderState { visual: pair.visual.clone(), tokens };
         self.decoder.iter().fold(state, |state, block| block.forward(state, &context))
@@ -222,6 +230,8 @@ impl RisamNet {
         lengths: &[usize],
     ) -> Result<RisamOutput, RisamError> {
         let grid = self.check(config, image, image_of, &text, lengths)?;
+        // Kept features come in single precision.
+        let image = &image.clone().cast(text.dtype());
         let (low_res, attention) =
             if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
                 (self.decode_sam(sam, take(embedding.clone(), image_of), project.forward(text), lengths), None)
@@ -231,7 +241,7 @@ impl RisamNet {
                 let mut pairs = self.interact(config, map.clone(), text, lengths);
                 let pair = pairs.pop().unwrap_or_else(|| Pair {
                     visual: flatten(map),
-                    language: Tensor::zeros([rows, 0, width], &image.taps[2].device()),
+                    language: Tensor::zeros([rows, 0, width], (&image.taps[2].device(), image.taps[2].dtype())),
                     attention: None,
                 });
                 let low_res = match (&self.sam, &self.vlt, &self.head) {
@@ -246,6 +256,8 @@ impl RisamNet {
                 (low_res, pair.attention)
             };
         let patch = config.sam.image_encoder.patch_size;
+        // Masks leave in single precision.
+        let low_res = wide(low_res);
         let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * patch, grid.1 * patch]);
         Ok(RisamOutput { low_res, logits, attention })
     }

@@ -23,6 +23,7 @@ pub mod host;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+pub mod precision;
 pub mod resize;
 pub mod rows;
 #[cfg(test)]

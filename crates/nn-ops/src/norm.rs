@@ -1,7 +1,50 @@
-//! Norms that Burn lacks.
+//! Norms, all with their statistics in single precision.
+//!
+//! Burn's own widen f16 for that but not bf16, so no network here uses them directly.
 
 use burn::module::{Initializer, Module, Param};
+use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor, module};
+
+use crate::precision::wide;
+
+/// Layer norm over the last axis. Field names are those of Burn's, which checkpoints of runs hold.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// Gain, \[C\].
+    pub gamma: Param<Tensor<1>>,
+    /// Bias, \[C\].
+    pub beta: Param<Tensor<1>>,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// A norm over `width` channels with gain 1 and bias 0.
+    pub fn new(width: usize, eps: f64, device: &Device) -> Self {
+        Self { gamma: Initializer::Ones.init([width], device), beta: Initializer::Zeros.init([width], device), eps }
+    }
+
+    /// # Shapes
+    /// [.., C] -> the same, in the input's precision
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        over_last(x, &self.gamma, &self.beta, self.eps)
+    }
+}
+
+/// Layer norm over the last axis.
+fn over_last<const D: usize>(x: Tensor<D>, gain: &Param<Tensor<1>>, bias: &Param<Tensor<1>>, eps: f64) -> Tensor<D> {
+    let kind = x.dtype();
+    module::layer_norm(wide(x), wide(gain.val()), Some(wide(bias.val())), eps).cast(kind)
+}
+
+/// Burn's batch norm, whose parameters and running statistics are in single precision, on an input of any.
+///
+/// # Shapes
+/// [B, C, ..] -> the same, in the input's precision
+pub fn batch_norm<const D: usize>(norm: &BatchNorm, x: Tensor<D>) -> Tensor<D> {
+    let kind = x.dtype();
+    norm.forward(wide(x)).cast(kind)
+}
 
 /// Layer norm over the channels of each pixel of an NCHW map (SAM's neck, mask downscaling and upscaling).
 ///
@@ -22,15 +65,16 @@ impl LayerNorm2d {
     }
 
     /// # Shapes
-    /// [B, C, H, W] -> [B, C, H, W]
+    /// [B, C, H, W] -> the same, in the input's precision
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let channels = x.dims()[1];
+        let (channels, kind) = (x.dims()[1], x.dtype());
+        let x = wide(x);
         let mean = x.clone().mean_dim(1);
         let centred = x - mean;
         let variance = centred.clone().powi_scalar(2).mean_dim(1);
-        let weight = self.weight.val().reshape([1, channels, 1, 1]);
-        let bias = self.bias.val().reshape([1, channels, 1, 1]);
-        centred / (variance + self.eps).sqrt() * weight + bias
+        let weight = wide(self.weight.val()).reshape([1, channels, 1, 1]);
+        let bias = wide(self.bias.val()).reshape([1, channels, 1, 1]);
+        (centred / (variance + self.eps).sqrt() * weight + bias).cast(kind)
     }
 
     /// The same norm where channels are last.
@@ -38,7 +82,7 @@ impl LayerNorm2d {
     /// # Shapes
     /// [.., C] -> [.., C]
     pub fn forward_last<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+        over_last(x, &self.weight, &self.bias, self.eps)
     }
 }
 
@@ -46,7 +90,36 @@ impl LayerNorm2d {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, formula};
-    use burn::nn::LayerNormConfig;
+    use burn::nn::{BatchNormConfig, LayerNormConfig};
+    use burn::tensor::DType;
+
+    /// Values far from zero: their mean and squares in bf16 would be off by more than their spread.
+    #[test]
+    fn statistics_are_single() {
+        let device = Device::flex().autodiff();
+        let x = (formula::<4>("x", [2, 64, 4, 8], &device) * 50.0 + 1000.0).cast(DType::BF16);
+        let exact = x.clone().cast(DType::F32);
+        let close = |got: Tensor<4>, want: Tensor<4>| {
+            assert_eq!(got.dtype(), DType::BF16);
+            let scale = want.clone().abs().max().into_scalar::<f32>();
+            assert!(scale > 0.5, "{scale}");
+            assert_close(got.cast(DType::F32), want, 0.01 * scale);
+        };
+        let norm = LayerNorm::new(8, 1e-6, &device);
+        close(norm.forward(x.clone()), norm.forward(exact.clone()));
+        let norm = LayerNorm2d::new(64, 1e-6, &device);
+        close(norm.forward(x.clone()), norm.forward(exact.clone()));
+        let norm = || BatchNormConfig::new(64).init(&device);
+        close(batch_norm(&norm(), x), norm().forward(exact));
+    }
+
+    #[test]
+    fn layer_norm_is_burns() {
+        let device = Device::flex();
+        let x = formula::<3>("x", [2, 5, 6], &device);
+        let want = LayerNormConfig::new(6).with_epsilon(1e-6).init(&device).forward(x.clone());
+        assert_close(LayerNorm::new(6, 1e-6, &device).forward(x), want, 0.0);
+    }
 
     #[test]
     fn equals_layer_norm_over_the_last_axis() {

@@ -1,9 +1,10 @@
 //! Separable resizes as two matrix products.
 //!
 //! The weights of each axis are built on the host in f64, so a resize is exact, differentiable and the same on every
-//! device. Burn's own `interpolate` aligns corners by default and has no backward on GPUs.
+//! device. Burn's own `interpolate` aligns corners by default, and on GPUs it has no backward and finds nearest neighbours by
+//! products in f32, which are off by one now and then.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 /// The kernel of a resize, without antialiasing (PyTorch's `F.interpolate`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +78,13 @@ impl Resize {
         let x = if width == to[1] {
             x
         } else {
-            let across = self.tensor(width, to[1], &x.device()).transpose();
+            let across = self.tensor(width, to[1], &x).transpose();
             x.reshape([batch * channels * height, width]).matmul(across).reshape([batch, channels, height, to[1]])
         };
         if height == to[0] {
             return x;
         }
-        let down = self.tensor(height, to[0], &x.device()).unsqueeze::<3>();
+        let down = self.tensor(height, to[0], &x).unsqueeze::<3>();
         down.matmul(x.reshape([batch * channels, height, to[1]])).reshape([batch, channels, to[0], to[1]])
     }
 
@@ -96,12 +97,12 @@ impl Resize {
         if from == to {
             return table;
         }
-        self.tensor(from, to, &table.device()).matmul(table)
+        self.tensor(from, to, &table).matmul(table)
     }
 
-    /// [`Resize::matrix`] on a device, [to, from]. It carries no gradient of its own.
-    fn tensor(self, from: usize, to: usize, device: &Device) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(self.matrix(from, to), [to, from]), device)
+    /// [`Resize::matrix`], [to, from], on the device and in the precision of `like`. It carries no gradient of its own.
+    fn tensor<const D: usize>(self, from: usize, to: usize, like: &Tensor<D>) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.matrix(from, to), [to, from]), (&like.device(), like.dtype()))
     }
 }
 
@@ -121,6 +122,7 @@ fn keys(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
 
     fn row(matrix: &[f32], from: usize, i: usize) -> Vec<(usize, f32)> {
         matrix[i * from..(i + 1) * from].iter().copied().enumerate().filter(|(_, w)| *w != 0.0).collect()
@@ -145,6 +147,17 @@ mod tests {
         close(&row(&m, 27, 1), &[(0, 0.857143), (1, 0.142857)]);
         close(&row(&m, 27, 31), &[(13, 1.0)]);
         close(&row(&m, 27, 62), &[(26, 1.0)]);
+    }
+
+    /// In whole numbers: in f32, 41 * (2 / 82) falls below 1.
+    #[test]
+    fn nearest_neighbours_are_exact() {
+        for (from, to) in [(2, 82), (480, 1024), (1024, 352), (7, 3)] {
+            let m = Resize { kernel: Kernel::Nearest, align_corners: false }.matrix(from, to);
+            for i in 0..to {
+                assert_eq!(row(&m, from, i), [(i * from / to, 1.0)], "{from} to {to}, place {i}");
+            }
+        }
     }
 
     #[test]

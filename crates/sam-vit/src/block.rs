@@ -1,11 +1,12 @@
 //! A transformer block of SAM's image encoder.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{attention, merge_heads};
 use nn_ops::host::{self, Group, Token};
 use nn_ops::linear::{linear, perceptron};
+use nn_ops::norm::LayerNorm;
 
 use crate::config::ImageEncoderConfig;
 use crate::relative_position::Grid;
@@ -104,7 +105,7 @@ impl Block {
         let side = if window == 0 { config.grid() } else { window };
         let table = || Initializer::Zeros.init([2 * side - 1, width / config.heads], device);
         Self {
-            norm1: LayerNormConfig::new(width).with_epsilon(1e-6).init(device),
+            norm1: LayerNorm::new(width, 1e-6, device),
             attn: Attention {
                 qkv: LinearConfig::new(width, 3 * width).init(device),
                 proj: LinearConfig::new(width, width).init(device),
@@ -112,7 +113,7 @@ impl Block {
                 rel_pos_w: table(),
                 heads: config.heads,
             },
-            norm2: LayerNormConfig::new(width).with_epsilon(1e-6).init(device),
+            norm2: LayerNorm::new(width, 1e-6, device),
             mlp: Mlp {
                 lin1: LinearConfig::new(width, config.mlp_dim()).init(device),
                 lin2: LinearConfig::new(config.mlp_dim(), width).init(device),

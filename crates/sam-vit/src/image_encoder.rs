@@ -25,7 +25,7 @@ pub struct Neck {
     pub conv1: Conv2d,
     /// Norm over channels.
     pub norm1: LayerNorm2d,
-    /// 3 x 3, no bias.
+    /// 3 x 3, no bias. SAM's one general convolution; the others avoid its backward, which GPUs have had wrong or slow.
     pub conv2: Conv2d,
     /// Norm over channels.
     pub norm2: LayerNorm2d,

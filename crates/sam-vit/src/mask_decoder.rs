@@ -149,6 +149,7 @@ impl MaskDecoder {
         let own_length = own.dims()[0];
         let own = own.unsqueeze::<3>().expand([count, own_length, c]);
         let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
+        let positions = positions.cast(image.dtype());
         let flat = |x: Tensor<4>| {
             let [n, _, h, w] = x.dims();
             x.permute([0, 2, 3, 1]).reshape([n, h * w, c])

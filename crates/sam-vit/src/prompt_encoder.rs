@@ -3,14 +3,14 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use nn_ops::activation::gelu;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
 
-/// Random Fourier features of positions.
+/// Random Fourier features of positions; in single precision also where the rest is not, as are coordinates.
 #[derive(Module, Debug)]
 pub struct PositionEmbedding {
     /// Frequencies, [2, C / 2]; fixed.
@@ -149,7 +149,7 @@ impl PromptEncoder {
         sparse.extend(prompts.tokens);
         let device = self.no_mask_embed.weight.device();
         let sparse = match sparse.len() {
-            0 => Tensor::zeros([count, 0, width], &device),
+            0 => Tensor::zeros([count, 0, width], (&device, self.kind())),
             _ => Tensor::cat(sparse, 1),
         };
         let dense = match prompts.masks {
@@ -170,7 +170,7 @@ impl PromptEncoder {
             length += 1;
         }
         let encoded = self.encode(points.reshape([count * length, 2]), input).reshape([count, length, self.width()]);
-        let is = |label: i32| labels.clone().equal_elem(label).float().reshape([count, length, 1]);
+        let is = |label: i32| labels.clone().equal_elem(label).float().cast(self.kind()).reshape([count, length, 1]);
         let row = |e: &Embedding| e.weight.val().reshape([1, 1, self.width()]);
         let padding = is(-1);
         encoded * (-padding.clone() + 1.0)
@@ -189,7 +189,12 @@ impl PromptEncoder {
 
     fn encode(&self, pixels: Tensor<2>, input: (usize, usize)) -> Tensor<2> {
         let size = Tensor::<1>::from_floats([input.1 as f32, input.0 as f32], &pixels.device());
-        self.pe_layer.forward(pixels / size.unsqueeze::<2>())
+        self.pe_layer.forward(pixels / size.unsqueeze::<2>()).cast(self.kind())
+    }
+
+    /// The precision of tokens.
+    fn kind(&self) -> DType {
+        self.no_mask_embed.weight.val().dtype()
     }
 
     fn width(&self) -> usize {

@@ -74,7 +74,7 @@ impl Grid {
             added = Tensor::cat(vec![zeros, added], 2);
         }
         let q = Tensor::cat(vec![q * (undo / (width as f64).sqrt()), added], 3);
-        let one_hot = self.one_hot.clone().reshape([1, 1, length, self.height + self.width]);
+        let one_hot = self.one_hot.clone().cast(k.dtype()).reshape([1, 1, length, self.height + self.width]);
         let k = Tensor::cat(vec![k, one_hot.expand([batch, heads, length, self.height + self.width])], 3);
         (q, k)
     }

@@ -1,11 +1,12 @@
 //! The two-way transformer of the mask decoder: tokens look at the image, the image looks back.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::multi_head;
 use nn_ops::linear::linear;
+use nn_ops::norm::LayerNorm;
 
 use crate::config::SamConfig;
 
@@ -81,7 +82,7 @@ pub struct TwoWayBlock {
 impl TwoWayBlock {
     fn new(config: &SamConfig, first: bool, device: &Device) -> Self {
         let (c, heads) = (config.prompt_dim(), config.decoder_heads);
-        let norm = || LayerNormConfig::new(c).with_epsilon(EPS).init(device);
+        let norm = || LayerNorm::new(c, EPS, device);
         Self {
             self_attn: Attention::new(c, c, heads, device),
             norm1: norm(),
@@ -136,7 +137,7 @@ impl TwoWayTransformer {
         Self {
             layers: (0..config.decoder_depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
             final_attn_token_to_image: Attention::new(c, c / 2, config.decoder_heads, device),
-            norm_final_attn: LayerNormConfig::new(c).with_epsilon(EPS).init(device),
+            norm_final_attn: LayerNorm::new(c, EPS, device),
         }
     }
 

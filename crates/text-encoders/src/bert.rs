@@ -1,9 +1,10 @@
 //! BERT (DIT sec. 3.2): post-norm self-attention, any depth, the output of any layer.
 
 use burn::module::Module;
-use burn::nn::{Dropout, Embedding, LayerNorm, Linear};
+use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
+use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,10 @@
 //! Pieces that all encoders share.
 
 use burn::module::{Initializer, Param};
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::activation::softmax;
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::{merge_heads, multi_head, split_heads};
+use nn_ops::attention::{merge_heads, multi_head, softmax, split_heads};
+use nn_ops::norm::LayerNorm;
 
 use crate::TextError;
 
@@ -31,7 +31,7 @@ pub(crate) fn projection(from: usize, to: usize, device: &Device) -> Linear {
 }
 
 pub(crate) fn norm(width: usize, eps: f64, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(eps).init(device)
+    LayerNorm::new(width, eps, device)
 }
 
 pub(crate) fn table(rows: usize, width: usize, device: &Device) -> Embedding {

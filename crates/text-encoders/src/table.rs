@@ -104,7 +104,7 @@ impl TokenTable {
                 let gathered: Vec<f32> = batch.ids().iter().flat_map(row).copied().collect();
                 Ok(Tensor::<3>::from_data(TensorData::new(gathered, shape), device).cast(precision))
             }
-            (None, None) => Ok(Tensor::zeros(shape, device)),
+            (None, None) => Ok(Tensor::zeros(shape, (device, like.dtype()))),
         }
     }
 }

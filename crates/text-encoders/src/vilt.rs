@@ -2,10 +2,11 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Dropout, Embedding, LayerNorm, Linear};
+use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::activation::gelu;
 use nn_ops::conv::patch_conv;
+use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use crate::statistics::is_running;
+
 /// `average <- decay average + (1 - decay) current`, parameter by parameter, in f32, outside of any graph.
 ///
 /// Running statistics of batch norms are averages already: they are copied. Both modules hold parameters of the same
@@ -44,8 +46,7 @@ impl ModuleMapper for Blend {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.tensors.remove::<D>(param.id) {
             Some(current) => {
-                let statistic = self.path.last().is_some_and(|name| name.starts_with("running_"));
-                let decay = if statistic { 0.0 } else { self.decay };
+                let decay = if is_running(self.path.last()) { 0.0 } else { self.decay };
                 param.map(|average| average * decay + current * (1.0 - decay))
             }
             None => param,

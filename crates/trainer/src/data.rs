@@ -98,6 +98,8 @@ impl TrainData {
     }
 
     /// Batches of steps `from` to `to`, each `accumulate` micro-batches, made ahead on another thread.
+    ///
+    /// Burn's own loader would queue 100 batches of pictures, and cannot begin at a step.
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, normalisation, features) = (self.sampler.clone(), self.normalisation, self.features.clone());

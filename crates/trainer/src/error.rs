@@ -73,7 +73,7 @@ pub enum TrainError {
     },
     /// Loss or gradients stopped being numbers, step after step.
     #[error(
-        "step {step}: the loss is {loss} and the gradient norm {norm}, for {times} steps in a row; lower optim.lr or set optim.grad_clip"
+        "step {step}: the loss is {loss} and the gradient norm {norm}, for {times} steps in a row; {found}; lower optim.lr or set optim.grad_clip"
     )]
     Diverged {
         /// The last of these steps.
@@ -84,6 +84,8 @@ pub enum TrainError {
         norm: f64,
         /// How many there were.
         times: u64,
+        /// Which tensors are not finite.
+        found: String,
     },
     /// Something that a method does not have.
     #[error("this method has no {0}")]

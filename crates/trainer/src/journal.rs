@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::finite::NotFinite;
 use crate::run_dir::RunDir;
 
 /// A journal that cannot be read or written.
@@ -93,9 +94,22 @@ pub struct StepLine {
     /// Global L2 norm of the gradient before clipping.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
+    /// Why the step was left out, if it was; such a step has its line whatever `train.log_every` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
     /// Terms of the loss and other values of the method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, Option<f64>>,
+}
+
+/// A step that was left out because its loss or gradients were not finite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Steps left out since the run began, this one included.
+    pub times: u64,
+    /// Tensors that are not finite; absent where the loss alone is not, or only the norm over finite gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<NotFinite>,
 }
 
 /// An evaluation.
@@ -293,7 +307,8 @@ mod tests {
     use super::*;
 
     fn step(step: u64) -> StepLine {
-        StepLine { step, epoch: step / 4, loss: 1.0 / step as f64, lr: 1e-4, grad_norm: 0.1 + 0.2, parts: BTreeMap::new() }
+        let (loss, lr, grad_norm) = (1.0 / step as f64, 1e-4, 0.1 + 0.2);
+        StepLine { step, epoch: step / 4, loss, lr, grad_norm, skipped: None, parts: BTreeMap::new() }
     }
 
     fn eval(step: u64) -> EvalLine {

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! # Limits
-//! One process, one device, f32.
+//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`precision`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;
@@ -38,12 +38,14 @@ pub mod curves;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod finite;
 pub mod journal;
 pub mod manifest;
 pub mod models;
 pub mod optimise;
 pub mod picture;
 pub mod plan;
+pub mod precision;
 pub mod prompts;
 pub mod report;
 pub mod run_dir;
@@ -51,6 +53,7 @@ pub mod schedule;
 pub mod segmenter;
 pub mod shards;
 pub mod state;
+pub mod statistics;
 pub mod tokenizer;
 pub mod train;
 

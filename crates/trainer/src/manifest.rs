@@ -76,6 +76,22 @@ pub struct Best {
     pub step: u64,
 }
 
+/// Steps that were left out because their loss or gradients were not finite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skips {
+    /// Since the run began.
+    pub all: u64,
+    /// Since the last step that was taken.
+    pub in_a_row: u64,
+}
+
+impl Skips {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Where a run stands: everything besides weights and optimiser that resuming needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +106,9 @@ pub struct RunState {
     pub rng: serde_json::Value,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// Steps left out so far; not written while there are none.
+    #[serde(default, skip_serializing_if = "Skips::is_none")]
+    pub skips: Skips,
 }
 
 /// A checkpoint's manifest.
@@ -213,6 +232,7 @@ mod tests {
                 sampler: serde_json::json!({"epoch": 1, "at": 2}),
                 rng: serde_json::json!([u64::MAX, 0]),
                 best: Some(Best { metric: "miou".to_owned(), value: 0.1 + 0.2, step: 2 }),
+                skips: Skips { all: 7, in_a_row: 1 },
             },
             "[run]\n".to_owned(),
             sha256(b"plan"),
@@ -260,6 +280,16 @@ mod tests {
             assert!(Manifest::from_json(&changed).is_err(), "byte {at}");
             assert!(Manifest::from_json(&text[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    /// As versions before it was counted wrote it.
+    #[test]
+    fn a_manifest_without_skips_reads_as_none() {
+        let mut manifest = manifest();
+        manifest.state.skips = Skips::default();
+        let text = manifest.to_json().unwrap();
+        assert!(!text.contains("skips"), "{text}");
+        assert_eq!(Manifest::from_json(&text).unwrap().state.skips, Skips::default());
     }
 
     #[test]

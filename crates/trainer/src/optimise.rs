@@ -60,6 +60,8 @@ impl Optimisers {
     }
 
     /// Restores a group's state.
+    ///
+    /// Burn reads it on `Device::default()` and moves it at the first step: a build with a GPU's backend needs that GPU here.
     pub fn restore(&mut self, read: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<(), String> {
         for group in &mut self.groups {
             let bytes = read(&format!("{}.bpk", group.name))?;

@@ -7,18 +7,20 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::plan::RunPlan;
+use crate::precision::{View, lifted};
 use crate::segmenter::Segmenter;
 
-/// The threads of a run's parts.
+/// The threads of a run's parts, and how they see the module.
 #[derive(Debug)]
 pub struct Shards {
     pools: Vec<ThreadPool>,
+    view: View,
 }
 
 impl Shards {
@@ -27,9 +29,10 @@ impl Shards {
     /// # Errors
     /// When the method's batches cannot be cut, or threads cannot be made.
     pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
+        let view = View::new(plan.train.precision);
         let count = plan.train.shards;
         if count <= 1 {
-            return Ok(Self { pools: Vec::new() });
+            return Ok(Self { pools: Vec::new(), view });
         }
         if let Some(reason) = segmenter.indivisible() {
             return Err(plan.value_error("train.shards", count, format!("1, because {reason}")).into());
@@ -40,7 +43,7 @@ impl Shards {
             .map(pool)
             .collect::<Result<_, _>>()
             .map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
-        Ok(Self { pools })
+        Ok(Self { pools, view })
     }
 
     /// Loss and gradients of each part, weighted by its share of the batch and by `weight`.
@@ -57,7 +60,7 @@ impl Shards {
     ) -> Result<Vec<(f64, GradientsParams)>, TrainError> {
         let count = self.pools.len().min(batch.pictures());
         if count <= 1 {
-            return Ok(vec![part(segmenter, net, batch, graph, weight)?]);
+            return Ok(vec![part(segmenter, &self.view, net, batch, graph, weight)?]);
         }
         let cut = |i: usize| i * batch.pictures() / count;
         std::thread::scope(|scope| {
@@ -70,7 +73,7 @@ impl Shards {
                         pool.install(|| {
                             let mine = batch.part(cut(i), cut(i + 1));
                             let share = mine.len() as f64 / batch.len() as f64;
-                            part(segmenter, &leaves(net), &mine, graph, weight * share)
+                            part(segmenter, &self.view, &leaves(net), &mine, graph, weight * share)
                         })
                     })
                 })
@@ -83,13 +86,15 @@ impl Shards {
 
 fn part<S: Segmenter>(
     segmenter: &S,
+    view: &View,
     net: &S::Net,
     batch: &HostBatch,
     graph: &Device,
     weight: f64,
 ) -> Result<(f64, GradientsParams), TrainError> {
-    let logits = segmenter.logits(net, batch, graph)?;
-    let loss = segmenter.loss(logits, batch.masks(graph), batch)? * weight;
+    let logits = view.with(net, |net| segmenter.logits(net, batch, graph))?;
+    // Losses are taken in f32, whatever the method computed in.
+    let loss = segmenter.loss(logits.cast(DType::F32), batch.masks(graph), batch)? * weight;
     let value = f64::from(loss.clone().into_scalar::<f32>());
     Ok((value, GradientsParams::from_grads(loss.backward(), net)))
 }
@@ -104,7 +109,7 @@ fn leaves<M: Module>(net: M) -> M {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let (id, value, mapper) = param.consume();
             let trained = value.is_require_grad();
-            let fresh = Tensor::from_inner(value.inner()).set_require_grad(trained);
+            let fresh = lifted(value.clone(), &value).set_require_grad(trained);
             Param::from_mapped_value(id, fresh, mapper)
         }
     }

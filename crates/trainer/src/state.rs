@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::store::ModuleRecord;
 
 use crate::error::TrainError;
-use crate::manifest::{Best, RunState};
+use crate::manifest::{Best, RunState, Skips};
 use crate::optimise::Optimisers;
 use crate::plan::RunPlan;
 use crate::run_dir::{Checkpoint, RunDir, RunDirError};
@@ -29,6 +29,8 @@ pub struct Training<N> {
     pub step: u64,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// Steps left out so far.
+    pub skips: Skips,
 }
 
 impl<N: Module> Training<N> {
@@ -67,6 +69,7 @@ impl<N: Module> Training<N> {
             sampler: serde_json::json!({ "step": self.step }),
             rng: serde_json::json!({ "seed": plan.run.seed.to_string() }),
             best: self.best.clone(),
+            skips: self.skips,
         };
         Ok(writer.finish(run, plan)?)
     }
@@ -87,6 +90,7 @@ impl<N: Module> Training<N> {
         self.optimisers.restore(bytes).map_err(|e| state(&checkpoint.path, e))?;
         self.step = checkpoint.manifest.state.step;
         self.best = checkpoint.manifest.state.best.clone();
+        self.skips = checkpoint.manifest.state.skips;
         Ok(self)
     }
 }

@@ -1,4 +1,9 @@
 //! The training loop.
+//!
+//! Recomputation (`train.recompute`) is Burn's, operation by operation. Blocks could only be recomputed by hand: Burn has no
+//! checkpoint around a module and no way to give a graph a backward step of one's own without naming the backend, so every
+//! method would have to hand its encoder over in pieces, each run without a graph and then again with one. In DIT the text
+//! runs through those pieces as well and its gradient would have to be added up across them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,16 +20,19 @@ use crate::cache::FeatureCache;
 use crate::data::{EvalData, TrainData};
 use crate::error::TrainError;
 use crate::evaluate::{Judged, evaluate, profile};
-use crate::journal::{EvalLine, Journal, StepLine, TimingLine, read_journal};
-use crate::manifest::Best;
+use crate::finite::{self, NotFinite};
+use crate::journal::{EvalLine, Journal, Skipped, StepLine, TimingLine, read_journal};
+use crate::manifest::{Best, Skips};
 use crate::optimise::{Optimisers, clip};
 use crate::plan::{RunPlan, Select};
+use crate::precision;
 use crate::report;
 use crate::run_dir::{Damaged, RunDir};
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
 use crate::shards::Shards;
 use crate::state::{Training, evaluated_weights};
+use crate::statistics;
 
 /// Steps in a row without finite gradients after which a run is given up.
 const GIVE_UP: u64 = 20;
@@ -116,6 +124,7 @@ pub fn train<S: Segmenter>(
     tell: &mut Tell<'_>,
 ) -> Result<Summary, TrainError> {
     let accumulate = plan.optim.accumulate.max(1) as u64;
+    precision::check_training(plan, device)?;
     // A wrong profile must not surface after hours of training.
     profile(plan)?;
     let train_data = TrainData::open(plan, data.clone(), segmenter.normalisation())?;
@@ -124,7 +133,9 @@ pub fn train<S: Segmenter>(
     let total = schedule.total_steps();
     let first = plan.data.val_splits.first().map(|split| EvalData::open(plan, split, segmenter.normalisation())).transpose()?;
 
+    // Parameters and batches come from this one device: tensors that keep activations in different ways must not meet.
     let graph = device.clone().autodiff();
+    let graph = if plan.train.recompute { graph.gradient_checkpointing() } else { graph };
     let mut training = begin(segmenter, plan, &graph)?;
     let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
     let train_data = train_data.with_features(cache);
@@ -163,16 +174,18 @@ pub fn train<S: Segmenter>(
     });
 
     let shards = Shards::new(plan, segmenter)?;
+    let normed = !statistics::kept(&training.net).is_empty();
     let begun = Instant::now();
     let end = plan.train.stop_after.map_or(total, |n| n.min(total));
     let mut batches = train_data.batches(training.step * accumulate, end * accumulate);
-    let (mut waited, mut items, mut since, mut bad) = (0.0, 0usize, Instant::now(), 0u64);
+    let (mut waited, mut items, mut since) = (0.0, 0usize, Instant::now());
     while training.step < end {
         let step = training.step;
         // Dropout draws from the device's generator: a pure function of seed and step makes resuming exact.
         device.seed(plan.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step));
         let mut grads = GradientsAccumulator::new();
         let mut loss_value = 0.0;
+        let statistics = normed.then(|| statistics::kept(&training.net));
         for _ in 0..accumulate {
             let waiting = Instant::now();
             let Some(batch) = batches.next().transpose()? else { break };
@@ -185,17 +198,26 @@ pub fn train<S: Segmenter>(
         }
         let (grads, norm) = clip(&training.net, grads.grads(), plan.optim.grad_clip);
         let lr = schedule.lr(step);
+        let (mut skipped, mut gives_up) = (None, None);
         if loss_value.is_finite() && norm.is_finite() {
-            bad = 0;
+            training.skips.in_a_row = 0;
             training.net = training.optimisers.step(lr, training.net, grads);
             if let Some(average) = training.average.take() {
                 training.average = Some(average::update(average, &training.net, plan.train.ema.decay_at(step)));
             }
         } else {
-            bad += 1;
-            tell(Event::Note(format!("step {}: loss {loss_value}, gradient norm {norm}; the step is skipped", step + 1)));
-            if bad >= GIVE_UP {
-                return Err(TrainError::Diverged { step: step + 1, loss: loss_value, norm, times: bad });
+            training.skips.all += 1;
+            training.skips.in_a_row += 1;
+            if let Some(before) = statistics {
+                training.net = statistics::restore(training.net, before);
+            }
+            let not_finite = finite::find(&training.net, &grads, &segmenter.names());
+            let found = NotFinite::describe(not_finite.as_ref());
+            let what = format!("step {}: loss {loss_value}, gradient norm {norm}; {found}; the step is skipped", step + 1);
+            tell(Event::Note(what));
+            skipped = Some(Skipped { times: training.skips.all, found: not_finite });
+            if training.skips.in_a_row >= GIVE_UP {
+                gives_up = Some(TrainError::Diverged { step: step + 1, loss: loss_value, norm, times: GIVE_UP, found });
             }
         }
         training.step += 1;
@@ -203,8 +225,16 @@ pub fn train<S: Segmenter>(
         tell(Event::Step { step, loss: loss_value, lr });
         let out_of_time = plan.train.time_limit_minutes.is_some_and(|m| begun.elapsed().as_secs_f64() > m * 60.0);
         let last = step == end || out_of_time;
-        if last || due(step, plan.train.log_every) {
-            journal.step(StepLine { step, epoch, loss: loss_value, lr, grad_norm: norm, parts: Default::default() })?;
+        let due_line = last || due(step, plan.train.log_every);
+        if due_line || skipped.is_some() {
+            let parts = Default::default();
+            journal.step(StepLine { step, epoch, loss: loss_value, lr, grad_norm: norm, skipped, parts })?;
+        }
+        if let Some(error) = gives_up {
+            journal.sync()?;
+            return Err(error);
+        }
+        if due_line {
             let seconds = since.elapsed().as_secs_f64().max(1e-9);
             journal.timing(&TimingLine {
                 step,
@@ -299,7 +329,7 @@ pub fn begin<S: Segmenter>(segmenter: &S, plan: &RunPlan, graph: &Device) -> Res
     let net = freeze_unless(net, &names, |name| segmenter.trains(name) && plan.model.trains(name));
     let optimisers = Optimisers::new(&plan.optim, &net, &names);
     let average = plan.train.ema.enabled.then(|| net.valid());
-    Ok(Training { net, average, optimisers, step: 0, best: None })
+    Ok(Training { net, average, optimisers, step: 0, best: None, skips: Skips::default() })
 }
 
 fn judged<S: Segmenter>(
@@ -311,6 +341,7 @@ fn judged<S: Segmenter>(
     device: &Device,
     tell: &mut Tell<'_>,
 ) -> Result<(Report, Vec<Judged>), TrainError> {
+    let net = &precision::seen(net, plan.eval.precision);
     let (of, split) = (data.items.len(), data.dataset.split.clone());
     evaluate(segmenter, net, data, &profile(plan)?, shuffle, device, |done| tell(Event::Evaluating { done, of, split: &split }))
 }

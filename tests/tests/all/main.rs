@@ -3,5 +3,7 @@
 mod clicks;
 mod evaluation;
 mod goldens;
+mod precision;
 mod recipes;
+mod skips;
 mod training;

@@ -9,7 +9,7 @@ mod gelu;
 mod linear;
 mod vector;
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use pulp::{Arch, Simd, WithSimd};
 
 pub use attention::{Group, Relative, Token, attention, fused_attention};
@@ -19,11 +19,13 @@ pub use linear::{Layer, Then, linear};
 /// Whether a tensor is of single precision, on the CPU, and outside of any gradient's graph.
 pub fn applies<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device();
-    // Burn names the CPU's device type only under its own Cargo feature, which a library does not choose.
-    x.dtype() == DType::F32
-        && !device.is_autodiff()
-        && format!("{device:?}").starts_with("Device<Flex")
-        && Arch::new().dispatch(Vectors)
+    x.dtype() == DType::F32 && !device.is_autodiff() && is_cpu(&device) && Arch::new().dispatch(Vectors)
+}
+
+/// Whether a device is the CPU, with or without a graph's bookkeeping. Burn names its type only under its own Cargo feature,
+/// which a library does not choose.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    format!("{device:?}").starts_with("Device<Flex")
 }
 
 /// Whether the processor has vectors that we know; Burn's operations are the better choice without.
@@ -54,9 +56,8 @@ fn values_mut(data: &mut TensorData) -> &mut [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
-    /// Should Burn ever name its devices otherwise, speed would be lost in silence.
+    /// Should Burn ever name its devices otherwise, speed would be lost in silence, and attention would take the way of GPUs.
     #[test]
     fn applies_on_the_cpu_outside_of_gradients() {
         let x = |device: &Device| Tensor::<1>::zeros([1], device);

@@ -1,4 +1,6 @@
 //! Strict loading: every parameter is accounted for, or nothing is loaded.
+//!
+//! Burn's stores ignore keys that nothing uses, renumber gaps in lists and give parameters the file's precision.
 
 use std::collections::BTreeSet;
 

@@ -14,4 +14,4 @@ pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
 pub use load::{Allow, LoadReport, export, glob, load, load_formula};
 pub use names::{Names, Parameter, parameters};
-pub use trained::{Trained, freeze_unless, name_ids, trained};
+pub use trained::{NamedVisitor, Trained, freeze_unless, name_ids, trained, visit_named};

@@ -27,6 +27,33 @@ pub fn freeze_unless<M: Module>(module: M, names: &Names, keep: impl Fn(&str) ->
     module.map(&mut Freezer { at: Location::default(), names, keep })
 }
 
+/// Sees every float parameter of a module with its official name.
+pub trait NamedVisitor {
+    /// One parameter.
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>);
+}
+
+/// Leads `visitor` through a module, in the module's own order.
+pub fn visit_named<M: Module, V: NamedVisitor>(module: &M, names: &Names, visitor: &mut V) {
+    struct Guide<'a, V> {
+        at: Location,
+        names: &'a Names,
+        visitor: &'a mut V,
+    }
+    impl<V: NamedVisitor> ModuleVisitor for Guide<'_, V> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.at.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.at.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.visitor.visit(&self.names.official(&self.at.dotted()), param);
+        }
+    }
+    module.visit(&mut Guide { at: Location::default(), names, visitor });
+}
+
 /// A parameter's official name, identity and number of elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trained {
@@ -40,28 +67,18 @@ pub struct Trained {
 
 /// The parameters of a module that receive gradients, in its own order. Initialises parameters that are not yet.
 pub fn trained<M: Module>(module: &M, names: &Names) -> Vec<Trained> {
-    struct Lister<'a> {
-        at: Location,
-        names: &'a Names,
-        found: Vec<Trained>,
-    }
-    impl ModuleVisitor for Lister<'_> {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.at.enter(name, container_type);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.at.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+    struct Lister(Vec<Trained>);
+    impl NamedVisitor for Lister {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
             if param.is_require_grad() {
-                let name = self.names.official(&self.at.dotted());
-                self.found.push(Trained { name, id: param.id, elements: param.lazy_shape().num_elements() });
+                let elements = param.lazy_shape().num_elements();
+                self.0.push(Trained { name: name.to_owned(), id: param.id, elements });
             }
         }
     }
-    let mut lister = Lister { at: Location::default(), names, found: Vec::new() };
-    module.visit(&mut lister);
-    lister.found
+    let mut lister = Lister(Vec::new());
+    visit_named(module, names, &mut lister);
+    lister.0
 }
 
 /// Gives every float parameter an identity made of its official name, so that checkpoints of equal runs are equal and an

@@ -1,11 +1,12 @@
 //! The multiway sub-LN block.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::attention::{multi_head, split_heads};
+use nn_ops::norm::LayerNorm;
 
 use super::config::Beit3Config;
 use crate::layers::{norm, spread_linear};
@@ -171,7 +172,7 @@ impl Layer {
         }
         let apart = |from: usize, to: usize| {
             let block = softmax(logits.clone().narrow(2, from, to - from).narrow(3, from, to - from), 3);
-            let none = |count: usize| Tensor::zeros([rows, heads, to - from, count], &block.device());
+            let none = |count: usize| Tensor::zeros([rows, heads, to - from, count], (&block.device(), block.dtype()));
             Tensor::cat(vec![none(from), block.clone(), none(total - to)], 3)
         };
         Some(Tensor::cat(vec![apart(0, split), apart(split, total)], 2))

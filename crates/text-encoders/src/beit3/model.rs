@@ -1,10 +1,11 @@
 //! The model: joint, text-only and image-only passes.
 
 use burn::module::{Initializer, Module, Param};
+use burn::nn::Embedding;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Embedding, LayerNorm};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::conv::patch_conv;
+use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;

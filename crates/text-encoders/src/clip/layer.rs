@@ -1,10 +1,11 @@
 //! The pre-norm block of both towers.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::attention::multi_head;
+use nn_ops::norm::LayerNorm;
 
 use crate::layers::{norm, spread_linear};
 

@@ -1,9 +1,10 @@
 //! The text tower.
 
 use burn::module::Module;
-use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::activation::Activation;
+use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};
 

@@ -2,10 +2,11 @@
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::conv::patch_conv;
+use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};
 

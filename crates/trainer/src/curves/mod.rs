@@ -150,6 +150,7 @@ mod tests {
                 loss: 0.12 + 0.6 * (-5.0 * x).exp() * (1.0 + 0.6 * noise) + 0.08 * noise,
                 lr: crate::schedule::warmup_cosine(n * 20, 600, 6000, 1e-7, 1e-4, 1e-6),
                 grad_norm: 0.3,
+                skipped: None,
                 parts: BTreeMap::new(),
             }));
             if n % 30 == 0 {

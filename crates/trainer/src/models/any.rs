@@ -15,6 +15,7 @@ use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::{Judged, evaluate};
 use crate::plan::{Method, RunPlan};
+use crate::precision;
 use crate::run_dir::Checkpoint;
 use crate::segmenter::{Attention, Segmenter};
 use crate::state::evaluated_weights;
@@ -60,6 +61,8 @@ pub trait Model: Send + Sync {
 struct Loaded<S: Segmenter> {
     segmenter: S,
     net: S::Net,
+    /// The same in the precision of evaluation; what is exported comes from `net`.
+    seen: S::Net,
     device: Device,
 }
 
@@ -75,15 +78,15 @@ impl<S: Segmenter> Model for Loaded<S> {
         shuffle: Option<u64>,
         tell: &mut dyn FnMut(usize),
     ) -> Result<(Report, Vec<Judged>), TrainError> {
-        evaluate(&self.segmenter, &self.net, data, profile, shuffle, &self.device, tell)
+        evaluate(&self.segmenter, &self.seen, data, profile, shuffle, &self.device, tell)
     }
 
     fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        self.segmenter.predict(&self.net, image, sentences)
+        self.segmenter.predict(&self.seen, image, sentences)
     }
 
     fn attention(&self, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        self.segmenter.attention(&self.net, image, sentence)
+        self.segmenter.attention(&self.seen, image, sentence)
     }
 
     fn weights(&self) -> weights::Checkpoint {
@@ -97,15 +100,18 @@ impl<S: Segmenter> Model for Loaded<S> {
 
 fn load<S: Segmenter + 'static>(
     segmenter: S,
+    plan: &RunPlan,
     device: &Device,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Box<dyn Model>, TrainError> {
+    precision::check_evaluation(plan, device)?;
     let net = segmenter.init(device)?;
     let net = match checkpoint {
         Some(checkpoint) => evaluated_weights(net, checkpoint)?,
         None => net,
     };
-    Ok(Box::new(Loaded { segmenter, net, device: device.clone() }))
+    let seen = precision::seen(&net, plan.eval.precision);
+    Ok(Box::new(Loaded { segmenter, net, seen, device: device.clone() }))
 }
 
 /// The plan's method with the weights that `checkpoint` is evaluated with, or with those that the plan starts from.
@@ -119,9 +125,9 @@ pub fn open(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Box<dyn Model>, TrainError> {
     match plan.model.method {
-        Method::Dit => load(Dit::new(plan, tokenizer)?, device, checkpoint),
-        Method::Evf => load(Evf::new(plan, tokenizer)?, device, checkpoint),
-        Method::Risam => load(Risam::new(plan, tokenizer)?, device, checkpoint),
+        Method::Dit => load(Dit::new(plan, tokenizer)?, plan, device, checkpoint),
+        Method::Evf => load(Evf::new(plan, tokenizer)?, plan, device, checkpoint),
+        Method::Risam => load(Risam::new(plan, tokenizer)?, plan, device, checkpoint),
     }
 }
 

@@ -18,6 +18,7 @@ mod error;
 mod extends;
 mod overrides;
 mod pattern;
+mod precision;
 mod read;
 mod recipe;
 mod sections;
@@ -35,6 +36,7 @@ use difference::flatten;
 pub use error::PlanError;
 use overrides::{insert, parse_override, remove};
 pub use pattern::pattern_matches;
+pub use precision::Precision;
 use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recipe::{
     Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
@@ -100,13 +102,14 @@ fn name(file: Option<&Path>) -> String {
 }
 
 /// Keys that do not change what a run computes: a run may be resumed with other values.
-const NOT_DECIDING: [&str; 8] = [
+const NOT_DECIDING: [&str; 9] = [
     "run.name",
     "run.dir",
     "run.device",
     "run.threads",
     "data.prefetch",
     "train.keep",
+    "train.recompute",
     "train.time_limit_minutes",
     "train.stop_after",
 ];
@@ -266,7 +269,7 @@ impl RunPlan {
     }
 
     /// SHA-256, in hexadecimal, of everything that decides what the run computes. The run's name and folder, device, threads,
-    /// prefetch depth, checkpoints kept and early stops do not count.
+    /// prefetch depth, recomputation, checkpoints kept and early stops do not count.
     ///
     /// # Errors
     /// [`PlanError::Write`] when a value has no TOML form.

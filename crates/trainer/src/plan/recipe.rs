@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
+
 /// `[optim]`: the optimiser. The defaults are DIT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -164,6 +166,11 @@ pub struct TrainSection {
     /// Parts into which a batch is cut, each on its own thread: for small models on the CPU, where one sample cannot keep
     /// all cores busy. Needs a model without dropout. Default 1.
     pub shards: usize,
+    /// What forward and backward compute in; parameters and optimiser stay in f32. Default "f32".
+    pub precision: Precision,
+    /// Recompute cheap operations in the backward pass instead of keeping their outputs: less memory, more time, the same
+    /// gradients. Default false.
+    pub recompute: bool,
     /// Length in epochs. Default 40, unless `steps` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -203,6 +210,8 @@ impl Default for TrainSection {
         Self {
             batch_size: 8,
             shards: 1,
+            precision: Precision::F32,
+            recompute: false,
             epochs: None,
             steps: None,
             log_every: 20,
@@ -288,6 +297,8 @@ pub struct EvalSection {
     /// Probability above which a pixel belongs to the mask. Default: the profile's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// What evaluation and prediction compute in. Default "f32".
+    pub precision: Precision,
     /// What the model is told. Default "text".
     pub prompt: PromptKind,
     /// Items a batch. Default 8.
@@ -308,6 +319,7 @@ impl Default for EvalSection {
         Self {
             profile: Profile::Saymask,
             threshold: None,
+            precision: Precision::F32,
             prompt: PromptKind::Text,
             batch_size: 8,
             limit: None,

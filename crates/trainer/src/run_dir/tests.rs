@@ -17,6 +17,7 @@ fn state(step: u64) -> RunState {
         sampler: serde_json::json!({ "next": step }),
         rng: serde_json::json!([step, u64::MAX]),
         best: Some(Best { metric: "miou".to_owned(), value: 0.1 + 0.2, step }),
+        skips: Default::default(),
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::{Arc, PoisonError};
 
 use burn::tensor::Device;
 use nn_ops::weights::{Checkpoint, export};
-use refcoco_data::{SynthConfig, generate};
+use refcoco_data::{Dataset, SynthConfig, generate};
 use trainer::TrainError;
-use trainer::data::open_train;
-use trainer::plan::{Init, RunPlan};
+use trainer::data::{TrainData, open_train};
+use trainer::plan::{Init, Precision, RunPlan};
 use trainer::segmenter::Segmenter;
+use trainer::shards::Shards;
 use trainer::state::Training;
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::{Event, begin, train};
@@ -91,11 +92,34 @@ impl Toy {
         let names = segmenter.names();
         let net = |training: Training<S::Net>| export(&training.net, &names, "net");
         let before = net(begin(&segmenter, &plan, &graph).unwrap());
-        let summary = train(&segmenter, &plan, data, &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
+        let summary =
+            train(&segmenter, &plan, data.clone(), &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
+        half(&segmenter, &plan, data, &begin(&segmenter, &plan, &graph).unwrap().net)?;
         let saved = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
         let after = net(begin(&segmenter, &plan, &graph).unwrap().restore(&saved).unwrap());
         Ok(Stepped { before, after })
     }
+}
+
+/// Takes the loss and the gradients of a batch in f32 and in bf16: no operation may meet two precisions.
+fn half<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, net: &S::Net) -> Result<(), String> {
+    let graph = Device::flex().autodiff();
+    let batches = TrainData::open(plan, data, segmenter.normalisation()).map_err(|e| e.to_string())?;
+    let batch = batches.batches(0, 1).next().ok_or("no batch")?.map_err(|e| e.to_string())?;
+    let loss = |precision: Precision| {
+        let mut plan = plan.clone();
+        plan.train.precision = precision;
+        let shards = Shards::new(&plan, segmenter).map_err(|e| e.to_string())?;
+        graph.seed(1);
+        let mut found = shards.gradients(segmenter, net, &batch, &graph, 1.0).map_err(|e| e.to_string())?;
+        Ok::<f64, String>(found.remove(0).0)
+    };
+    let (single, half) = (loss(Precision::F32)?, loss(Precision::Bf16)?);
+    // Dropout draws differently in the two.
+    if half.is_finite() && (half - single).abs() < 0.2 * single.abs() {
+        return Ok(());
+    }
+    Err(format!("the loss in bf16 is {half}, in f32 {single}"))
 }
 
 /// Parameters before and after two steps.

@@ -1,0 +1,164 @@
+//! Computing in bf16 on parameters that stay in f32.
+//!
+//! Parameters, gradients, optimiser states, the moving average and checkpoints are f32. A forward pass in bf16 sees the
+//! module through casts that keep every parameter's identity: backward ends at the f32 leaves, with f32 gradients. Norms keep
+//! f32 parameters and compute their statistics in f32 ([`nn_ops::norm`]); softmax ([`nn_ops::attention`]), positions, losses
+//! and whatever leaves a network do, too. bf16 has the range of f32, so no loss scale is needed.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::plan::{PlanError, Precision, RunPlan};
+
+/// Modules whose parameters stay in single precision: norms, and the frequencies of positions, whose sines and cosines have
+/// arguments of tens. A norm that is missing here still computes in f32, on rounded parameters.
+const SINGLE: [&str; 5] =
+    ["Struct:LayerNorm", "Struct:LayerNorm2d", "Struct:BatchNorm", "Struct:StdNorm", "Struct:PositionEmbedding"];
+
+/// Fails when the plan asks for a precision of training or evaluation that the device does not have.
+///
+/// # Errors
+/// [`PlanError::Value`] with the plan's key.
+pub fn check_training(plan: &RunPlan, device: &Device) -> Result<(), PlanError> {
+    check(plan, "train.precision", plan.train.precision, |kind| device.supports_dtype(kind))?;
+    check_evaluation(plan, device)
+}
+
+/// As [`check_training`], of `eval.precision` alone.
+///
+/// # Errors
+/// [`PlanError::Value`] with the plan's key.
+pub fn check_evaluation(plan: &RunPlan, device: &Device) -> Result<(), PlanError> {
+    check(plan, "eval.precision", plan.eval.precision, |kind| device.supports_dtype(kind))
+}
+
+fn check(plan: &RunPlan, key: &str, precision: Precision, has: impl Fn(DType) -> bool) -> Result<(), PlanError> {
+    if precision == Precision::F32 || has(DType::BF16) {
+        return Ok(());
+    }
+    let expected = format!("\"f32\", for the device {} has no bf16", plan.run.device);
+    Err(plan.value_error(key, format!("{:?}", precision.name()), expected))
+}
+
+/// A module as evaluation and prediction see it.
+pub fn seen<M: Module>(net: &M, precision: Precision) -> M {
+    match precision {
+        Precision::F32 => net.clone(),
+        Precision::Bf16 => net.clone().map(&mut Lower { path: Vec::new(), frozen: &GradientsParams::new() }),
+    }
+}
+
+/// How training sees its module: the frozen parameters are cast once, the others in every step.
+///
+/// Frozen parameters must not change between calls.
+#[derive(Debug)]
+pub struct View {
+    precision: Precision,
+    /// Casts of the frozen parameters, outside of any graph, from the first call on.
+    frozen: OnceLock<Mutex<GradientsParams>>,
+}
+
+impl View {
+    /// A view in this precision.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, frozen: OnceLock::new() }
+    }
+
+    /// Runs `forward` on the module as it is to be seen.
+    pub fn with<M: Module, T>(&self, net: &M, forward: impl FnOnce(&M) -> T) -> T {
+        if self.precision == Precision::F32 {
+            return forward(net);
+        }
+        let frozen = self.frozen.get_or_init(|| {
+            let mut collector = Frozen { path: Vec::new(), tensors: GradientsParams::new() };
+            net.visit(&mut collector);
+            Mutex::new(collector.tensors)
+        });
+        let lowered = {
+            let frozen = frozen.lock().unwrap_or_else(PoisonError::into_inner);
+            net.clone().map(&mut Lower { path: Vec::new(), frozen: &frozen })
+        };
+        forward(&lowered)
+    }
+}
+
+/// `value` on the device of `like`, with its way of keeping activations: mixing two of them panics, and Burn's `from_inner`
+/// takes the default one.
+pub(crate) fn lifted<const D: usize>(value: Tensor<D>, like: &Tensor<D>) -> Tensor<D> {
+    match like.gradient_checkpointing_strategy() {
+        Some(strategy) => Tensor::from_inner(value.inner()).with_gradient_checkpointing_strategy(strategy),
+        None => value.inner(),
+    }
+}
+
+fn lowers<const D: usize>(path: &[String], value: &Tensor<D>) -> bool {
+    value.dtype() == DType::F32 && !path.last().is_some_and(|container| SINGLE.contains(&container.as_str()))
+}
+
+/// Collects the casts of parameters without gradients.
+struct Frozen {
+    path: Vec<String>,
+    tensors: GradientsParams,
+}
+
+impl burn::module::ModuleVisitor for Frozen {
+    fn enter_module(&mut self, _: &str, container: &str) {
+        self.path.push(container.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if !param.is_require_grad() && lowers(&self.path, &value) {
+            self.tensors.register(param.id, value.inner().cast(DType::BF16));
+        }
+    }
+}
+
+/// Casts parameters, taking those that are at hand.
+struct Lower<'a> {
+    path: Vec<String>,
+    frozen: &'a GradientsParams,
+}
+
+impl ModuleMapper for Lower<'_> {
+    fn enter_module(&mut self, _: &str, container: &str) {
+        self.path.push(container.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let value = match self.frozen.get::<D>(id) {
+            Some(low) => lifted(low, &value),
+            None if lowers(&self.path, &value) => value.cast(DType::BF16),
+            None => value,
+        };
+        Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_bf16_is_refused() {
+        let plan = RunPlan::from_toml_str("[run]\ndevice = \"webgpu\"\n[train]\nprecision = \"bf16\"").unwrap();
+        let error = check(&plan, "train.precision", plan.train.precision, |_| false).unwrap_err().to_string();
+        assert!(error.contains("`train.precision`") && error.contains("\"f32\", for the device webgpu"), "{error}");
+        assert!(check(&plan, "eval.precision", plan.eval.precision, |_| false).is_ok());
+        assert!(check_training(&plan, &Device::flex()).is_ok());
+        let error = RunPlan::from_toml_str("[eval]\nprecision = \"bf61\"").unwrap_err().to_string();
+        assert!(error.contains("\"f32\" or \"bf16\""), "{error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Running statistics of batch norms across a step that is left out.
+//!
+//! A forward pass updates them, whatever becomes of its loss. Burn shares them between clones and keeps the last update apart
+//! until `valid()`, so a clone taken before the step would not save them.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+/// Whether a parameter's field is one of Burn's running statistics.
+pub(crate) fn is_running(field: Option<&String>) -> bool {
+    field.is_some_and(|name| name.starts_with("running_"))
+}
+
+/// The statistics of `net` as they stand, by identity; outside of any graph.
+pub fn kept<M: Module>(net: &M) -> GradientsParams {
+    let mut collector = Collector { path: Vec::new(), tensors: GradientsParams::new() };
+    net.valid().visit(&mut collector);
+    collector.tensors
+}
+
+/// Puts the statistics of [`kept`] back.
+pub fn restore<M: Module>(net: M, kept: GradientsParams) -> M {
+    // Folds the update that Burn keeps apart into the value, which is then replaced.
+    drop(net.valid());
+    net.map(&mut Restorer { path: Vec::new(), tensors: kept })
+}
+
+struct Collector {
+    path: Vec<String>,
+    tensors: GradientsParams,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if is_running(self.path.last()) {
+            self.tensors.register(param.id, param.val());
+        }
+    }
+}
+
+struct Restorer {
+    path: Vec<String>,
+    tensors: GradientsParams,
+}
+
+impl ModuleMapper for Restorer {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match is_running(self.path.last()).then(|| self.tensors.remove::<D>(param.id)).flatten() {
+            Some(before) => param.map(|now| crate::precision::lifted(before, &now)),
+            None => param,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Steps whose loss or gradients are not finite: left out, counted, and named.
+
+use std::path::Path;
+use std::sync::PoisonError;
+
+use burn::tensor::{Device, Tensor};
+use nn_ops::weights::Names;
+use pil_ops::Image;
+use sam_vit::Prediction;
+use tests::{parts, toy};
+use trainer::TrainError;
+use trainer::batch::{HostBatch, Normalisation};
+use trainer::journal::{JournalLine, StepLine, read_journal};
+use trainer::models::Risam;
+use trainer::plan::{Method, RunPlan};
+use trainer::run_dir::Checkpoint;
+use trainer::segmenter::{Attention, Segmenter};
+use trainer::train::{Event, Summary, train};
+
+use crate::training::{ONE_AT_A_TIME, tensors};
+
+/// A method that sees no numbers in some training batches, by their sentences.
+struct Poisoned<S> {
+    inner: S,
+    spoils: fn(&HostBatch) -> bool,
+}
+
+impl<S: Segmenter> Segmenter for Poisoned<S> {
+    type Net = S::Net;
+
+    fn init(&self, device: &Device) -> Result<S::Net, TrainError> {
+        self.inner.init(device)
+    }
+    fn names(&self) -> Names {
+        self.inner.names()
+    }
+    fn normalisation(&self) -> Normalisation {
+        self.inner.normalisation()
+    }
+    fn trains(&self, name: &str) -> bool {
+        self.inner.trains(name)
+    }
+    fn logits(&self, net: &S::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        let mut batch = batch.clone();
+        if device.is_autodiff() && (self.spoils)(&batch) {
+            batch.images.fill(f32::NAN);
+        }
+        self.inner.logits(net, &batch, device)
+    }
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+        self.inner.loss(logits, masks, batch)
+    }
+    fn predict(&self, net: &S::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
+        self.inner.predict(net, image, sentences)
+    }
+    fn attention(&self, net: &S::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
+        self.inner.attention(net, image, sentence)
+    }
+    fn indivisible(&self) -> Option<&'static str> {
+        self.inner.indivisible()
+    }
+}
+
+/// RISAM, for its batch norms see the spoilt batch before anybody knows.
+fn run(plan: &RunPlan, spoils: fn(&HostBatch) -> bool, resume: bool) -> Result<Summary, TrainError> {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (data, tokenizer) = parts(plan);
+    let segmenter = Poisoned { inner: Risam::new(plan, tokenizer)?, spoils };
+    train(&segmenter, plan, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
+}
+
+fn steps(log: &Path) -> Vec<StepLine> {
+    let step = |line| match line {
+        JournalLine::Step(line) => Some(line),
+        JournalLine::Eval(_) => None,
+    };
+    read_journal(log).unwrap().into_iter().filter_map(step).collect()
+}
+
+/// About every fifth batch.
+fn some(batch: &HostBatch) -> bool {
+    batch.sentences.iter().flat_map(|s| s.bytes()).map(u64::from).sum::<u64>() % 5 == 0
+}
+
+#[test]
+fn spoilt_steps_are_named_counted_and_leave_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |name: &str, set: &[&str]| {
+        toy(
+            Method::Risam,
+            folder.path(),
+            name,
+            &[&["train.log_every=7", "eval.pictures=0", "train.ema.enabled=false"], set].concat(),
+        )
+    };
+    let whole = run(&plan("whole", &[]), some, false).unwrap();
+    let lines = steps(&whole.dir.log());
+    let skipped: Vec<&StepLine> = lines.iter().filter(|line| line.skipped.is_some()).collect();
+    assert!(skipped.iter().any(|line| line.step % 7 != 0), "a skipped step has its line between the due ones");
+    assert!(skipped.len() > 2 && skipped.len() < 20, "{} of 40 steps", skipped.len());
+    for (number, line) in skipped.iter().enumerate() {
+        let told = line.skipped.as_ref().unwrap();
+        assert_eq!(told.times, number as u64 + 1);
+        assert!(line.loss.is_nan() && line.grad_norm.is_nan());
+        let found = told.found.as_ref().unwrap();
+        assert!(found.first.starts_with("fe."), "the first part that is trained, not {}", found.first);
+        assert!(found.count > 10 && found.count <= found.of, "{found:?}");
+    }
+    assert!(lines.iter().filter(|line| line.skipped.is_none()).all(|line| line.loss.is_finite()));
+
+    let last = whole.dir.checkpoint_path(40);
+    assert_eq!(Checkpoint::open(&last).unwrap().manifest.state.skips.all, skipped.len() as u64);
+    let model = tensors(&last.join("model.bpk"));
+    let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<_>>();
+    for (name, bytes) in &model {
+        assert!(floats(bytes).iter().all(|v| v.is_finite()), "{name} is spoilt");
+    }
+
+    let half = run(&plan("halves", &["train.stop_after=20"]), some, false).unwrap();
+    assert_eq!(half.step, 20);
+    let halves = run(&plan("halves", &[]), some, true).unwrap();
+    // The stop itself is a line of the log, due or not.
+    let without_stop = |log: &Path| steps(log).into_iter().filter(|l| l.step != 20).map(|l| format!("{l:?}")).collect::<Vec<_>>();
+    assert_eq!(without_stop(&whole.dir.log()), without_stop(&halves.dir.log()));
+    assert!(model == tensors(&halves.dir.checkpoint_path(40).join("model.bpk")), "weights differ");
+}
+
+#[test]
+fn a_run_that_is_given_up_says_which_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = toy(Method::Risam, folder.path(), "lost", &["train.log_every=1000"]);
+    let error = run(&plan, |_| true, false).unwrap_err().to_string();
+    assert!(
+        error.contains("for 20 steps in a row") && error.contains("gradients are not finite, the first is that of fe."),
+        "{error}"
+    );
+    let lines = steps(&trainer::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
+    assert_eq!(lines.len(), 20);
+    assert_eq!(lines[19].skipped.as_ref().unwrap().times, 20);
+}
