@@ -22,7 +22,7 @@ out=${OUT:-target/gpu-$name}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 case ${SIZE:=small} in
-  small) : "${STEPS:=12} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" ;;
+  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" ;;
   full) : "${STEPS:=3000} ${METHOD_SIZES:=b h} ${SAM_SIZES:=b l h} ${SAM_INPUTS:=1024 512} ${BATCHES:=1 4} ${REPEAT:=20}" \
     "${EXPRESSIONS:=256}" ;;
   *) echo "SIZE=$SIZE: small or full" >&2; exit 2 ;;
