@@ -1,5 +1,6 @@
 //! The Saymask command line, as a library so that its parts can be tested.
 
+pub mod agree;
 pub mod attend;
 pub mod bench;
 pub mod check;

@@ -1,7 +1,7 @@
 //! The Saymask command line.
 
 use clap::{Parser, Subcommand};
-use xtask::{attend, bench, check, data, eval, export, predict, segment, test, tidy, train};
+use xtask::{agree, attend, bench, check, data, device, eval, export, predict, segment, test, tidy, train};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -34,8 +34,12 @@ enum Command {
     /// Make or check data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// List what --device may say here, and why the rest is missing.
+    Devices(device::DevicesArgs),
     /// Run golden files against our models.
     Check(check::CheckArgs),
+    /// Compare a trained model's masks on two devices.
+    Agree(agree::AgreeArgs),
     /// Measure, and write figures into README.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -54,7 +58,9 @@ fn main() {
         Command::Segment(args) => segment::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command).map(|()| true),
+        Command::Devices(args) => device::run(&args).map(|()| true),
         Command::Check(args) => check::check(&args),
+        Command::Agree(args) => agree::run(&args),
         Command::Bench(command) => bench::run(&command).map(|()| true),
         Command::Test(args) => test::run(&args).map(|()| true),
         Command::Tidy => tidy::run().map(|()| true),

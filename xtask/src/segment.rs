@@ -45,8 +45,7 @@ pub struct SegmentArgs {
     /// Size of the model; `auto` reads it off the weights.
     #[arg(long, value_enum, default_value_t)]
     model: Size,
-    /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
     /// Folder for the picture and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "segments")]

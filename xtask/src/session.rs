@@ -24,8 +24,7 @@ pub struct Source {
     /// or hf:OWNER/REPO, such a folder in the Hugging Face cache.
     #[arg(long, value_name = "PATH")]
     weights: Option<String>,
-    /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
     /// Changes to the recipe, such as `eval.profile=dit`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -45,9 +44,19 @@ pub struct Session {
 }
 
 impl Source {
+    /// The device as it was asked for.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Opens plan and weights.
     pub fn open(&self) -> Result<Session> {
-        let device = device::open(&self.device)?;
+        self.open_on(&self.device)
+    }
+
+    /// As [`Source::open`], on another device.
+    pub fn open_on(&self, word: &str) -> Result<Session> {
+        let device = device::open(word)?;
         if let Some(weights) = &self.weights {
             let plan = self.published(weights)?;
             let Some(vocabulary) = plan.text.vocabulary_file() else {

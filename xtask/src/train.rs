@@ -37,7 +37,7 @@ pub struct TrainArgs {
     /// Continue the run of that name from its last whole checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Device, as `run.device=...` would say it.
+    /// Device, as `run.device=...` would say it; `cargo xtask devices` lists them.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Changes to the recipe, such as `train.batch_size=8`.
@@ -45,7 +45,7 @@ pub struct TrainArgs {
     overrides: Vec<String>,
 }
 
-fn method(word: &str) -> Result<Method, String> {
+pub(crate) fn method(word: &str) -> Result<Method, String> {
     let all = [Method::Dit, Method::Evf, Method::Risam];
     all.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("use one of {}", all.map(Method::name).join(", ")))
 }
@@ -76,7 +76,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if !summary.reports.is_empty() {
         let words: Vec<String> = std::env::args().skip(1).collect();
         let figures = RunFigures {
-            origin: Origin::here(&format!("cargo xtask {}", words.join(" "))),
+            origin: Origin::on(&plan.run.device, &device, &format!("cargo xtask {}", words.join(" "))),
             steps: summary.step,
             seconds: summary.seconds,
             reports: summary.reports.clone(),

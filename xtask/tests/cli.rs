@@ -1,5 +1,9 @@
 //! Sessions of the command line, as a user would have them.
 
+#[path = "cli/bench.rs"]
+mod bench;
+#[path = "cli/device.rs"]
+mod device;
 #[path = "cli/segment.rs"]
 mod segment;
 
@@ -115,6 +119,12 @@ fn train_eval_predict_export() {
 
     let table = s.ok(&["eval", "--split", "val,testA", "--shuffled-text", "--set", "eval.profile=dit"]);
     assert!(table.contains("profile dit, threshold 0.35") && table.contains("testA"), "{table}");
+
+    let said = s.ok(&["agree", "--against", "cpu", "--limit", "4", "--json", "agree.json"]);
+    assert!(said.contains("mean 1.00000") && said.contains("the devices agree"), "{said}");
+    assert_eq!(json(&s.path("agree.json"))["expressions"].as_u64(), Some(4));
+    let out = s.run(&["agree", "--limit", "4", "--bound", "1.1"]);
+    assert_eq!(out.status.code(), Some(1), "what disagrees is a failure, not an error");
 
     let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
     s.ok(&["predict", image, "the red circle", "left one", "--out", "found"]);
@@ -274,7 +284,7 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = Session::new();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "predict", "segment", "export", "data", "check", "test", "tidy"] {
+    for command in ["train", "eval", "predict", "segment", "export", "data", "devices", "check", "agree", "test", "tidy"] {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");

@@ -9,11 +9,9 @@ use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use fusion_dit::{DitConfig, DitModel, Variant};
 use nn_ops::formula;
-use refcoco_data::Placement;
 use serde::{Deserialize, Serialize};
 use text_encoders::tokenizer::WordPiece;
 use trainer::average;
-use trainer::batch::HostBatch;
 use trainer::models::Dit;
 use trainer::optimise::clip;
 use trainer::plan::{Init, RunPlan};
@@ -22,6 +20,8 @@ use trainer::shards::Shards;
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::begin;
 
+use super::measure::{median, status};
+use super::steps::made;
 use super::{Origin, WriteArgs, fill, save};
 use crate::tidy::root;
 
@@ -204,8 +204,8 @@ fn step(case: Case, batch: usize) -> Result<Step> {
     let shards = Shards::new(&plan, &segmenter)?;
     let mut training = begin(&segmenter, &plan, &graph)?;
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
-    let batch_of = made(batch);
-    let before_bytes = status("VmRSS:")?;
+    let batch_of = made(batch, SIDE, &[SENTENCE]);
+    let before_bytes = status("VmRSS:").context("memory is read from Linux's /proc/self/status")?;
     let begun = Instant::now();
     let mut parts = shards.gradients(&segmenter, &training.net, &batch_of, &graph, 1.0)?;
     let (_, grads) = parts.pop().context("one part")?;
@@ -214,7 +214,14 @@ fn step(case: Case, batch: usize) -> Result<Step> {
     let average = training.average.take().context("the recipe keeps an average")?;
     training.average = Some(average::update(average, &training.net, plan.train.ema.decay));
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(Step { case, batch, trained, before_bytes, peak_bytes: status("VmHWM:")?, seconds })
+    Ok(Step {
+        case,
+        batch,
+        trained,
+        before_bytes,
+        peak_bytes: status("VmHWM:").context("memory is read from Linux's /proc/self/status")?,
+        seconds,
+    })
 }
 
 /// BERT's rows with a few of its words: what is read does not change what it costs.
@@ -230,41 +237,11 @@ fn vocabulary(folder: &Path) -> Result<RunTokenizer> {
     Ok(loaded?)
 }
 
-fn made(count: usize) -> HostBatch {
-    let area = SIDE * SIDE;
-    let placement = Placement { canvas: SIDE, top: 0, left: 0, height: SIDE, width: SIDE, original: (SIDE, SIDE) };
-    HostBatch {
-        images: formula::tensor("bench", "in.image", &[count, 3, SIDE, SIDE], 0.0, 2.0),
-        masks: (0..count * area).map(|i| f32::from(u8::from(i % SIDE < SIDE / 2))).collect(),
-        full_masks: Vec::new(),
-        sentences: vec![SENTENCE.into(); count],
-        clicks: vec![None; count],
-        image_of: (0..count).collect(),
-        placements: vec![placement; count],
-        side: SIDE,
-        features: Vec::new(),
-    }
-}
-
-/// A size of this process in bytes, from Linux.
-fn status(key: &str) -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").context("memory is read from Linux's /proc/self/status")?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(value.with_context(|| format!("/proc/self/status has no {key}"))? * 1024)
-}
-
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
-}
-
 fn table(figures: &Figures, batches: &[usize]) -> String {
     let Forward { default_fusion, layer_wise } = &figures.forward;
-    let [plain, ours] = [default_fusion, layer_wise].map(|s| 1e3 * median(s.iter().copied()));
+    let [plain, ours] = [default_fusion, layer_wise].map(|s| 1e3 * median(s));
     // Pairs were timed side by side, so the ratio of each is steadier than the ratio of two medians.
-    let ratio = median(layer_wise.iter().zip(default_fusion).map(|(a, b)| a / b));
+    let ratio = median(&layer_wise.iter().zip(default_fusion).map(|(a, b)| a / b).collect::<Vec<_>>());
     let mut out = format!("```\n{:<44}{:>12}{:>22}\n", "forward at 512, ViT-B, one sentence", "here", "paper (its GPU)");
     out += &format!("{:<44}{:>9.0} ms{:>19} ms\n", "default fusion", plain, PAPER_MS);
     out += &format!("{:<44}{:>9.0} ms{:>19} ms\n", "layer-wise", ours, PAPER_MS);

@@ -3,20 +3,29 @@
 mod cache;
 mod demo;
 mod dit;
+mod flops;
+mod measure;
+mod methods;
+mod models;
 mod sam;
+mod steps;
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 pub use cache::CacheArgs;
 pub use demo::{DemoArgs, RunFigures};
 pub use dit::DitArgs;
+pub use methods::MethodsArgs;
 pub use sam::SamArgs;
+pub use steps::TrainBenchArgs;
 
+use crate::device::{Kind, Word, driver, identity};
 use crate::tidy::root;
 
 /// What to measure.
@@ -32,6 +41,10 @@ pub enum BenchCommand {
     Dit(DitArgs),
     /// Time and memory of Segment Anything on the CPU, also beside PyTorch.
     Sam(SamArgs),
+    /// From an image and a sentence to a mask, for every method, on any device.
+    Methods(MethodsArgs),
+    /// Time and memory of a training step of every method, on any device.
+    Train(TrainBenchArgs),
 }
 
 /// Whether to write.
@@ -51,16 +64,17 @@ pub struct Origin {
     pub commit: String,
     /// The command that made it.
     pub command: String,
+    /// What computed, where that is not the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Its driver, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
 }
 
 impl Origin {
     /// This machine and this commit.
     pub fn here(command: &str) -> Self {
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-            let line = text.lines().find(|l| l.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        });
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let git = |args: &[&str]| {
             let out = Command::new("git").args(args).current_dir(root().ok()?).output().ok()?;
             out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
@@ -68,15 +82,37 @@ impl Origin {
         let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".into());
         let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
         Self {
-            machine: format!("{}, {threads} threads", cpu.unwrap_or_else(|| std::env::consts::ARCH.into())),
+            machine: processor(),
             commit: if changed { format!("{commit} with changes") } else { commit },
             command: command.to_owned(),
+            device: None,
+            driver: None,
         }
     }
 
-    fn line(&self) -> String {
-        format!("`{}` on {} at commit {}", self.command, self.machine, self.commit)
+    /// The same, with the device that did the work where that is not the processor itself.
+    pub fn on(word: &str, device: &Device, command: &str) -> Self {
+        let kind = Word::parse(word).map_or(Kind::Cpu, |w| w.kind);
+        let name = (kind != Kind::Cpu).then(|| format!("{word}: {}", identity(device).unwrap_or_else(|| "unnamed".into())));
+        Self { driver: name.as_ref().and_then(|_| driver(kind)), device: name, ..Self::here(command) }
     }
+
+    fn line(&self) -> String {
+        let device = self.device.as_ref().map_or_else(String::new, |d| format!("{d} (host: "));
+        let end = if device.is_empty() { "" } else { ")" };
+        let driver = self.driver.as_ref().map_or_else(String::new, |d| format!(", driver {d}"));
+        format!("`{}` on {device}{}{end}{driver} at commit {}", self.command, self.machine, self.commit)
+    }
+}
+
+/// The processor and its threads, in words.
+pub fn processor() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {threads} threads", cpu.unwrap_or_else(|| std::env::consts::ARCH.into()))
 }
 
 /// Runs the command.
@@ -87,6 +123,8 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Test(args) => demo::test(args),
         BenchCommand::Dit(args) => dit::run(args),
         BenchCommand::Sam(args) => sam::run(args),
+        BenchCommand::Methods(args) => methods::run(args),
+        BenchCommand::Train(args) => steps::run(args),
     }
 }
 

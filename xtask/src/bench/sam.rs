@@ -11,6 +11,7 @@ use nn_ops::formula;
 use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
 
+use super::measure::{load, median, status};
 use super::{Origin, WriteArgs, fill, save};
 use crate::device;
 use crate::segment::Size;
@@ -29,6 +30,9 @@ pub struct SamArgs {
     /// Side of the input in pixels; repeatable.
     #[arg(long = "input", value_name = "PIXELS", default_values_t = [1024, 512])]
     inputs: Vec<usize>,
+    /// Images of a pass of the encoder.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
     /// Timed calls a case and round, after one that is not timed.
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeat: usize,
@@ -38,8 +42,10 @@ pub struct SamArgs {
     /// A Python that has what tools/requirements-bench.txt names.
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: PathBuf,
-    /// Device: cpu, cuda[:N], vulkan[:N], metal, wgpu[:cpu].
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    /// Options for tools/bench_torch.py, such as "--device cuda --dtype bf16 --compile".
+    #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
+    torch_options: String,
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
@@ -60,6 +66,9 @@ struct Measure {
     decoder: Vec<f64>,
     /// Largest resident memory of the process, weights included, where the system tells.
     peak_bytes: Option<u64>,
+    /// Largest reserve of the device's memory pools, where it has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_bytes: Option<u64>,
     /// Versions, where they are not our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     versions: Option<String>,
@@ -70,6 +79,9 @@ struct Measure {
 struct Case {
     size: String,
     input: usize,
+    /// Images of a pass of the encoder.
+    #[serde(default = "one")]
+    batch: usize,
     ours: Measure,
     torch: Option<Measure>,
 }
@@ -84,19 +96,24 @@ struct Figures {
     cases: Vec<Case>,
 }
 
+fn one() -> usize {
+    1
+}
+
 /// Runs the command.
 pub(super) fn run(args: &SamArgs) -> Result<()> {
-    if args.repeat == 0 || args.sizes.contains(&Size::Auto) {
-        bail!("--repeat must be at least 1 and --size one of b, l, h");
+    if args.repeat == 0 || args.batch == 0 || args.sizes.contains(&Size::Auto) {
+        bail!("--repeat and --batch must be at least 1 and --size one of b, l, h");
     }
     if args.alone {
-        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args.repeat, &args.device)?)?);
+        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args)?)?);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let given: Vec<String> = std::env::args().skip(1).collect();
+    let device = device::open(&args.device)?;
     let mut figures = Figures {
-        origin: Origin::here(&format!("cargo xtask {}", given.join(" "))),
+        origin: Origin::on(&args.device, &device, &format!("cargo xtask {}", given.join(" "))),
         threads,
         weights: "random".into(),
         load: load(),
@@ -106,7 +123,7 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
         for &input in &args.inputs {
             let name = format!("{size:?}").to_lowercase();
             eprintln!("ViT-{} at {input} ...", name.to_uppercase());
-            let mut case = Case { size: name, input, ours: Measure::default(), torch: None };
+            let mut case = Case { size: name, input, batch: args.batch, ours: Measure::default(), torch: None };
             for _ in 0..if args.torch { ROUNDS } else { 1 } {
                 case.ours.merge(child(&mut ours(args, &case)?)?);
                 if args.torch {
@@ -135,7 +152,7 @@ fn ours(args: &SamArgs, case: &Case) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
     let numbers = [case.input, args.repeat].map(|n| n.to_string());
     command.args(["bench", "sam", "--alone", "--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1]]);
-    command.args(["--device", &args.device]);
+    command.args(["--device", &args.device, "--batch", &args.batch.to_string()]);
     Ok(command)
 }
 
@@ -144,6 +161,7 @@ fn torch(args: &SamArgs, case: &Case, threads: usize) -> Result<Command> {
     let numbers = [case.input, args.repeat, threads].map(|n| n.to_string());
     command.arg(root()?.join(SCRIPT));
     command.args(["--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1], "--threads", &numbers[2]]);
+    command.args(["--batch", &case.batch.to_string()]).args(args.torch_options.split_whitespace());
     Ok(command)
 }
 
@@ -158,11 +176,11 @@ fn child(command: &mut Command) -> Result<Measure> {
 }
 
 /// One case in this process, with random weights.
-fn measure(size: Size, input: usize, repeat: usize, word: &str) -> Result<Measure> {
-    let device = device::open(word)?;
+fn measure(size: Size, input: usize, args: &SamArgs) -> Result<Measure> {
+    let (device, repeat, batch) = (device::open(&args.device)?, args.repeat, args.batch);
     let sam = size.config().context("a size")?.init(&device);
-    let values = formula::tensor("bench", "in.image", &[3, input, input], 0.0, 2.0);
-    let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, input, input]), &device);
+    let values = formula::tensor("bench", "in.image", &[batch, 3, input, input], 0.0, 2.0);
+    let image = Tensor::<4>::from_data(TensorData::new(values, [batch, 3, input, input]), &device);
     let mut measure = Measure::default();
     let mut embedding = sam.image_encoder.forward(image.clone());
     for _ in 0..repeat {
@@ -172,6 +190,8 @@ fn measure(size: Size, input: usize, repeat: usize, word: &str) -> Result<Measur
         device.sync()?;
         measure.encoder.push(begun.elapsed().as_secs_f64());
     }
+    // A click belongs to one image.
+    let embedding = embedding.narrow(0, 0, 1);
     let middle = input as f32 / 2.0;
     let points = Tensor::<3>::from_floats([[[middle, middle]]], &device);
     let prompts = Prompts { points: Some((points, Tensor::<2, Int>::ones([1, 1], &device))), ..Prompts::default() };
@@ -185,18 +205,8 @@ fn measure(size: Size, input: usize, repeat: usize, word: &str) -> Result<Measur
         }
     }
     measure.peak_bytes = status("VmHWM:");
+    measure.device_bytes = device.memory_pool_usage().map(|p| p.bytes_reserved);
     Ok(measure)
-}
-
-/// A size of this process in bytes, from Linux.
-fn status(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|l| l.starts_with(key))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-fn load() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 impl Measure {
@@ -204,18 +214,8 @@ impl Measure {
         self.encoder.extend(other.encoder);
         self.decoder.extend(other.decoder);
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.device_bytes = self.device_bytes.max(other.device_bytes);
         self.versions = other.versions;
-    }
-}
-
-fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
     }
 }
 
@@ -227,7 +227,7 @@ fn table(figures: &Figures) -> String {
     let mut out = format!("{head}{more}\n|---|---|---|---|---|{}\n", rule.trim_start_matches('|'));
     let cells = |m: &Measure| {
         let fastest = |s: &[f64]| s.iter().copied().fold(f64::INFINITY, f64::min);
-        let peak = m.peak_bytes.map_or_else(|| "?".into(), |b| format!("{:.2}", b as f64 / 1e9));
+        let peak = m.device_bytes.or(m.peak_bytes).map_or_else(|| "?".into(), |b| format!("{:.2}", b as f64 / 1e9));
         let (encoder, decoder) = (median(&m.encoder), median(&m.decoder));
         format!(" {encoder:.2} ({:.2}) | {:.0} ({:.0}) | {peak} |", fastest(&m.encoder), 1e3 * decoder, 1e3 * fastest(&m.decoder))
     };
@@ -237,12 +237,16 @@ fn table(figures: &Figures) -> String {
         out += &format!("| ViT-{} | {} |{}{other}\n", case.size.to_uppercase(), case.input, cells(&case.ours));
     }
     let versions = figures.cases.iter().find_map(|c| c.torch.as_ref()?.versions.clone());
-    let versions = versions.map_or_else(String::new, |v| format!(" {v}, eager, f32, as many threads."));
+    let versions = versions.map_or_else(String::new, |v| format!(" {v}, as many threads."));
+    let images = figures.cases.first().map_or(1, |c| c.batch);
+    let images = if images == 1 { "One image".to_owned() } else { format!("{images} images in the encoder") };
+    let pools = figures.cases.iter().any(|c| c.ours.device_bytes.is_some());
+    let peak = if pools { "Peak is what the device's memory pools reserved" } else { "Peak is the whole process" };
     let busy = figures.load.filter(|load| *load > 0.5).map_or_else(String::new, |load| {
         format!(" Other work took time from both: the load was {load:.1} on {} threads.", figures.threads)
     });
     out + &format!(
-        "\nOne image, one click, {} weights; medians, in brackets the fastest pass. Peak is the whole process.{versions}{busy}\n{}.",
+        "\n{images}, one click, {} weights; medians, in brackets the fastest pass. {peak}.{versions}{busy}\n{}.",
         figures.weights,
         figures.origin.line()
     )
@@ -256,11 +260,11 @@ mod tests {
     fn tables_hold_medians_of_both() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0]), 2.5);
-        let ours = Measure { encoder: vec![5.0, 1.0, 2.0], decoder: vec![0.1], peak_bytes: Some(1 << 30), versions: None };
+        let ours = Measure { encoder: vec![5.0, 1.0, 2.0], decoder: vec![0.1], peak_bytes: Some(1 << 30), ..Measure::default() };
         let torch = Some(Measure { versions: Some("torch 9".into()), ..ours.clone() });
-        let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into() };
+        let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into(), device: None, driver: None };
         let mut figures = Figures { origin, threads: 2, weights: "random".into(), load: Some(7.0), cases: Vec::new() };
-        figures.cases.push(Case { size: "b".into(), input: 64, ours, torch });
+        figures.cases.push(Case { size: "b".into(), input: 64, batch: 1, ours, torch });
         let text = table(&figures);
         assert!(text.contains("| ViT-B | 64 | 2.00 (1.00) | 100 (100) | 1.07 | 2.00 (1.00) |"), "{text}");
         assert!(text.contains("torch 9") && text.contains("random weights") && text.contains("load was 7.0"), "{text}");

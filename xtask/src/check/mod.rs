@@ -1,5 +1,6 @@
 //! `cargo xtask check`: golden files against our models.
 
+mod bound;
 mod command;
 mod dit;
 mod evf;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
+pub use bound::{ROUNDED, Stated, stated};
 pub use command::{CheckArgs, check};
 pub use golden::{BOUND, Golden, Outcome};
 

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Everything there is to measure on a device, in one run:
+#
+#   tools/gpu.sh DEVICE            cpu, cuda[:N], cuda-nvrtc[:N], vulkan[:N|:cpu], metal, wgpu[:N|:cpu]
+#
+# builds for it, lists devices, runs the golden files, trains the three demonstrations, compares their masks with the CPU's, and
+# runs every benchmark. A part that fails does not stop the others; failures are named at the end and make the exit code 1.
+#
+#   SIZE=small|full   small (the default) tries every part within minutes, full takes hours on a CPU and is meant for a GPU
+#   OUT=FOLDER        where reports and JSON go; default target/gpu-DEVICE
+#   WRITE=1           with SIZE=full: also write docs/figures and README.md
+#   TORCH=1           also time PyTorch where a benchmark can; PYTHON=PROGRAM names its Python (tools/requirements-bench.txt)
+#   BUILD="..."       more options for cargo, such as BUILD="--release"
+#
+# Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, BATCHES, REPEAT, EXPRESSIONS.
+set -uo pipefail
+[ $# -eq 1 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+device=$1
+cd "$(dirname "$0")/.."
+name=${device//:/-}
+out=${OUT:-target/gpu-$name}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+case ${SIZE:=small} in
+  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" ;;
+  full) : "${STEPS:=3000} ${METHOD_SIZES:=b h} ${SAM_SIZES:=b l h} ${SAM_INPUTS:=1024 512} ${BATCHES:=1 4} ${REPEAT:=20}" \
+    "${EXPRESSIONS:=256}" ;;
+  *) echo "SIZE=$SIZE: small or full" >&2; exit 2 ;;
+esac
+
+# A device is a word for the command line and a way to build it. The CPU is built in with each, to compare with.
+word=$device
+case $device in
+  cpu) build=(cargo build) folder=${CARGO_TARGET_DIR:-target} ;;
+  wgpu*) build=(cargo build --features webgpu) folder=target/wgpu ;;
+  vulkan*) build=(cargo build --features vulkan) folder=target/vulkan ;;
+  metal*) build=(cargo build --features metal) folder=target/metal ;;
+  cuda-nvrtc*) build=(tools/cuda-nvrtc.sh build) folder=target/cuda word=cuda${device#cuda-nvrtc} ;;
+  cuda*) build=(cargo build --features cuda) folder=target/cuda-llvm ;;
+  *) echo "$device: no such device; cpu, cuda[:N], cuda-nvrtc[:N], vulkan[:N|:cpu], metal, wgpu[:N|:cpu]" >&2; exit 2 ;;
+esac
+
+failed=()
+# part NAME COMMAND...: runs it, keeps what it says in $out/NAME.log, and goes on.
+part() {
+  local title=$1 begun=$SECONDS
+  shift
+  echo "== $title: $*"
+  if "$@" > >(tee "$out/$title.log") 2> >(tee "$out/$title.err" >&2); then
+    echo "== $title: done in $((SECONDS - begun)) s"
+  else
+    echo "== $title: FAILED with $? after $((SECONDS - begun)) s"
+    failed+=("$title")
+    return 1
+  fi
+}
+
+# shellcheck disable=SC2086 # BUILD is a list of options.
+part build env CARGO_TARGET_DIR="$folder" "${build[@]}" $([ "${build[0]}" = cargo ] && echo --package xtask) ${BUILD:-} || exit 1
+profile=debug
+case " ${BUILD:-} " in *" --release "*) profile=release ;; esac
+xtask=$folder/$profile/xtask
+
+part devices "$xtask" devices
+part check "$xtask" check --device "$word" $([ "$SIZE" = full ] && echo tests/goldens || echo tests/goldens/sam-tiny.safetensors)
+
+for method in dit evf risam; do
+  short=()
+  if [ "$SIZE" = small ]; then
+    short=(data.synth.images=24 data.synth.size=64 train.batch_size=4 schedule.warmup_steps=2 eval.limit=8 eval.pictures=2)
+  fi
+  # Shards are threads of a processor.
+  [ "$word" = cpu ] || short+=(train.shards=1)
+  rm -rf "$out/runs/demo-$method"
+  part "train-$method" "$xtask" train --method "$method" --device "$word" "data.root=$out/data-$SIZE" "run.dir=$out/runs" \
+    "train.steps=$STEPS" train.eval_every=0 train.save_every=0 "${short[@]}" &&
+    part "agree-$method" "$xtask" agree --run "$out/runs/demo-$method" --device "$word" --against cpu --limit "$EXPRESSIONS" \
+      --json "$out/agree-$method.json"
+done
+
+# So few steps leave masks without a shape. A model that was trained a little longer, by the processor, has something to compare.
+if [ "$SIZE" = small ]; then
+  rm -rf "$out/runs-cpu"
+  part train-cpu "$xtask" train "data.root=$out/data-cpu" "run.dir=$out/runs-cpu" data.synth.images=400 data.synth.size=64 \
+    train.steps=300 schedule.warmup_steps=20 train.eval_every=0 train.save_every=0 eval.limit=8 eval.pictures=2 &&
+    part agree-cpu-trained "$xtask" agree --run "$out/runs-cpu/demo-dit" --device "$word" --against cpu --limit "$EXPRESSIONS" \
+      --json "$out/agree-cpu-trained.json"
+fi
+
+write=()
+[ "${WRITE:-}" = 1 ] && [ "$SIZE" = full ] && write=(--write)
+each() { # each FLAG VALUES...: the flag before every value
+  local flag=$1
+  shift
+  printf -- "$flag %s " "$@"
+}
+# shellcheck disable=SC2046,SC2086 # lists of options
+part bench-methods "$xtask" bench methods --device "$word" $(each --size $METHOD_SIZES) --repeat "$REPEAT" \
+  --json "$out/methods.json" "${write[@]}"
+# shellcheck disable=SC2046,SC2086
+part bench-train "$xtask" bench train --device "$word" $(each --size $METHOD_SIZES) $(each --batch $BATCHES) --repeat "$REPEAT" \
+  --json "$out/train.json" "${write[@]}"
+if [ -n "$SAM_SIZES" ]; then
+  torch=()
+  if [ "${TORCH:-}" = 1 ]; then
+    torch=(--torch --python "${PYTHON:-python3}")
+    case $word in cuda*) torch+=(--torch-options "--device cuda") ;; esac
+  fi
+  # shellcheck disable=SC2046,SC2086
+  part bench-sam "$xtask" bench sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) --repeat "$REPEAT" \
+    --json "$out/sam.json" "${torch[@]}" "${write[@]}"
+fi
+
+echo "== reports in $out"
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "== FAILED: ${failed[*]}"
+  exit 1
+fi
+echo "== all parts passed"

@@ -1,0 +1,248 @@
+//! `cargo xtask bench train`: one training step of every method.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use burn::optim::GradientsAccumulator;
+use burn::tensor::Device;
+use clap::Args;
+use nn_ops::formula;
+use refcoco_data::Placement;
+use serde::{Deserialize, Serialize};
+use trainer::average;
+use trainer::batch::HostBatch;
+use trainer::models::{Dit, Evf, Risam};
+use trainer::optimise::clip;
+use trainer::plan::{Method, RunPlan};
+use trainer::segmenter::Segmenter;
+use trainer::shards::Shards;
+use trainer::train::begin;
+
+use super::flops::work;
+use super::measure::{Memory, Peak, Precision, load, matrix_peak, median, timed};
+use super::models::{Models, SENTENCES, Size, plan};
+use super::{Origin, WriteArgs, fill, save};
+use crate::device;
+use crate::tidy::root;
+
+/// Options of `bench train`.
+#[derive(Debug, Args)]
+pub struct TrainBenchArgs {
+    #[command(flatten)]
+    models: Models,
+    /// Pictures of a step, a sentence each; repeatable.
+    #[arg(long = "batch", value_name = "N", default_values_t = [1])]
+    batches: Vec<usize>,
+    /// Numbers that the matrix peak is measured in.
+    #[arg(long, value_enum, default_value = "f32")]
+    peak: Precision,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+/// A method at a size and a batch.
+#[derive(Debug, Serialize, Deserialize)]
+struct Case {
+    method: String,
+    size: Size,
+    /// Side of the network's input.
+    input: u32,
+    batch: usize,
+    /// Seconds of each step: forward, backward, clipping, optimiser, moving average.
+    seconds: Vec<f64>,
+    /// Parameters in all and those that are trained.
+    parameters: (usize, usize),
+    /// Operations of the image encoders for one picture, backward included where they are trained.
+    step_flops: f64,
+    memory: Memory,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Figures {
+    origin: Origin,
+    weights: String,
+    /// Load of the machine before the first case, over one minute.
+    load: Option<f64>,
+    peak: Peak,
+    /// Changes to the recipes.
+    set: Vec<String>,
+    cases: Vec<Case>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &TrainBenchArgs) -> Result<()> {
+    args.models.check()?;
+    ensure!(!args.batches.contains(&0), "--batch must be at least 1");
+    if args.models.alone {
+        let case = measure(args.models.methods[0], args.models.sizes[0], args.batches[0], &args.models)?;
+        println!("{}", serde_json::to_string(&case)?);
+        return Ok(());
+    }
+    let load = load();
+    let device = device::open(&args.models.device)?;
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let origin = Origin::on(&args.models.device, &device, &format!("cargo xtask {}", given.join(" ")));
+    let mut cases: Vec<Case> = Vec::new();
+    for &size in &args.models.sizes {
+        for &method in &args.models.methods {
+            for batch in &args.batches {
+                eprintln!("{} {}, batch {batch} ...", method.name(), size.title());
+                cases.push(args.models.child("train", method, size, &["--batch".into(), batch.to_string()])?);
+            }
+        }
+    }
+    let peak = matrix_peak(&device, args.peak)?;
+    let set = args.models.set.clone();
+    let figures = Figures { origin, weights: "random".into(), load, peak, set, cases };
+    let table = table(&figures);
+    println!("{table}");
+    let text = serde_json::to_string_pretty(&figures)? + "\n";
+    if let Some(path) = &args.json {
+        save(path, text.as_bytes())?;
+    }
+    if args.write.write {
+        save(&root()?.join("docs/figures/train.json"), text.as_bytes())?;
+        fill("train", &table)?;
+    }
+    Ok(())
+}
+
+fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Case> {
+    let device = device::open(&args.device)?;
+    let (plan, tokenizer) = plan(method, size, args)?;
+    let (seconds, parameters, memory) = match method {
+        Method::Dit => steps(&Dit::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
+        Method::Evf => steps(&Evf::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
+        Method::Risam => steps(&Risam::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
+    };
+    let step_flops = work(&plan)?.step;
+    Ok(Case { method: method.name().into(), size, input: plan.data.image_size, batch, seconds, parameters, step_flops, memory })
+}
+
+/// What the training loop does with a batch, again and again with the same one.
+fn steps<S: Segmenter>(
+    segmenter: &S,
+    plan: &RunPlan,
+    device: &Device,
+    count: usize,
+    args: &Models,
+) -> Result<(Vec<f64>, (usize, usize), Memory)> {
+    let graph = device.clone().autodiff();
+    let shards = Shards::new(plan, segmenter)?;
+    let mut training = begin(segmenter, plan, &graph)?;
+    let all = nn_ops::weights::parameters(&training.net, &segmenter.names());
+    let all = all.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
+    let batch = made(count, plan.data.image_size as usize, &SENTENCES);
+    let (mut seconds, mut memory) = (Vec::new(), Memory::default());
+    for pass in 0..args.warm_up + args.repeat {
+        let (took, next) = timed(device, || {
+            let mut grads = GradientsAccumulator::new();
+            let mut loss = 0.0;
+            for (value, part) in shards.gradients(segmenter, &training.net, &batch, &graph, 1.0)? {
+                loss += value;
+                grads.accumulate(&training.net, part);
+            }
+            let (grads, norm) = clip(&training.net, grads.grads(), plan.optim.grad_clip);
+            ensure!(loss.is_finite() && norm.is_finite(), "loss {loss}, gradient norm {norm}: nothing worth timing");
+            training.net = training.optimisers.step(plan.optim.lr, training.net, grads);
+            if let Some(average) = training.average.take() {
+                training.average = Some(average::update(average, &training.net, plan.train.ema.decay));
+            }
+            Ok(training)
+        })?;
+        training = next;
+        memory.note(device);
+        if pass >= args.warm_up {
+            seconds.push(took);
+        }
+    }
+    Ok((seconds, (all, trained), memory))
+}
+
+/// Pictures that fill their canvas, with half of it as the truth and a sentence each.
+pub(super) fn made(count: usize, side: usize, sentences: &[&str]) -> HostBatch {
+    let placement = Placement { canvas: side, top: 0, left: 0, height: side, width: side, original: (side, side) };
+    HostBatch {
+        images: formula::tensor("bench", "in.image", &[count, 3, side, side], 0.0, 2.0),
+        masks: (0..count * side * side).map(|i| f32::from(u8::from(i % side < side / 2))).collect(),
+        full_masks: Vec::new(),
+        sentences: (0..count).map(|i| sentences[i % sentences.len()].to_owned()).collect(),
+        clicks: vec![None; count],
+        image_of: (0..count).collect(),
+        placements: vec![placement; count],
+        side,
+        features: Vec::new(),
+    }
+}
+
+fn table(figures: &Figures) -> String {
+    let mut out = String::from(
+        "| method | model | input | batch | trained of all, M | step, ms | images/s | of peak | memory, GB |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for case in &figures.cases {
+        let seconds = median(&case.seconds);
+        let millions = |n: usize| format!("{:.1}", n as f64 / 1e6);
+        out += &format!(
+            "| {} | {} | {} | {} | {} of {} | {:.0} | {:.2} | {:.0} % | {} |\n",
+            case.method,
+            case.size.title(),
+            case.input,
+            case.batch,
+            millions(case.parameters.1),
+            millions(case.parameters.0),
+            1e3 * seconds,
+            case.batch as f64 / seconds,
+            100.0 * case.batch as f64 * case.step_flops / seconds / figures.peak.flops,
+            case.memory.cell()
+        );
+    }
+    let steps = figures.cases.first().map_or(0, |c| c.seconds.len());
+    let memory = figures.cases.first().map_or("", |c| c.memory.says());
+    let set = if figures.set.is_empty() { String::new() } else { format!(" with {}", figures.set.join(", ")) };
+    let load = figures.load.map_or(String::new(), |l| format!(" Load before it began: {l:.1}."));
+    out + &format!(
+        "\nForward, backward, clipping, optimiser and moving average, as the method's recipe{set} has them; {} weights, medians of \
+         {steps} steps, memory is {memory}. {}{load} {}.",
+        figures.weights,
+        figures.peak.line(),
+        figures.origin.line()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_batches_fit_their_side() {
+        let batch = made(3, 16, &SENTENCES);
+        assert_eq!((batch.len(), batch.pictures()), (3, 3));
+        assert_eq!((batch.images.len(), batch.masks.len()), (3 * 3 * 256, 3 * 256));
+        assert_eq!(batch.masks.iter().sum::<f32>(), 3.0 * 128.0);
+    }
+
+    #[test]
+    fn a_tables_share_is_work_by_time_by_peak() {
+        let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into(), device: None, driver: None };
+        let case = Case {
+            method: "dit".into(),
+            size: Size::B,
+            input: 512,
+            batch: 4,
+            seconds: vec![0.5, 0.2, 0.4],
+            parameters: (90_000_000, 2_000_000),
+            step_flops: 1e12,
+            memory: Memory { host_bytes: Some(9), device_bytes: Some(2_000_000_000) },
+        };
+        let peak = Peak { precision: Precision::F32, side: 4096, flops: 4e13 };
+        let figures = Figures { origin, weights: "random".into(), load: None, peak, set: vec!["a=1".into()], cases: vec![case] };
+        let text = table(&figures);
+        assert!(text.contains("| dit | ViT-B | 512 | 4 | 2.0 of 90.0 | 400 | 10.00 | 25 % | 2.00 |"), "{text}");
+        assert!(text.contains("with a=1") && text.contains("medians of 3") && text.contains("pools"), "{text}");
+    }
+}
