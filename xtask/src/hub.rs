@@ -56,7 +56,8 @@ fn snapshot(cached: &Path) -> Result<PathBuf> {
 /// Fetches what a model folder needs; files that a repository lacks are left out, and whoever reads the folder says so.
 #[cfg(feature = "hub")]
 fn download(repository: &str) -> Result<()> {
-    let api = hf_hub::api::sync::ApiBuilder::from_env().build().context("the Hugging Face client")?;
+    // Of the variables, the client itself follows HF_HOME and HF_ENDPOINT.
+    let api = hf_hub::api::sync::ApiBuilder::from_env().with_cache_dir(cache()?).build().context("the Hugging Face client")?;
     let api = api.model(repository.to_owned());
     let there: Vec<String> =
         api.info().with_context(|| format!("{PREFIX}{repository}"))?.siblings.into_iter().map(|f| f.rfilename).collect();
