@@ -21,6 +21,8 @@ SIZES = {  # hidden size, layers, heads, blocks with global attention
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
+DECODER_PASSES = 5  # for each of the encoder
+
 
 def timed(repeat, warm_up, sync, call):
     """Seconds of `repeat` calls after some that are not timed, and the last result. The device is idle before and after."""
@@ -76,7 +78,7 @@ def main():
     with torch.inference_mode(), mixed:
         encoder, embedding = timed(args.repeat, warm_up, sync, lambda: encode(pixels))
         decoder, _ = timed(
-            args.repeat,
+            DECODER_PASSES * args.repeat,
             warm_up,
             sync,
             lambda: model(image_embeddings=embedding[:1], input_points=click, multimask_output=True),

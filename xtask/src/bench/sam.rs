@@ -19,6 +19,8 @@ use crate::tidy::root;
 
 /// Rounds that alternate between ours and PyTorch, so that both meet the same weather.
 const ROUNDS: usize = 2;
+/// Passes of the decoder for each of the encoder: it takes a hundredth of the time. The script knows the same number.
+const DECODER_PASSES: usize = 5;
 const SCRIPT: &str = "tools/bench_torch.py";
 
 /// Options of `bench sam`.
@@ -33,7 +35,7 @@ pub struct SamArgs {
     /// Images of a pass of the encoder.
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
-    /// Timed calls a case and round, after one that is not timed.
+    /// Timed calls of the encoder a case and round, after one that is not timed; five times as many of the decoder.
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeat: usize,
     /// Also time PyTorch (eager, f32, as many threads) on the same shapes.
@@ -195,7 +197,7 @@ fn measure(size: Size, input: usize, args: &SamArgs) -> Result<Measure> {
     let middle = input as f32 / 2.0;
     let points = Tensor::<3>::from_floats([[[middle, middle]]], &device);
     let prompts = Prompts { points: Some((points, Tensor::<2, Int>::ones([1, 1], &device))), ..Prompts::default() };
-    for pass in 0..=repeat {
+    for pass in 0..=repeat * DECODER_PASSES {
         let begun = Instant::now();
         let (masks, _) = sam.decode(embedding.clone(), prompts.clone(), (input, input), Output::Multi);
         drop(masks);
