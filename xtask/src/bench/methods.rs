@@ -1,7 +1,5 @@
 //! `cargo xtask bench methods`: from an image and a sentence to a mask, for every method.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use nn_ops::formula;
@@ -13,9 +11,8 @@ use trainer::plan::Method;
 use super::flops::work;
 use super::measure::{Memory, Peak, Precision, load, matrix_peak, median, timed};
 use super::models::{Models, SENTENCES, Size, plan};
-use super::{Origin, WriteArgs, fill, save};
+use super::{Origin, OutputArgs};
 use crate::device;
-use crate::tidy::root;
 
 /// Options of `bench methods`.
 #[derive(Debug, Args)]
@@ -25,11 +22,8 @@ pub struct MethodsArgs {
     /// Numbers that the matrix peak is measured in.
     #[arg(long, value_enum, default_value = "f32")]
     peak: Precision,
-    /// Write the figures as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    write: WriteArgs,
+    output: OutputArgs,
 }
 
 /// A method at a size.
@@ -79,16 +73,7 @@ pub(super) fn run(args: &MethodsArgs) -> Result<()> {
     let peak = matrix_peak(&device, args.peak)?;
     let figures = Figures { origin, weights: "random".into(), load, peak, cases };
     let table = table(&figures);
-    println!("{table}");
-    let text = serde_json::to_string_pretty(&figures)? + "\n";
-    if let Some(path) = &args.json {
-        save(path, text.as_bytes())?;
-    }
-    if args.write.write {
-        save(&root()?.join("docs/figures/methods.json"), text.as_bytes())?;
-        fill("methods", &table)?;
-    }
-    Ok(())
+    args.output.publish("methods", &figures, &table)
 }
 
 /// One case in this process, with random weights.

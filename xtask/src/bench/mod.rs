@@ -10,7 +10,7 @@ mod models;
 mod sam;
 mod steps;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -53,6 +53,32 @@ pub struct WriteArgs {
     /// Write `docs/figures` and the blocks of README.md.
     #[arg(long)]
     write: bool,
+}
+
+/// Where a table's numbers go.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+impl OutputArgs {
+    /// Prints the table of README's block `name` and writes what was asked for.
+    fn publish(&self, name: &str, figures: &impl Serialize, table: &str) -> Result<()> {
+        println!("{table}");
+        let text = serde_json::to_string_pretty(figures)? + "\n";
+        if let Some(path) = &self.json {
+            save(path, text.as_bytes())?;
+        }
+        if self.write.write {
+            save(&root()?.join(format!("docs/figures/{name}.json")), text.as_bytes())?;
+            fill(name, table)?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a figure comes from.

@@ -12,7 +12,7 @@ use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{load, median, status};
-use super::{Origin, WriteArgs, fill, save};
+use super::{Origin, OutputArgs};
 use crate::device;
 use crate::segment::Size;
 use crate::tidy::root;
@@ -49,11 +49,8 @@ pub struct SamArgs {
     torch_options: String,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
-    /// Write the figures as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    write: WriteArgs,
+    output: OutputArgs,
     /// Measure one case in this process and print it as JSON.
     #[arg(long, hide = true)]
     alone: bool,
@@ -137,16 +134,7 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
         }
     }
     let table = table(&figures);
-    println!("{table}");
-    let text = serde_json::to_string_pretty(&figures)? + "\n";
-    if let Some(path) = &args.json {
-        save(path, text.as_bytes())?;
-    }
-    if args.write.write {
-        save(&root()?.join("docs/figures/sam.json"), text.as_bytes())?;
-        fill("sam", &table)?;
-    }
-    Ok(())
+    args.output.publish("sam", &figures, &table)
 }
 
 /// This program on one case.

@@ -1,7 +1,5 @@
 //! `cargo xtask bench train`: one training step of every method.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
@@ -21,9 +19,8 @@ use trainer::train::begin;
 use super::flops::work;
 use super::measure::{Memory, Peak, Precision, load, matrix_peak, median, timed};
 use super::models::{Models, SENTENCES, Size, plan};
-use super::{Origin, WriteArgs, fill, save};
+use super::{Origin, OutputArgs};
 use crate::device;
-use crate::tidy::root;
 
 /// Options of `bench train`.
 #[derive(Debug, Args)]
@@ -36,11 +33,8 @@ pub struct TrainBenchArgs {
     /// Numbers that the matrix peak is measured in.
     #[arg(long, value_enum, default_value = "f32")]
     peak: Precision,
-    /// Write the figures as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    write: WriteArgs,
+    output: OutputArgs,
 }
 
 /// A method at a size and a batch.
@@ -98,16 +92,7 @@ pub(super) fn run(args: &TrainBenchArgs) -> Result<()> {
     let set = args.models.set.clone();
     let figures = Figures { origin, weights: "random".into(), load, peak, set, cases };
     let table = table(&figures);
-    println!("{table}");
-    let text = serde_json::to_string_pretty(&figures)? + "\n";
-    if let Some(path) = &args.json {
-        save(path, text.as_bytes())?;
-    }
-    if args.write.write {
-        save(&root()?.join("docs/figures/train.json"), text.as_bytes())?;
-        fill("train", &table)?;
-    }
-    Ok(())
+    args.output.publish("train", &figures, &table)
 }
 
 fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Case> {
