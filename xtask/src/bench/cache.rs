@@ -17,10 +17,13 @@ use super::{Origin, WriteArgs, fill, save};
 use crate::tidy::root;
 use crate::train::{demonstration, prepare_data};
 
+/// Pictures that are generated at most: enough for a step to see new ones.
+const MOST_PICTURES: usize = 400;
+
 /// Options of `bench cache`.
 #[derive(Debug, Args)]
 pub struct CacheArgs {
-    /// Steps timed at the demonstration's sizes, after as many that are not; a quarter with SAM ViT-B's encoder.
+    /// Steps timed at the demonstration's sizes, after as many that are not; a quarter with the large encoder.
     #[arg(long, value_name = "N", default_value_t = 60)]
     steps: u64,
     /// Also at published sizes: BEiT-3 base and SAM ViT-H at 1024, one picture a step. Needs 16 GB.
@@ -47,18 +50,8 @@ struct Timed {
 /// What the demonstration changes to keep features: a frozen encoder and pictures as they are.
 const FROZEN: [&str; 4] = ["model.evf.train_image_encoder=false", "data.augment.flip=0", "train.shards=1", "optim.groups=[]"];
 
-/// The image encoder that people freeze, SAM ViT-B's, on the demonstration's 8 x 8 grid.
-const VIT_B: [&str; 9] = [
-    "data.image_size=128",
-    "model.evf.sam.image_encoder.image_size=128",
-    "model.evf.sam.image_encoder.patch_size=16",
-    "model.evf.sam.image_encoder.embed_dim=768",
-    "model.evf.sam.image_encoder.depth=12",
-    "model.evf.sam.image_encoder.heads=12",
-    "model.evf.sam.image_encoder.mlp_ratio=4.0",
-    "model.evf.sam.image_encoder.window_size=14",
-    "model.evf.sam.image_encoder.global_blocks=[2, 5, 8, 11]",
-];
+/// The demonstration whose encoder is frozen, of SAM ViT-B's size.
+const FROZEN_DEMO: &str = "configs/demo-evf-frozen.toml";
 
 /// Sizes of BEiT-3 base and SAM ViT-H.
 const PUBLISHED: [&str; 23] = [
@@ -90,15 +83,22 @@ const PUBLISHED: [&str; 23] = [
 /// Runs the command.
 pub fn run(args: &CacheArgs) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
-    let mut rows = vec![measure("demonstration: 64 pixels", &folder.join("demo"), &[], args.steps)?];
-    rows.push(measure(
-        "the same with SAM ViT-B's image encoder: 128 pixels",
-        &folder.join("vit-b"),
-        &VIT_B,
-        args.steps.div_ceil(4),
-    )?);
+    let demo = demonstration(Method::Evf);
+    let small = RunPlan::resolve(demo, None, &FROZEN)?;
+    let frozen = RunPlan::load(&root()?.join(FROZEN_DEMO), &[] as &[&str])?;
+    let mut rows = vec![
+        measure("demonstration: 64 pixels, encoder of 0.1 M parameters", &folder.join("demo"), &small, args.steps)?,
+        measure(
+            "demonstration with a frozen encoder: 128 pixels, 86 M parameters",
+            &folder.join("frozen"),
+            &frozen,
+            args.steps.div_ceil(4),
+        )?,
+    ];
     if args.published {
-        rows.push(measure("BEiT-3 base, SAM ViT-H at 1024", &folder.join("published"), &PUBLISHED, 2)?);
+        let set: Vec<&str> = FROZEN.iter().chain(&PUBLISHED).copied().collect();
+        let plan = RunPlan::resolve(demo, None, &set)?;
+        rows.push(measure("BEiT-3 base, SAM ViT-H at 1024", &folder.join("published"), &plan, 2)?);
     }
     std::fs::remove_dir_all(&folder)?;
     let figures = Figures { origin: Origin::here(&command(args)), rows };
@@ -123,18 +123,18 @@ fn command(args: &CacheArgs) -> String {
 }
 
 /// Times `steps` steps, after as many to warm up, both ways.
-fn measure(what: &str, folder: &Path, set: &[&str], steps: u64) -> Result<Timed> {
+fn measure(what: &str, folder: &Path, plan: &RunPlan, steps: u64) -> Result<Timed> {
     let mut rates = [0.0; 2];
     for (rate, kept) in rates.iter_mut().zip([false, true]) {
-        let mut set: Vec<String> = FROZEN.iter().chain(set).map(|s| (*s).to_owned()).collect();
-        set.push(format!("data.root={}", folder.join("data").display()));
+        let mut set = vec![format!("data.root={}", folder.join("data").display())];
         set.push(format!("run.dir={}", folder.join(if kept { "kept" } else { "computed" }).display()));
         set.push(format!("train.stop_after={}", 2 * steps));
-        set.push("data.synth.images=400".into());
+        let images = plan.data.synth.as_ref().map_or(MOST_PICTURES, |synth| synth.images.min(MOST_PICTURES));
+        set.push(format!("data.synth.images={images}"));
         if kept {
             set.push(format!("train.feature_cache={}", folder.join("features").display()));
         }
-        *rate = steps_a_second(&RunPlan::resolve(demonstration(Method::Evf), None, &set)?, steps)?;
+        *rate = steps_a_second(&plan.with_overrides(&set)?, steps)?;
     }
     Ok(Timed { what: what.to_owned(), computed: rates[0], kept: rates[1] })
 }

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use metrics::Report;
 use serde::{Deserialize, Serialize};
-use trainer::plan::Method;
 use trainer::run_dir::RunDir;
 
 use super::{Origin, WriteArgs, fill, save};
@@ -58,8 +57,9 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
     );
     println!("{block}");
     if args.write.write {
-        let (docs, method) = (root()?.join("docs"), RunDir::at(&args.run).plan()?.model.method);
-        let name = if method == Method::Dit { "demo".to_owned() } else { format!("demo-{}", method.name()) };
+        let (docs, plan) = (root()?.join("docs"), RunDir::at(&args.run).plan()?);
+        // The first demonstration's block is the demonstration.
+        let name = if plan.run.name == "demo-dit" { "demo".to_owned() } else { plan.run.name };
         save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;
         let picture =
             args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
