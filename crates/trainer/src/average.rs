@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use crate::statistics::is_running;
+use crate::statistics::{collect, is_running};
 
 /// `average <- decay average + (1 - decay) current`, parameter by parameter, in f32, outside of any graph.
 ///
@@ -16,10 +16,9 @@ use crate::statistics::is_running;
 pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
     let mut trained = Trained { ids: HashSet::new() };
     current.visit(&mut trained);
-    let mut collected = Collector { trained: trained.ids, tensors: GradientsParams::new(), path: Vec::new() };
     // Burn keeps a batch norm's last update apart until `valid` is called.
-    current.valid().visit(&mut collected);
-    average.map(&mut Blend { tensors: collected.tensors, decay, path: Vec::new() })
+    let tensors = collect(&current.valid(), |id, running| running || trained.ids.contains(&id));
+    average.map(&mut Blend { tensors, decay, path: Vec::new() })
 }
 
 /// Collects the identities of the parameters that get gradients.
@@ -31,29 +30,6 @@ impl ModuleVisitor for Trained {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if param.is_require_grad() {
             self.ids.insert(param.id);
-        }
-    }
-}
-
-/// Collects what moves, by identity. Burn's gradient container is the one that holds tensors of any rank.
-struct Collector {
-    trained: HashSet<ParamId>,
-    tensors: GradientsParams,
-    path: Vec<String>,
-}
-
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.trained.contains(&param.id) || is_running(self.path.last()) {
-            self.tensors.register(param.id, param.val());
         }
     }
 }

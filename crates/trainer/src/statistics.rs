@@ -3,7 +3,7 @@
 //! A forward pass updates them, whatever becomes of its loss. Burn shares them between clones and keeps the last update apart
 //! until `valid()`, so a clone taken before the step would not save them.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -14,9 +14,7 @@ pub(crate) fn is_running(field: Option<&String>) -> bool {
 
 /// The statistics of `net` as they stand, by identity; outside of any graph.
 pub fn kept<M: Module>(net: &M) -> GradientsParams {
-    let mut collector = Collector { path: Vec::new(), tensors: GradientsParams::new() };
-    net.valid().visit(&mut collector);
-    collector.tensors
+    collect(&net.valid(), |_, running| running)
 }
 
 /// Puts the statistics of [`kept`] back.
@@ -26,12 +24,21 @@ pub fn restore<M: Module>(net: M, kept: GradientsParams) -> M {
     net.map(&mut Restorer { path: Vec::new(), tensors: kept })
 }
 
-struct Collector {
+/// Values of the parameters that `wanted` asks for, by their identity and whether they are running statistics.
+pub(crate) fn collect<M: Module>(net: &M, wanted: impl Fn(ParamId, bool) -> bool) -> GradientsParams {
+    let mut collector = Collector { wanted, path: Vec::new(), tensors: GradientsParams::new() };
+    net.visit(&mut collector);
+    collector.tensors
+}
+
+/// Burn's gradient container is the one that holds tensors of any rank.
+struct Collector<F> {
+    wanted: F,
     path: Vec<String>,
     tensors: GradientsParams,
 }
 
-impl ModuleVisitor for Collector {
+impl<F: Fn(ParamId, bool) -> bool> ModuleVisitor for Collector<F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_owned());
     }
@@ -41,7 +48,7 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if is_running(self.path.last()) {
+        if (self.wanted)(param.id, is_running(self.path.last())) {
             self.tensors.register(param.id, param.val());
         }
     }

@@ -60,12 +60,13 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
         let (docs, plan) = (root()?.join("docs"), RunDir::at(&args.run).plan()?);
         // The first demonstration's block is the demonstration.
         let name = if plan.run.name == "demo-dit" { "demo".to_owned() } else { plan.run.name };
+        // A run without a block in README leaves no files behind.
+        fill(&name, &block)?;
         save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;
         let picture =
             args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
         let bytes = std::fs::read(&picture).with_context(|| format!("{}", picture.display()))?;
         save(&docs.join(format!("{name}.png")), &bytes)?;
-        fill(&name, &block)?;
     }
     Ok(())
 }
