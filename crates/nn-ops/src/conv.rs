@@ -6,7 +6,7 @@
 use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::tensor::Tensor;
 
-use crate::linear::{Then, product};
+use crate::linear::{Layer, Then, chain, product};
 
 /// A convolution with kernel = stride = k and no padding, channels last at the end.
 ///
@@ -53,11 +53,17 @@ pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
 /// # Shapes
 /// [B, S, I] with weight [I, O, 2, 2] -> [B, S, 2 * 2 * O]
 pub fn upscale_tokens(conv: &ConvTranspose2d, x: Tensor<3>, then: Then) -> Tensor<3> {
+    let [batch, tokens, inner] = x.dims();
+    let layer = upscale_layer(conv, then);
+    let columns = layer.weight.dims()[1];
+    chain(x.reshape([batch * tokens, inner]), vec![layer]).reshape([batch, tokens, columns])
+}
+
+/// What [`upscale_tokens`] multiplies tokens by, [I, 2 * 2 * O].
+pub fn upscale_layer(conv: &ConvTranspose2d, then: Then) -> Layer {
     let [inner, out, kh, kw] = conv.weight.dims();
-    let [batch, tokens, _] = x.dims();
     let weight = conv.weight.val().permute([0, 2, 3, 1]).reshape([inner, kh * kw * out]);
-    let bias = conv.bias.as_ref().map(|b| b.val().repeat_dim(0, kh * kw));
-    product(x.reshape([batch * tokens, inner]), weight, bias, then).reshape([batch, tokens, kh * kw * out])
+    Layer { weight, bias: conv.bias.as_ref().map(|b| b.val().repeat_dim(0, kh * kw)), then }
 }
 
 #[cfg(test)]

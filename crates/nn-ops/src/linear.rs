@@ -1,11 +1,15 @@
 //! Linear layers, fast on the CPU outside of training.
+//!
+//! Weights may be kept in half precision ([`crate::weights::halve`]); they are widened to the input's where they are used.
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
+use burn::tensor::module::linear as functional;
 
 use crate::activation::gelu;
-pub use crate::host::Then;
-use crate::host::{self, Layer};
+use crate::attention::softmax;
+use crate::host;
+pub use crate::host::{Layer, Then};
 
 /// Rows below which packing the weights costs more than it gains.
 const LEAST_ROWS: usize = 48;
@@ -15,7 +19,16 @@ const LEAST_ROWS: usize = 48;
 /// # Shapes
 /// [.., I] -> [.., O]
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Then::Nothing)]) } else { layer.forward(x) }
+    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Then::Nothing)]) } else { plain(layer, x) }
+}
+
+/// Burn's layer, its weights in the input's precision.
+fn plain<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let weight = layer.weight.val();
+    if weight.dtype() == x.dtype() {
+        return layer.forward(x);
+    }
+    functional(x.clone(), weight.cast(x.dtype()), layer.bias.as_ref().map(|b| b.val().cast(x.dtype())))
 }
 
 /// `gelu(x W1 + b1) W2 + b2`, the perceptron of a transformer's block.
@@ -23,10 +36,10 @@ pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
 /// # Shapes
 /// [.., I] -> [.., O]
 pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &first.weight.val()) && host::applies(&second.weight.val()) {
+    if suits(&x, &first.weight.val()) && host::multiplies(&second.weight.val()) {
         return host::linear(x, vec![of(first, Then::Gelu), of(second, Then::Nothing)]);
     }
-    second.forward(gelu(first.forward(x)))
+    plain(second, gelu(plain(first, x)))
 }
 
 /// `then(x w + b)` of matrices.
@@ -34,18 +47,32 @@ pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>)
 /// # Shapes
 /// [M, I], [I, O] and \[O\] -> [M, O]
 pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<2> {
-    if suits(&x, &weight) {
-        return host::linear(x, vec![Layer { weight, bias, then }]);
+    chain(x, vec![Layer { weight, bias, then }])
+}
+
+/// [`product`] after product.
+///
+/// # Shapes
+/// [M, first layer's I] -> [M, last layer's O]
+pub fn chain(x: Tensor<2>, layers: Vec<Layer>) -> Tensor<2> {
+    if layers.iter().all(|layer| suits(&x, &layer.weight)) {
+        return host::linear(x, layers);
     }
-    let y = x.matmul(weight);
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze::<2>(),
-        None => y,
-    };
-    match then {
-        Then::Nothing => y,
-        Then::Gelu => gelu(y),
-    }
+    layers.into_iter().fold(x, |x, Layer { weight, bias, then }| {
+        let y = x.clone().matmul(weight.cast(x.dtype()));
+        let y = match bias {
+            Some(bias) => y + bias.unsqueeze::<2>(),
+            None => y,
+        };
+        match then {
+            Then::Nothing => y,
+            Then::Gelu => gelu(y),
+            Then::Softmax(run) => {
+                let [rows, columns] = y.dims();
+                softmax(y.reshape([rows, columns / run.max(1), run]), 2).reshape([rows, columns])
+            }
+        }
+    })
 }
 
 fn of(layer: &Linear, then: Then) -> Layer {
@@ -54,5 +81,5 @@ fn of(layer: &Linear, then: Then) -> Layer {
 
 fn suits<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) -> bool {
     let rows: usize = x.dims().iter().take(D - 1).product();
-    rows >= LEAST_ROWS && host::applies(x) && host::applies(weight)
+    rows >= LEAST_ROWS && host::applies(x) && host::multiplies(weight)
 }

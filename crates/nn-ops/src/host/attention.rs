@@ -17,6 +17,8 @@ use super::{open, values};
 const KEYS_A_PASS: usize = 256;
 /// Queries of one task: a pass of keys serves all of them.
 const QUERIES_A_TASK: usize = 128;
+/// Queries of one task, at least: a tile of the widest vectors.
+const LEAST_QUERIES: usize = 32;
 /// Below every logit, and finite, so that differences are.
 const LOWEST: f32 = -1e30;
 
@@ -173,10 +175,14 @@ impl Job<'_> {
     /// Rows [rows, C] of the queries of each (queries, keys); other rows are zero.
     fn run(&self, arch: Arch, rows: usize, groups: &[(&[Token], &[Token])]) -> Vec<f32> {
         let heads = self.channels / self.width.max(1);
-        let parts = groups.iter().flat_map(|&(queries, keys)| queries.chunks(QUERIES_A_TASK).map(move |some| (some, keys)));
+        let threads = rayon::current_num_threads();
+        // A task is worth it from a tile's queries on.
+        let all: usize = groups.iter().map(|(queries, _)| queries.len()).sum::<usize>() * heads;
+        let most = (all / threads.max(1)).next_multiple_of(LEAST_QUERIES).clamp(LEAST_QUERIES, QUERIES_A_TASK);
+        let parts = groups.iter().flat_map(|&(queries, keys)| queries.chunks(most).map(move |some| (some, keys)));
         let parts: Vec<(&[Token], &[Token])> = parts.collect();
         // Few queries are shared out by their heads.
-        let share = if parts.len() < 2 * rayon::current_num_threads() { 1 } else { heads.max(1) };
+        let share = if parts.len() < 2 * threads { 1 } else { heads.max(1) };
         let tasks: Vec<(&[Token], &[Token], Range<usize>)> = parts
             .iter()
             .flat_map(|&(queries, keys)| {
@@ -399,7 +405,7 @@ fn weigh<S: Simd, const R: usize>(
 mod tests {
     use super::*;
     use crate::attention::{attention, merge_heads};
-    use crate::testing::{assert_close, formula};
+    use crate::testing::{arches, assert_close, formula};
     use burn::tensor::Device;
 
     fn everyone(rows: Range<usize>) -> Group {
@@ -421,7 +427,7 @@ mod tests {
             let [q, k, v] = parts(qkv.clone(), heads);
             let want = merge_heads(attention(q, k, v, None, None)).squeeze_dim::<2>(0);
             let padding = Tensor::zeros([3 * heads * width], &device);
-            for arch in [Arch::new(), Arch::Scalar] {
+            for arch in arches() {
                 let got = fused_attention_by(arch, qkv.clone(), padding.clone(), heads, &[everyone(0..rows)], None);
                 assert_close(got, want.clone(), 1e-5);
             }
@@ -438,7 +444,7 @@ mod tests {
                 [("q", queries), ("k", keys), ("v", keys)].map(|(n, s)| formula::<3>(n, [batch, s, c], &device) * 2.0);
             let split = |x: Tensor<3>| crate::attention::split_heads(x, heads);
             let want = merge_heads(attention(split(q.clone()), split(k.clone()), split(v.clone()), None, None));
-            for arch in [Arch::new(), Arch::Scalar] {
+            for arch in arches() {
                 assert_close(attention_by(arch, q.clone(), k.clone(), v.clone(), heads), want.clone(), 1e-5);
             }
         }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::vector::{exp, lanes, pairs_mut};
+use super::vector::{exp, map};
 use super::{open, values_mut};
 
 /// Values that one thread takes at a time.
@@ -29,15 +29,7 @@ impl WithSimd for Gelu<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let whole = self.0.len() / lanes::<S>() * lanes::<S>();
-        let (head, tail) = self.0.split_at_mut(whole);
-        for pair in pairs_mut::<S>(head) {
-            *pair = [of(simd, pair[0]), of(simd, pair[1])];
-        }
-        for part in tail.chunks_mut(S::F32_LANES) {
-            let x = simd.partial_load_f32s(part);
-            simd.partial_store_f32s(part, of(simd, x));
-        }
+        map!(simd, self.0, of);
     }
 }
 

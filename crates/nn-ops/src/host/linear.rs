@@ -1,11 +1,12 @@
 //! Matrix products on the CPU, with what follows them done while a tile is in registers.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::gelu;
-use super::vector::{Pair, dot, each, lanes, pairs, pairs_mut};
+use super::vector::{Pair, dot, each, exp, lanes, map, pairs, pairs_mut};
 use super::{open, values};
 
 /// Rows of one task: with its part of the weights they fill the second-level cache.
@@ -21,12 +22,14 @@ pub enum Then {
     Nothing,
     /// GELU in its erf form.
     Gelu,
+    /// Softmax over each run of so many columns, which divide their number.
+    Softmax(usize),
 }
 
 /// A layer: `then(x weight + bias)`.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// [I, O]
+    /// [I, O], in single or half precision
     pub weight: Tensor<2>,
     /// \[O\]
     pub bias: Option<Tensor<1>>,
@@ -80,20 +83,52 @@ struct Packed {
 impl Packed {
     fn new(arch: Arch, Layer { weight, bias, then }: Layer) -> Self {
         let [inner, outer] = weight.dims();
+        let kind = weight.dtype();
         let (weight, bias) = (open(weight), bias.map(open));
-        let packed = arch.dispatch(Pack { weight: values(&weight), inner, outer });
+        let packed = match kind {
+            DType::F16 => arch.dispatch(Pack { weight: weight.as_slice::<f16>().unwrap_or_default(), inner, outer }),
+            DType::BF16 => arch.dispatch(Pack { weight: weight.as_slice::<bf16>().unwrap_or_default(), inner, outer }),
+            _ => arch.dispatch(Pack { weight: values(&weight), inner, outer }),
+        };
         Self { weight: packed, bias: bias.as_ref().map_or(&[][..], values).to_vec(), inner, outer, then }
     }
 }
 
-/// Cuts weights [I, O] into panels [I, lanes], padded with zeros.
-struct Pack<'a> {
-    weight: &'a [f32],
+/// Numbers that weights are kept in.
+trait Stored: Sync + Sized {
+    /// Copies to single precision.
+    fn widen(from: &[Self], to: &mut [f32]);
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn widen(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+}
+
+/// Cuts weights [I, O] into panels [I, lanes] of single precision, padded with zeros.
+struct Pack<'a, T> {
+    weight: &'a [T],
     inner: usize,
     outer: usize,
 }
 
-impl WithSimd for Pack<'_> {
+impl<T: Stored> WithSimd for Pack<'_, T> {
     type Output = Vec<f32>;
 
     #[inline(always)]
@@ -103,7 +138,7 @@ impl WithSimd for Pack<'_> {
         packed.par_chunks_mut((self.inner * lanes).max(1)).enumerate().for_each(|(panel, to)| {
             let columns = panel * lanes..outer.min((panel + 1) * lanes);
             for (to, row) in to.chunks_exact_mut(lanes).zip(self.weight.chunks_exact(outer)) {
-                to[..columns.len()].copy_from_slice(&row[columns.clone()]);
+                T::widen(&row[columns.clone()], &mut to[..columns.len()]);
             }
         });
         packed
@@ -138,7 +173,7 @@ impl WithSimd for Task<'_> {
                     outer,
                     columns: from..outer.min(from + lanes),
                     bias: (pass == 0).then_some(bias),
-                    then: if pass + 1 == passes { *then } else { Then::Nothing },
+                    gelu: *then == Then::Gelu && pass + 1 == passes,
                 };
                 let (rows, mut row) = (self.out.len() / outer, 0);
                 while row < rows {
@@ -151,6 +186,24 @@ impl WithSimd for Task<'_> {
                 }
             }
         }
+        if let Then::Softmax(run) = *then {
+            softmax(simd, self.out, run);
+        }
+    }
+}
+
+/// Softmax over each run of values.
+#[inline(always)]
+fn softmax<S: Simd>(simd: S, values: &mut [f32], run: usize) {
+    let run = run.max(1);
+    for run in values.chunks_exact_mut(run) {
+        let largest = run.iter().copied().fold(f32::MIN, f32::max);
+        run.iter_mut().for_each(|v| *v -= largest);
+    }
+    map!(simd, values, exp);
+    for run in values.chunks_exact_mut(run) {
+        let sum: f32 = run.iter().sum();
+        run.iter_mut().for_each(|v| *v /= sum);
     }
 }
 
@@ -164,7 +217,7 @@ struct Tile<'a, S: Simd> {
     columns: std::ops::Range<usize>,
     /// What sums begin with; none goes on with what is there.
     bias: Option<&'a [f32]>,
-    then: Then,
+    gelu: bool,
 }
 
 impl<S: Simd> Tile<'_, S> {
@@ -183,10 +236,7 @@ impl<S: Simd> Tile<'_, S> {
         });
         let sums = dot(simd, &x, self.weight, sums);
         each!(r < R, {
-            let sum = match self.then {
-                Then::Nothing => sums[r],
-                Then::Gelu => [gelu::of(simd, sums[r][0]), gelu::of(simd, sums[r][1])],
-            };
+            let sum = if self.gelu { [gelu::of(simd, sums[r][0]), gelu::of(simd, sums[r][1])] } else { sums[r] };
             let to = &mut out[(from + r) * self.outer..][self.columns.clone()];
             match pairs_mut::<S>(to) {
                 [whole] => *whole = sum,
@@ -215,7 +265,7 @@ impl<S: Simd> Tile<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, formula};
+    use crate::testing::{arches, assert_close, formula};
     use burn::tensor::{Device, activation};
 
     fn layer(weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Layer {
@@ -227,7 +277,7 @@ mod tests {
     fn equals_burn() {
         let device = Device::flex();
         let sizes = [(1, 1, 1), (13, 7, 33), (97, 40, 64), (250, 1030, 70), (31, 2050, 5)];
-        for ((rows, inner, outer), arch) in sizes.into_iter().flat_map(|s| [Arch::new(), Arch::Scalar].map(|a| (s, a))) {
+        for ((rows, inner, outer), arch) in sizes.into_iter().flat_map(|s| arches().into_iter().map(move |a| (s, a))) {
             let x = formula::<3>("x", [1, rows, inner], &device);
             let weight = formula::<2>("w", [inner, outer], &device) / (inner as f64).sqrt();
             let bias = formula::<1>("b", [outer], &device);
@@ -239,6 +289,31 @@ mod tests {
             let second = formula::<2>("v", [outer, 9], &device) / (outer as f64).sqrt();
             let both = vec![first, layer(second.clone(), None, Then::Nothing)];
             assert_close(linear_by(arch, x, both), want.matmul(second.unsqueeze::<3>()), 1e-5);
+        }
+    }
+
+    /// Runs shorter and longer than a vector, with logits whose exponentials overflow.
+    #[test]
+    fn softmax_runs_over_its_columns() {
+        let device = Device::flex();
+        for ((runs, run), arch) in [(1, 1), (8, 7), (3, 40)].into_iter().flat_map(|s| arches().into_iter().map(move |a| (s, a))) {
+            let x = formula::<2>("x", [53, 6], &device) * 100.0;
+            let weight = formula::<2>("w", [6, runs * run], &device);
+            let want =
+                activation::softmax(x.clone().matmul(weight.clone()).reshape([53, runs, run]), 2).reshape([53, runs * run]);
+            assert_close(linear_by(arch, x, vec![layer(weight, None, Then::Softmax(run))]), want, 1e-5);
+        }
+    }
+
+    #[test]
+    fn half_precision_is_widened_exactly() {
+        let device = Device::flex();
+        let x = formula::<2>("x", [70, 40], &device);
+        for kind in [DType::F16, DType::BF16] {
+            let weight = formula::<2>("w", [40, 45], &device).cast(kind);
+            let want = linear_by(Arch::new(), x.clone(), vec![layer(weight.clone().cast(DType::F32), None, Then::Nothing)]);
+            assert!(crate::host::multiplies(&weight) && !crate::host::applies(&weight));
+            assert_close(linear_by(Arch::new(), x.clone(), vec![layer(weight, None, Then::Nothing)]), want, 0.0);
         }
     }
 }

@@ -22,6 +22,13 @@ pub fn applies<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && !device.is_autodiff() && is_cpu(&device) && Arch::new().dispatch(Vectors)
 }
 
+/// As [`applies`], of a matrix that [`linear`] multiplies by: it may be of half precision, too.
+pub fn multiplies(weight: &Tensor<2>) -> bool {
+    let device = weight.device();
+    let half = matches!(weight.dtype(), DType::F16 | DType::BF16);
+    applies(weight) || half && !device.is_autodiff() && is_cpu(&device) && Arch::new().dispatch(Vectors)
+}
+
 /// Whether a device is the CPU, with or without a graph's bookkeeping. Burn names its type only under its own Cargo feature,
 /// which a library does not choose.
 pub(crate) fn is_cpu(device: &Device) -> bool {

@@ -36,6 +36,21 @@ macro_rules! each {
 }
 pub(super) use each;
 
+/// Puts `f(simd, v)` of every value in its place. A macro, because a closure is compiled without the vectors of its caller.
+macro_rules! map {
+    ($simd:ident, $values:expr, $f:path) => {
+        let (whole, rest) = S::as_mut_simd_f32s($values);
+        for v in whole {
+            *v = $f($simd, *v);
+        }
+        if !rest.is_empty() {
+            let last = $f($simd, $simd.partial_load_f32s(rest));
+            $simd.partial_store_f32s(rest, last);
+        }
+    };
+}
+pub(super) use map;
+
 /// Adds `rows[r] . panel` to each of R sums, a sum a lane: the inner loop of all products.
 ///
 /// # Shapes
@@ -93,9 +108,7 @@ mod tests {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            for pair in pairs_mut::<S>(self.0) {
-                *pair = pair.map(|v| exp(simd, v));
-            }
+            map!(simd, self.0, exp);
         }
     }
 
