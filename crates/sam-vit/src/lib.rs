@@ -59,6 +59,7 @@ mod automatic;
 mod block;
 mod config;
 mod error;
+mod few_tokens;
 mod image_encoder;
 mod mask_decoder;
 mod prediction;

@@ -6,8 +6,9 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::conv::upscale_tokens;
-use nn_ops::linear::{Then, product};
+use nn_ops::conv::{upscale_layer, upscale_tokens};
+use nn_ops::host;
+use nn_ops::linear::{Layer, Then, chain};
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
@@ -60,9 +61,42 @@ impl OutputUpscaling {
     /// [N, S, C] -> [N, S * 16, C / 8]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
+        upscale_tokens(&self.conv2, self.quarters(x), Then::Gelu).reshape([batch, tokens * 16, width / 8])
+    }
+
+    /// The first half: 4 pixels a token.
+    ///
+    /// # Shapes
+    /// [N, S, C] -> [N, S * 4, C / 4]
+    fn quarters(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
         let x = upscale_tokens(&self.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
-        let x = gelu(self.norm.forward_last(x));
-        upscale_tokens(&self.conv2, x, Then::Gelu).reshape([batch, tokens * 16, width / 8])
+        gelu(self.norm.forward_last(x))
+    }
+
+    /// Masks as products of the upscaled pixels with `weights`.
+    ///
+    /// # Shapes
+    /// `x`: [N, S, C]; `weights`: [N, C / 8, M]; output: [N, S * 16, M]
+    fn masks(&self, x: Tensor<3>, weights: Tensor<3>) -> Tensor<3> {
+        if !host::applies(&x) {
+            return self.forward(x).matmul(weights);
+        }
+        // On the CPU the upscaled pixels, the largest tensor here, exist a few rows at a time: the four pixels of a quarter
+        // meet the weights as one row, by a matrix with the weights four times on its diagonal.
+        let [batch, tokens, _] = x.dims();
+        let [_, width, number] = weights.dims();
+        let quarters = self.quarters(x);
+        let diagonal = Tensor::<2>::eye(4, &weights.device()).reshape([4, 1, 4, 1]);
+        let masks = (0..batch).map(|n| {
+            let weight = diagonal.clone() * weights.clone().narrow(0, n, 1).reshape([1, width, 1, number]);
+            let layers = vec![
+                upscale_layer(&self.conv2, Then::Gelu),
+                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, then: Then::Nothing },
+            ];
+            chain(quarters.clone().narrow(0, n, 1).squeeze_dim(0), layers).reshape([1, tokens * 16, number])
+        });
+        Tensor::cat(masks.collect(), 0)
     }
 
     /// Puts the pixels of the tokens of an h x w grid into place.
@@ -156,7 +190,6 @@ impl MaskDecoder {
         };
         let map = (flat(image) + flat(dense)).expand([count, height * width, c]);
         let (tokens, keys) = self.transformer.forward(tokens, map, flat(positions));
-        let upscaled = self.output_upscaling.forward(keys);
         let (first, number) = match output {
             Output::Single => (0, 1),
             Output::Multi => (1, MULTIMASK),
@@ -165,11 +198,7 @@ impl MaskDecoder {
             .map(|i| self.output_hypernetworks_mlps[i].forward(tokens.clone().narrow(1, 1 + i, 1)))
             .collect();
         let weights = Tensor::cat(weights, 1).swap_dims(1, 2);
-        let masks = match count {
-            1 => product(upscaled.squeeze_dim(0), weights.squeeze_dim(0), None, Then::Nothing).unsqueeze(),
-            _ => upscaled.matmul(weights),
-        };
-        let masks = OutputUpscaling::place(masks, [height, width]);
+        let masks = OutputUpscaling::place(self.output_upscaling.masks(keys, weights), [height, width]);
         let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
         (masks, quality.narrow(1, first, number))
     }

@@ -41,13 +41,11 @@ impl PositionEmbedding {
             (v.clone().sin(), v.cos())
         };
         let ((sin_x, cos_x), (sin_y, cos_y)) = (axis(width, 0), axis(height, 1));
-        // Written out: the CPU multiplies what lies side by side faster than what it has to repeat.
-        let across = |t: Tensor<2>| t.reshape([1, width, half]).repeat_dim(0, height);
-        let down = |t: Tensor<2>| t.reshape([height, 1, half]).repeat_dim(1, width);
-        let (sin_x, cos_x, sin_y, cos_y) = (across(sin_x), across(cos_x), down(sin_y), down(cos_y));
-        let sine = sin_x.clone() * cos_y.clone() + cos_x.clone() * sin_y.clone();
-        let cosine = cos_x * cos_y - sin_x * sin_y;
-        Tensor::cat(vec![sine, cosine], 2).permute([2, 0, 1]).unsqueeze()
+        // sin(x + y) and cos(x + y) side by side: [sin x | cos x] [cos y | cos y] + [cos x | -sin x] [sin y | sin y].
+        let across = |a: Tensor<2>, b: Tensor<2>| Tensor::cat(vec![a, b], 1).reshape([1, width, 2 * half]);
+        let down = |t: Tensor<2>| Tensor::cat(vec![t.clone(), t], 1).reshape([height, 1, 2 * half]);
+        let sum = across(sin_x.clone(), cos_x.clone()) * down(cos_y) + across(cos_x, -sin_x) * down(sin_y);
+        sum.unsqueeze::<4>().permute([0, 3, 1, 2])
     }
 }
 

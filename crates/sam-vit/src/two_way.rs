@@ -9,6 +9,7 @@ use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::SamConfig;
+use crate::few_tokens;
 
 /// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
 const EPS: f64 = 1e-5;
@@ -24,7 +25,7 @@ pub struct Attention {
     pub v_proj: Linear,
     /// Output.
     pub out_proj: Linear,
-    heads: usize,
+    pub(crate) heads: usize,
 }
 
 impl Attention {
@@ -42,6 +43,18 @@ impl Attention {
     /// # Shapes
     /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+        let (queries, keys) = (q.dims()[1], k.dims()[1]);
+        if few_tokens::suits(self, &q, queries, keys) {
+            few_tokens::look(self, q, k, v)
+        } else if few_tokens::suits(self, &q, keys, queries) {
+            few_tokens::look_back(self, q, k, v)
+        } else {
+            self.project(q, k, v)
+        }
+    }
+
+    /// Attention as it is written: project, attend, project.
+    pub(crate) fn project(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
         let projected = [linear(&self.q_proj, q), linear(&self.k_proj, k), linear(&self.v_proj, v)];
         linear(&self.out_proj, multi_head(projected, self.heads, None))
     }
