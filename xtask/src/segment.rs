@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use coco_mask::Rle;
 use nn_ops::weights::Checkpoint;
 use pil_ops::Image;
-use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig};
+use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig, Weights};
 use serde_json::{Value, json};
 use trainer::picture::{Mask, colour, overlay_many};
 use trainer::report::{rgb, save_png, write_json};
@@ -45,6 +45,9 @@ pub struct SegmentArgs {
     /// Size of the model; `auto` reads it off the weights.
     #[arg(long, value_enum, default_value_t)]
     model: Size,
+    /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
+    #[arg(long)]
+    half_weights: bool,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
     /// Folder for the picture and the JSON.
@@ -145,7 +148,8 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
             want.1
         );
     }
-    let sam = Sam::from_checkpoint(&checkpoint, &device)?;
+    let weights = if args.half_weights { Weights::Half } else { Weights::Single };
+    let sam = Sam::from_checkpoint(&checkpoint, weights, &device)?;
     let begun = Instant::now();
     let found = if args.everything { everything(&sam, &image, args)? } else { prompted(&sam, &image, args)? };
     let took = begun.elapsed();

@@ -37,11 +37,11 @@ impl Attention {
         }
         let (q, k, v) = self.project(x);
         let (q, k) = grid.widen(q, k, self.rel_pos_h.val(), self.rel_pos_w.val());
-        self.proj.forward(merge_heads(attention(q, k, v, None, None)))
+        linear(&self.proj, merge_heads(attention(q, k, v, None, None)))
     }
 
     fn runs_on_host<const D: usize>(&self, x: &Tensor<D>) -> bool {
-        host::applies(x) && host::applies(&self.qkv.weight.val())
+        host::applies(x) && host::multiplies(&self.qkv.weight.val())
     }
 
     /// On the CPU: attention inside groups of tokens, padding projected but once.
@@ -59,7 +59,7 @@ impl Attention {
     /// Queries, keys and values, each [B, heads, S, D].
     pub fn project(&self, x: Tensor<3>) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let [batch, length, width] = x.dims();
-        let qkv = self.qkv.forward(x).reshape([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
+        let qkv = linear(&self.qkv, x).reshape([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
         (part(0), part(1), part(2))
     }

@@ -80,7 +80,7 @@ pub use mask_decoder::{MaskDecoder, Output, OutputUpscaling, Perceptron};
 pub use prediction::Prediction;
 pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet};
 pub use preprocess::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement, preprocess, preprocess_at, preprocess_batch};
-pub use pretrained::{Naming, hugging_face_names, load_facebook, load_hugging_face};
+pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
 pub use relative_position::Grid;
 pub use sam::{Sam, facebook_names, postprocess};

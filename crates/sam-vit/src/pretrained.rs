@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, export, load};
+use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, export, halve, load_halving};
 
 use crate::config::{ImageEncoderConfig, SamConfig};
 use crate::error::SamError;
@@ -183,7 +183,7 @@ impl Shapes<'_> {
 /// # Errors
 /// Any tensor that is missing, of another shape, or not used.
 pub fn load_facebook(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadReport), SamError> {
-    Ok(load(sam, checkpoint, &Naming::Facebook.names(), &Allow { missing: &[], unused: UNUSED })?)
+    fill(sam, checkpoint, Naming::Facebook, Weights::Single)
 }
 
 /// Fills a model from a file in the Hugging Face naming. The position frequencies may lie under either of their two
@@ -192,7 +192,23 @@ pub fn load_facebook(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadRepo
 /// # Errors
 /// Any tensor that is missing, of another shape, or not used.
 pub fn load_hugging_face(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadReport), SamError> {
-    let names = Naming::HuggingFace.names();
+    fill(sam, checkpoint, Naming::HuggingFace, Weights::Single)
+}
+
+/// Fills a model from a file of either naming.
+fn fill(sam: Sam, checkpoint: &Checkpoint, naming: Naming, weights: Weights) -> Result<(Sam, LoadReport), SamError> {
+    let halved = |path: &str| weights == Weights::Half && in_blocks(path);
+    let untied = untied(checkpoint)?;
+    Ok(load_halving(sam, &untied, &naming.names(), &Allow { missing: &[], unused: UNUSED }, &halved)?)
+}
+
+/// Whether a linear layer is one of the encoder's blocks, which hold nearly all of SAM.
+fn in_blocks(path: &str) -> bool {
+    path.starts_with("image_encoder.blocks.")
+}
+
+/// A file with the position frequencies under one name alone.
+fn untied(checkpoint: &Checkpoint) -> Result<Checkpoint, SamError> {
     let untied = if checkpoint.shape(TIED).is_none() {
         checkpoint.clone()
     } else if checkpoint.shape(OWN).is_none() {
@@ -204,7 +220,18 @@ pub fn load_hugging_face(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, Load
         }
         checkpoint.clone().rename(|name| (name != TIED).then(|| name.to_owned()))?
     };
-    Ok(load(sam, &untied, &names, &Allow { missing: &[], unused: UNUSED })?)
+    Ok(untied)
+}
+
+/// How a model keeps its weights. It computes in single precision either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// As they are, in f32.
+    #[default]
+    Single,
+    /// The matrices of the encoder's blocks rounded to f16: ViT-H takes 1.3 GB instead of 2.6. For running, not for
+    /// training.
+    Half,
 }
 
 impl Sam {
@@ -215,20 +242,24 @@ impl Sam {
     /// # Errors
     /// A file that cannot be read, is damaged, or is not exactly a SAM.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, SamError> {
-        Self::from_checkpoint(&Checkpoint::open(path)?, device)
+        Self::from_checkpoint(&Checkpoint::open(path)?, Weights::Single, device)
     }
 
     /// As [`Sam::from_pretrained`], from a file that is open already.
     ///
     /// # Errors
-    /// As [`Sam::from_pretrained`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self, SamError> {
+    /// As [`Sam::from_pretrained`]; with [`Weights::Half`] also a weight beyond 65504.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, weights: Weights, device: &Device) -> Result<Self, SamError> {
         let sam = SamConfig::detect(checkpoint)?.init(device);
-        let (sam, _) = match Naming::of(checkpoint)? {
-            Naming::Facebook => load_facebook(sam, checkpoint)?,
-            Naming::HuggingFace => load_hugging_face(sam, checkpoint)?,
-        };
-        Ok(sam)
+        Ok(fill(sam, checkpoint, Naming::of(checkpoint)?, weights)?.0)
+    }
+
+    /// The same model with its weights kept as [`Weights::Half`].
+    ///
+    /// # Errors
+    /// A weight beyond 65504.
+    pub fn with_half_weights(self) -> Result<Self, SamError> {
+        Ok(halve(self, in_blocks)?)
     }
 
     /// The weights in single precision under official names, ready for [`Checkpoint::save`]. The Hugging Face naming

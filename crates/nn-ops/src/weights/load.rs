@@ -3,12 +3,14 @@
 //! Burn's stores ignore keys that nothing uses, renumber gaps in lists and give parameters the file's precision.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
 use super::checkpoint::Checkpoint;
 use super::error::{WeightsError, few};
+use super::half::rounded;
 use super::names::{Location, Names, parameters};
 use crate::formula;
 
@@ -56,6 +58,20 @@ pub fn load<M: Module>(
     names: &Names,
     allow: &Allow<'_>,
 ) -> Result<(M, LoadReport), WeightsError> {
+    load_halving(module, checkpoint, names, allow, &|_| false)
+}
+
+/// As [`load`], and [`super::halve`] of each weight right after it was read, so that they are never all there in f32.
+///
+/// # Errors
+/// As both.
+pub fn load_halving<M: Module>(
+    module: M,
+    checkpoint: &Checkpoint,
+    names: &Names,
+    allow: &Allow<'_>,
+    which: &dyn Fn(&str) -> bool,
+) -> Result<(M, LoadReport), WeightsError> {
     let mut report = LoadReport::default();
     let (mut wrong, mut missing) = (Vec::new(), Vec::new());
     let mut used = BTreeSet::new();
@@ -93,6 +109,7 @@ pub fn load<M: Module>(
         at: Location::default(),
         names,
         values: |name: &str, _: &[usize]| checkpoint.shape(name).is_some().then(|| checkpoint.read(name)).transpose(),
+        halved: |path: &str| which(path).then(|| checkpoint.path()),
         failed: None,
     };
     let module = module.map(&mut filler);
@@ -113,6 +130,7 @@ pub fn load_formula<M: Module>(module: M, seed: &str, names: &Names) -> (M, usiz
             count += shape.iter().product::<usize>();
             Ok(Some(formula::weight(seed, name, shape)))
         },
+        halved: |_: &str| None,
         failed: None,
     };
     let module = module.map(&mut filler);
@@ -149,14 +167,20 @@ pub fn export<M: Module>(module: &M, names: &Names, label: &str) -> Checkpoint {
     exporter.out
 }
 
-struct Filler<'a, F> {
+struct Filler<'a, F, H> {
     at: Location,
     names: &'a Names,
     values: F,
+    /// The file of a linear layer's weight that is kept in half precision.
+    halved: H,
     failed: Option<WeightsError>,
 }
 
-impl<F: FnMut(&str, &[usize]) -> Result<Option<Vec<f32>>, WeightsError>> ModuleMapper for Filler<'_, F> {
+impl<'a, F, H> ModuleMapper for Filler<'a, F, H>
+where
+    F: FnMut(&str, &[usize]) -> Result<Option<Vec<f32>>, WeightsError>,
+    H: Fn(&str) -> Option<&'a Path>,
+{
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.at.enter(name, container_type);
     }
@@ -178,6 +202,16 @@ impl<F: FnMut(&str, &[usize]) -> Result<Option<Vec<f32>>, WeightsError>> ModuleM
                 if self.at.is_linear_weight() {
                     // A clone makes the transposed weight contiguous once, instead of in every forward.
                     tensor = contiguous_transpose(tensor);
+                    let path = self.at.dotted();
+                    if let Some(file) = (self.halved)(&path) {
+                        match rounded(tensor, file, &path) {
+                            Ok(rounded) => tensor = rounded,
+                            Err(error) => {
+                                self.failed = Some(error);
+                                return param;
+                            }
+                        }
+                    }
                 }
                 let id = param.id;
                 param.transform_for_load(tensor, id)

@@ -6,12 +6,14 @@
 
 mod checkpoint;
 mod error;
+mod half;
 mod load;
 mod names;
 mod trained;
 
 pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
-pub use load::{Allow, LoadReport, export, glob, load, load_formula};
+pub use half::halve;
+pub use load::{Allow, LoadReport, export, glob, load, load_formula, load_halving};
 pub use names::{Names, Parameter, parameters};
 pub use trained::{NamedVisitor, Trained, freeze_unless, name_ids, trained, visit_named};

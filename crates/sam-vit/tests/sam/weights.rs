@@ -1,10 +1,10 @@
 //! Checkpoints: sizes, names, loading and writing.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use nn_ops::weights::{Checkpoint, parameters};
-use sam_vit::{Naming, Sam, SamConfig, SamError, facebook_names, hugging_face_names, load_facebook, load_hugging_face};
+use sam_vit::{Naming, Sam, SamConfig, SamError, Weights, facebook_names, hugging_face_names, load_facebook, load_hugging_face};
 
-use crate::toy::{config, sam};
+use crate::toy::{config, formula, sam};
 
 const TIED: &str = "shared_image_embedding.positional_embedding";
 const OWN: &str = "prompt_encoder.shared_embedding.positional_embedding";
@@ -186,7 +186,7 @@ fn tied_frequencies_may_lie_in_either_place() {
 fn files_that_do_not_fit_are_explained() {
     let device = Device::flex();
     let file = sam(&config(), &device).export(Naming::Facebook).unwrap();
-    let explain = |file: &Checkpoint| Sam::from_checkpoint(file, &device).map(|_| ()).unwrap_err().to_string();
+    let explain = |file: &Checkpoint| Sam::from_checkpoint(file, Weights::Single, &device).map(|_| ()).unwrap_err().to_string();
     let missing = explain(&without(&file, "mask_decoder.iou_token.weight"));
     assert!(missing.contains("mask_decoder.iou_token.weight"), "{missing}");
     let mut more = file.clone();
@@ -199,7 +199,10 @@ fn files_that_do_not_fit_are_explained() {
     let mut constants = file.clone();
     constants.insert("pixel_mean", &[3, 1, 1], vec![0.0; 3]);
     assert_eq!(load_facebook(config().init(&device), &constants).unwrap().1.unused, ["pixel_mean"]);
-    assert!(matches!(Sam::from_checkpoint(&Checkpoint::empty("none"), &device), Err(SamError::Checkpoint { .. })));
+    assert!(matches!(
+        Sam::from_checkpoint(&Checkpoint::empty("none"), Weights::Single, &device),
+        Err(SamError::Checkpoint { .. })
+    ));
     assert!(matches!(Sam::from_pretrained("no/such/file.pth", &device), Err(SamError::Weights(_))));
 }
 
@@ -227,6 +230,38 @@ fn hostile_shapes_are_errors() {
         let mut bad = file.clone();
         let name = if name.contains("neck.conv1") { "image_encoder.neck.0.weight" } else { name };
         bad.insert(name, shape, Vec::new());
-        assert!(Sam::from_checkpoint(&bad, &device).is_err(), "{name} {shape:?}");
+        assert!(Sam::from_checkpoint(&bad, Weights::Single, &device).is_err(), "{name} {shape:?}");
     }
+}
+
+/// Weights in half precision answer as the same weights rounded beforehand do, to the bit, however they came to be.
+#[test]
+fn half_weights_are_rounded_weights() {
+    let device = Device::flex();
+    let whole = sam(&config(), &device);
+    let file = whole.export(Naming::Facebook).unwrap();
+    let mut rounded = file.clone();
+    for name in file.names().filter(|n| n.contains(".blocks.")).map(str::to_owned).collect::<Vec<_>>() {
+        let shape = file.shape(&name).unwrap().to_vec();
+        if shape.len() == 2 && !name.contains("rel_pos") {
+            let values = file.read(&name).unwrap().into_iter().map(|v| half::f16::from_f32(v).to_f32()).collect();
+            rounded.insert(&name, &shape, values);
+        }
+    }
+    let image = formula::<4>("image", [1, 3, 64, 64], &device);
+    let embed = |sam: &Sam| sam.image_encoder.forward(image.clone()).into_data().try_to_vec::<f32>().unwrap();
+    let want = embed(&Sam::from_checkpoint(&rounded, Weights::Single, &device).unwrap());
+    assert_ne!(want, embed(&whole));
+    let loaded = Sam::from_checkpoint(&file, Weights::Half, &device).unwrap();
+    assert_eq!(loaded.image_encoder.blocks[0].mlp.lin1.weight.val().dtype(), DType::F16);
+    assert_eq!(loaded.mask_decoder.transformer.layers[0].mlp.lin1.weight.val().dtype(), DType::F32);
+    assert_eq!(embed(&loaded), want);
+    assert_eq!(embed(&whole.with_half_weights().unwrap()), want);
+
+    let mut large = file.clone();
+    let name = "image_encoder.blocks.1.attn.proj.weight";
+    large.insert(name, &[32, 32], vec![7e4; 32 * 32]);
+    let error = Sam::from_checkpoint(&large, Weights::Half, &device).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains(name) && error.contains("70000") && error.contains("65504"), "{error}");
+    assert!(Sam::from_checkpoint(&large, Weights::Single, &device).unwrap().with_half_weights().is_err());
 }

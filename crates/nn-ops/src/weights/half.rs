@@ -1,0 +1,63 @@
+//! Matrices in half the memory.
+
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{FloatDType, Tensor};
+
+use super::error::WeightsError;
+use super::names::Location;
+
+/// Keeps the weights of the linear layers that `which` names by their module paths in f16: 11 bits a number, nothing above
+/// 65504. Only layers that [`crate::linear`] computes may be named; it widens them where they are used, so results differ
+/// from those of single precision by the rounding of the weights alone.
+///
+/// Parameters that were not initialised yet are, one after the other, so that memory never holds all of them in f32.
+///
+/// # Errors
+/// [`WeightsError::Tensor`] for a weight that f16 cannot hold.
+pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, WeightsError> {
+    struct Halver<F> {
+        at: Location,
+        which: F,
+        failed: Option<WeightsError>,
+    }
+    impl<F: Fn(&str) -> bool> ModuleMapper for Halver<F> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.at.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.at.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = self.at.dotted();
+            if self.failed.is_some() || !self.at.is_linear_weight() || !(self.which)(&path) {
+                return param;
+            }
+            let (id, value, mapper) = param.consume();
+            match rounded(value.clone(), Path::new("the model"), &path) {
+                Ok(value) => Param::from_mapped_value(id, value, mapper),
+                Err(error) => {
+                    self.failed = Some(error);
+                    Param::from_mapped_value(id, value, mapper)
+                }
+            }
+        }
+    }
+    let mut halver = Halver { at: Location::default(), which, failed: None };
+    let module = module.map(&mut halver);
+    match halver.failed {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// In f16, if it can hold every number.
+pub(super) fn rounded<const D: usize>(value: Tensor<D>, path: &Path, name: &str) -> Result<Tensor<D>, WeightsError> {
+    let largest = value.clone().abs().max().into_scalar::<f32>();
+    if largest > half::f16::MAX.to_f32() {
+        let what = format!("holds {largest}, and half precision ends at {}", half::f16::MAX);
+        return Err(WeightsError::Tensor { path: path.to_owned(), name: name.to_owned(), what });
+    }
+    Ok(value.cast(FloatDType::F16))
+}
