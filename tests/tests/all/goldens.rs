@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use xtask::check::{BOUND, Verdict, run};
+use trainer::plan::Precision;
+use xtask::check::{BOUND, COARSE, Verdict, run};
 
 fn passes(file: &str) {
+    within(file, Precision::F32, BOUND);
+}
+
+fn within(file: &str, precision: Precision, bound: f32) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(file);
-    match run(&path, &Device::flex(), BOUND).unwrap() {
+    match run(&path, &Device::flex(), precision, bound).unwrap() {
         Verdict::Skipped(why) => panic!("{file}: {why}"),
         Verdict::Checked(outcomes) => {
             let failed: Vec<_> = outcomes.iter().filter(|o| !o.passed()).collect();
@@ -46,10 +51,18 @@ fn risam() {
     passes("risam.safetensors");
 }
 
+/// Computing in bf16 stays within the bound that is stated for it.
+#[test]
+fn models_in_bf16() {
+    for file in ["sam-tiny.safetensors", "dit-tiny.safetensors", "risam.safetensors"] {
+        within(file, Precision::Bf16, COARSE);
+    }
+}
+
 #[test]
 fn a_wrong_number_fails() {
     // The same file at a bound of nothing must fail: the comparison compares.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/sam-tiny.safetensors");
-    let Verdict::Checked(outcomes) = run(&path, &Device::flex(), 0.0).unwrap() else { panic!("skipped") };
+    let Verdict::Checked(outcomes) = run(&path, &Device::flex(), Precision::F32, 0.0).unwrap() else { panic!("skipped") };
     assert!(outcomes.iter().any(|o| !o.passed()));
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
+use burn::tensor::DType;
 use fusion_dit::{DitConfig, Variant, loss, released_names};
-use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde::Deserialize;
 
@@ -31,7 +31,6 @@ struct Case {
 
 pub(super) fn run(golden: &mut Golden) -> Result<()> {
     let cases: BTreeMap<String, Case> = golden.meta("cases")?;
-    let seed = golden.seed()?;
     for (name, case) in cases {
         let (variant, text_transform) = variant(&case.variant)?;
         let config = DitConfig {
@@ -58,14 +57,14 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             ..DitConfig::default()
         };
         config.validate().map_err(|e| anyhow!("case {name}: {e}"))?;
-        let (net, count) = load_formula(config.init_net(&golden.device), &seed, &released_names());
+        let (net, count) = golden.model(config.init_net(&golden.device), &released_names())?;
         golden.compare_count(&format!("{name}.parameters"), count, case.parameters);
-        let out = net.forward(&config, golden.input("in.image")?, golden.input("in.text")?);
+        let out = net.forward(&config, golden.input("in.image")?, golden.features("in.text")?);
         golden.compare(&format!("{name}.image_embedding"), out.image_embedding);
         golden.compare(&format!("{name}.low_res_masks"), out.low_res);
         golden.compare(&format!("{name}.iou"), out.iou);
         golden.compare(&format!("{name}.logits"), out.logits.clone());
-        golden.compare(&format!("{name}.loss"), loss(out.logits, golden.input("in.mask")?));
+        golden.compare(&format!("{name}.loss"), loss(out.logits.cast(DType::F32), golden.input("in.mask")?));
     }
     Ok(())
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use nn_ops::formula;
-use nn_ops::weights::{Checkpoint, glob};
+use nn_ops::weights::{Checkpoint, Names, glob, load_formula};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use trainer::plan::Precision;
+use trainer::precision::seen;
 
 /// Largest error in f32 on the CPU, relative to the largest expected value where that exceeds 1.
 pub const BOUND: f32 = 1e-4;
@@ -18,7 +21,7 @@ pub const BOUND: f32 = 1e-4;
 pub struct Outcome {
     /// Name in the file.
     pub name: String,
-    /// `max |got - want|`.
+    /// `max |got - want|`, in bf16 its root mean square.
     pub error: f32,
     /// What it may be.
     pub bound: f32,
@@ -39,20 +42,21 @@ pub struct Golden {
     meta: BTreeMap<String, Value>,
     /// Device of inputs and models.
     pub device: Device,
+    precision: Precision,
     tolerance: f32,
     outcomes: Vec<Outcome>,
 }
 
 impl Golden {
     /// Reads a golden file.
-    pub fn open(path: &Path, device: &Device, tolerance: f32) -> Result<Self> {
+    pub fn open(path: &Path, device: &Device, precision: Precision, tolerance: f32) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let meta = file
             .metadata()
             .iter()
             .map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))))
             .collect();
-        Ok(Self { file, meta, device: device.clone(), tolerance, outcomes: Vec::new() })
+        Ok(Self { file, meta, device: device.clone(), precision, tolerance, outcomes: Vec::new() })
     }
 
     /// The kind of model, when the file is a golden.
@@ -79,6 +83,19 @@ impl Golden {
     /// Seed of weights and inputs. Numbers are taken as written.
     pub fn seed(&self) -> Result<String> {
         self.file.metadata().get("seed").cloned().ok_or_else(|| anyhow!("metadata has no `seed`"))
+    }
+
+    /// A model with the formula's weights under official names, as evaluation in the asked precision sees it, and its number
+    /// of parameters.
+    pub fn model<M: Module>(&self, fresh: M, names: &Names) -> Result<(M, usize)> {
+        let (model, count) = load_formula(fresh, &self.seed()?, names);
+        Ok((seen(&model, self.precision), count))
+    }
+
+    /// An input to the inside of a network, in its precision. Images and what becomes of them find theirs alone.
+    pub fn features<const D: usize>(&self, name: &str) -> Result<Tensor<D>> {
+        let input = self.input(name)?;
+        Ok(if self.precision == Precision::Bf16 { input.cast(DType::BF16) } else { input })
     }
 
     /// Shape of an input.
@@ -146,13 +163,16 @@ impl Golden {
         if got.len() != want.len() {
             return self.fail(name, format!("{} values instead of {}", got.len(), want.len()));
         }
-        let scale = want.iter().fold(1.0f32, |m, v| m.max(v.abs()));
-        // `max` drops NaN, so a NaN is turned into an infinite error.
-        let error = got
-            .iter()
-            .zip(&want)
-            .map(|(g, w): (&f32, &f32)| (g - w).abs())
-            .fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) });
+        let difference = got.iter().zip(&want).map(|(g, w): (&f32, &f32)| g - w);
+        let (error, scale) = match self.precision {
+            // `max` drops NaN, so a NaN is turned into an infinite error.
+            Precision::F32 => (
+                difference.fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e.abs()) }),
+                want.iter().fold(1.0f32, |m, v| m.max(v.abs())),
+            ),
+            // One value of thousands says little where all are rounded to 7 bits.
+            Precision::Bf16 => (mean_square(difference), mean_square(want.iter().copied())),
+        };
         self.outcomes.push(Outcome { name: name.to_owned(), error, bound: self.tolerance * scale, fault: None });
     }
 
@@ -193,4 +213,10 @@ impl Golden {
         }
         self.outcomes
     }
+}
+
+/// Root of the mean square.
+fn mean_square(values: impl Iterator<Item = f32>) -> f32 {
+    let (count, sum) = values.fold((0usize, 0.0f64), |(n, sum), v| (n + 1, sum + f64::from(v) * f64::from(v)));
+    (sum / count.max(1) as f64).sqrt() as f32
 }

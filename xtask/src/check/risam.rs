@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use burn::module::Module;
+use burn::tensor::DType;
 use fusion_risam::{ImageFeatures, LinguisticPosition, RisamConfig, loss, net_names};
-use nn_ops::weights::{load_formula, parameters};
+use nn_ops::weights::parameters;
 use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde::Deserialize;
 use text_encoders::clip::ClipTextConfig;
@@ -30,7 +31,6 @@ struct Case {
 
 pub(super) fn run(golden: &mut Golden) -> Result<()> {
     let cases: BTreeMap<String, Case> = golden.meta("cases")?;
-    let seed = golden.seed()?;
     for (name, case) in cases {
         let config = RisamConfig {
             // Encoders are not built: their widths are all that counts.
@@ -51,7 +51,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             ..RisamConfig::default()
         };
         config.validate().map_err(|e| anyhow!("case {name}: {e}"))?;
-        let (net, _) = load_formula(config.init_net(&golden.device), &seed, &net_names());
+        let (net, _) = golden.model(config.init_net(&golden.device), &net_names())?;
         // The reference's count leaves the batch norms' running statistics out.
         let weights = parameters(&net, &net_names());
         let weights = weights.iter().filter(|p| !p.name.contains(".running_"));
@@ -63,10 +63,10 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         let net = net.valid();
 
         let input = |what: &str| format!("in.{name}.{what}");
-        let taps = [golden.input::<4>(&input("tap1"))?, golden.input(&input("tap2"))?, golden.input(&input("tap3"))?];
+        let taps = [golden.features::<4>(&input("tap1"))?, golden.features(&input("tap2"))?, golden.features(&input("tap3"))?];
         let grid = (case.grid[0], case.grid[1]);
         let image = ImageFeatures { taps, embedding: None };
-        let text = golden.input::<3>(&input("text"))?;
+        let text = golden.features::<3>(&input("text"))?;
         let map = net.enhance(&image);
         golden.compare(&format!("{name}.feature_enhancement"), map.clone());
         let pairs = net.interact(&config, map, text.clone(), &case.lengths);
@@ -82,7 +82,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         let image_of: Vec<usize> = (0..case.lengths.len()).collect();
         let out = net.forward(&config, &image, &image_of, text, &case.lengths)?;
         golden.compare(&format!("{name}.logits"), out.low_res.clone());
-        let losses = loss(&config, out.low_res, golden.input(&input("mask"))?, None);
+        let losses = loss(&config, out.low_res.cast(DType::F32), golden.input(&input("mask"))?, None);
         golden.compare(&format!("{name}.loss.focal"), losses.focal);
         golden.compare(&format!("{name}.loss.dice"), losses.dice);
         golden.compare(&format!("{name}.loss.total"), losses.total);

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::{Int, Tensor, TensorData};
-use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, Output, Prompts, SamConfig, facebook_names, postprocess};
 use serde::Deserialize;
 
@@ -45,8 +44,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         ..SamConfig::default()
     };
     config.validate().map_err(anyhow::Error::msg)?;
-    let seed = golden.seed()?;
-    let (sam, count) = load_formula(config.init(&golden.device), &seed, &facebook_names());
+    let (sam, count) = golden.model(config.init(&golden.device), &facebook_names())?;
     golden.compare_count("parameters", count, golden.meta("parameters")?);
 
     let image = golden.input::<4>("in.image")?;
@@ -62,7 +60,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
     let labels = Tensor::<2, Int>::from_data(TensorData::new(labels.concat(), label_shape), &device);
     let points = Some((golden.input::<3>("in.points")?, labels));
     let boxes = Some(Tensor::<2>::from_data(TensorData::new(boxes.concat(), [boxes.len(), 4]), &device));
-    let masks = Some(golden.input::<4>("in.mask")?);
+    let masks = Some(golden.features::<4>("in.mask")?);
     let none = Prompts::default;
     let cases = [
         ("points", Prompts { points: points.clone(), ..none() }),
@@ -84,7 +82,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             }
         }
     }
-    let tokens = Some(golden.input::<3>("in.text").context("free text tokens")?);
+    let tokens = Some(golden.features::<3>("in.text").context("free text tokens")?);
     let (low_res, iou) = sam.decode(embedding, Prompts { masks, tokens, ..none() }, input, Output::Single);
     golden.compare("text20_mask.low_res_masks", low_res);
     golden.compare("text20_mask.iou", iou);
