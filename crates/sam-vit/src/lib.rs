@@ -32,6 +32,7 @@
 //! | one embedding, many prompts, batches of both | [`Sam::embed`], [`Sam::predict`], [`Sam::predict_batch`] |
 //! | everything in an image | [`Sam::segment_everything`], [`AutomaticConfig`] |
 //! | weights in either naming, in and out | [`Sam::from_pretrained`], [`Sam::export`], [`SamConfig::detect`] |
+//! | half the memory | [`Weights::Half`], [`Sam::with_half_weights`] |
 //! | pixels to input, coordinates both ways | [`preprocess`], [`Placement`] |
 //! | tensors only | [`ImageEncoder::forward`], [`Sam::decode`], [`postprocess`] |
 //!
