@@ -9,12 +9,13 @@
 #   SIZE=small|full   small (the default) tries every part within minutes, full takes hours on a CPU and is meant for a GPU
 #   OUT=FOLDER        where reports and JSON go; default target/gpu-DEVICE
 #   WRITE=1           with SIZE=full: also write docs/figures and README.md
-#   TORCH=1           also time PyTorch where a benchmark can; PYTHON=PROGRAM names its Python (tools/requirements-bench.txt)
+#   TORCH=1           also time PyTorch where a benchmark can; PYTHON=PROGRAM names its Python (tools/requirements-bench.txt).
+#                     Methods and training steps are timed in f32 and, on CUDA, in bf16, PyTorch eager and compiled
 #   BUILD="..."       more options for cargo, such as BUILD="--release"
 #
 # Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, BATCHES, REPEAT, EXPRESSIONS.
 set -uo pipefail
-[ $# -eq 1 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 device=$1
 cd "$(dirname "$0")/.."
 name=${device//:/-}
@@ -94,17 +95,44 @@ each() { # each FLAG VALUES...: the flag before every value
   shift
   printf -- "$flag %s " "$@"
 }
+# bench_methods NAME OPTIONS..., bench_train NAME OPTIONS...: figures in $out/NAME.json
 # shellcheck disable=SC2046,SC2086 # lists of options
-part bench-methods "$xtask" bench methods --device "$word" $(each --size $METHOD_SIZES) --repeat "$REPEAT" \
-  --json "$out/methods.json" "${write[@]}"
+bench_methods() {
+  local file=$1
+  shift
+  part "bench-$file" "$xtask" bench methods --device "$word" $(each --size $METHOD_SIZES) --repeat "$REPEAT" \
+    --json "$out/$file.json" "$@"
+}
 # shellcheck disable=SC2046,SC2086
-part bench-train "$xtask" bench train --device "$word" $(each --size $METHOD_SIZES) $(each --batch $BATCHES) --repeat "$REPEAT" \
-  --json "$out/train.json" "${write[@]}"
+bench_train() {
+  local file=$1
+  shift
+  part "bench-$file" "$xtask" bench train --device "$word" $(each --size $METHOD_SIZES) $(each --batch $BATCHES) \
+    --repeat "$REPEAT" --json "$out/$file.json" "$@"
+}
+torch=()
+if [ "${TORCH:-}" = 1 ]; then
+  torch=(--torch --python "${PYTHON:-python3}")
+  # Burn's autotune may round products of f32 to TF32, so PyTorch may, too.
+  tf32=
+  case $word in cuda*) tf32=--tf32 ;; esac
+  torch+=(--torch-options "$tf32" --torch-options "$tf32 --attention sdpa --compile")
+fi
+bench_methods methods "${torch[@]}" "${write[@]}"
+bench_train train "${torch[@]}" "${write[@]}"
+case $word in
+  cuda*)
+    half=(--peak bf16)
+    [ "${TORCH:-}" = 1 ] && half+=(--torch --python "${PYTHON:-python3}" --torch-options "" --torch-options "--attention sdpa --compile")
+    bench_methods methods-bf16 --set eval.precision=bf16 "${half[@]}"
+    bench_train train-bf16 --set train.precision=bf16 "${half[@]}"
+    ;;
+esac
 if [ -n "$SAM_SIZES" ]; then
   torch=()
   if [ "${TORCH:-}" = 1 ]; then
     torch=(--torch --python "${PYTHON:-python3}")
-    case $word in cuda*) torch+=(--torch-options "--device cuda") ;; esac
+    case $word in cuda*) torch+=(--torch-options "--device $word") ;; esac
   fi
   # shellcheck disable=SC2046,SC2086
   part bench-sam "$xtask" bench sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) --repeat "$REPEAT" \

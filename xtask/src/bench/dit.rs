@@ -1,10 +1,9 @@
 //! What text in the image encoder costs: L-DIT beside the default fusion, and the memory of a training step.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use fusion_dit::{DitConfig, DitModel, Variant};
@@ -20,9 +19,10 @@ use trainer::shards::Shards;
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::begin;
 
-use super::measure::{median, status};
+use super::child::figures;
+use super::measure::{load, median, status};
 use super::steps::made;
-use super::{Origin, WriteArgs, fill, save};
+use super::{Origin, WriteArgs, child, command_line, fill, save};
 use crate::tidy::root;
 
 /// Side of the input in pixels, as the paper has it.
@@ -131,16 +131,15 @@ pub(crate) fn run(args: &DitArgs) -> Result<()> {
         }
         None => {}
     }
-    let load = std::fs::read_to_string("/proc/loadavg").ok().and_then(|t| t.split_whitespace().next()?.parse().ok());
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let origin = Origin::here(&format!("cargo xtask {}", given.join(" ")));
+    let load = load();
+    let origin = Origin::here(&command_line());
     eprintln!("forward passes ...");
-    let forward = child(&["--alone", "forward", "--repeat", &args.repeat.to_string()])?;
+    let forward = measured(&["--alone", "forward", "--repeat", &args.repeat.to_string()])?;
     let mut steps = Vec::new();
     for case in Case::STEPS {
         for batch in &args.batches {
             eprintln!("training step, {}, batch {batch} ...", case.says().0);
-            steps.push(child(&["--alone", case.name(), "--batch", &batch.to_string()])?);
+            steps.push(measured(&["--alone", case.name(), "--batch", &batch.to_string()])?);
         }
     }
     let figures = Figures { origin, side: SIDE, weights: "random".into(), load, forward, steps };
@@ -154,14 +153,8 @@ pub(crate) fn run(args: &DitArgs) -> Result<()> {
 }
 
 /// This program on one case, in a process whose memory is the case's.
-fn child<T: serde::de::DeserializeOwned>(words: &[&str]) -> Result<T> {
-    let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
-    let out = command.args(["bench", "dit"]).args(words).output().context("this program could not be started again")?;
-    if !out.status.success() {
-        bail!("{}: {} ({})", words.join(" "), String::from_utf8_lossy(&out.stderr).trim(), out.status);
-    }
-    let text = String::from_utf8_lossy(&out.stdout);
-    serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("no figures: {text}"))
+fn measured<T: serde::de::DeserializeOwned>(words: &[&str]) -> Result<T> {
+    figures(child::this("dit")?.args(words), "").with_context(|| words.join(" "))
 }
 
 /// Both fusions in turn, so that both meet the same weather.

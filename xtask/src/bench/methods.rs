@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use trainer::models;
 use trainer::plan::Method;
 
+use super::case::count;
 use super::flops::work;
-use super::measure::{Memory, Peak, Precision, load, matrix_peak, median, timed};
-use super::models::{Models, SENTENCES, Size, plan};
-use super::{Origin, OutputArgs};
+use super::measure::{Memory, median, timed};
+use super::models::{Figures, Models, SENTENCES, Size, plan};
+use super::torch::{Torch, heads, says};
 use crate::device;
 
 /// Options of `bench methods`.
@@ -19,11 +20,6 @@ use crate::device;
 pub struct MethodsArgs {
     #[command(flatten)]
     models: Models,
-    /// Numbers that the matrix peak is measured in.
-    #[arg(long, value_enum, default_value = "f32")]
-    peak: Precision,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 /// A method at a size.
@@ -37,52 +33,45 @@ struct Case {
     first: Vec<f64>,
     /// Seconds of each further sentence on the same image.
     further: Vec<f64>,
+    #[serde(default)]
+    parameters: usize,
     /// Operations of the image encoders, forward.
     forward_flops: f64,
     memory: Memory,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Figures {
-    origin: Origin,
-    weights: String,
-    /// Load of the machine before the first case, over one minute.
-    load: Option<f64>,
-    peak: Peak,
-    cases: Vec<Case>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    torch: Vec<Torch>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &MethodsArgs) -> Result<()> {
-    args.models.check()?;
-    if args.models.alone {
-        println!("{}", serde_json::to_string(&measure(args.models.methods[0], args.models.sizes[0], &args.models)?)?);
+    let models = &args.models;
+    models.check()?;
+    if models.describe {
+        println!("{}", models.described()?);
         return Ok(());
     }
-    let load = load();
-    let device = device::open(&args.models.device)?;
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let origin = Origin::on(&args.models.device, &device, &format!("cargo xtask {}", given.join(" ")));
-    let mut cases: Vec<Case> = Vec::new();
-    for &size in &args.models.sizes {
-        for &method in &args.models.methods {
-            eprintln!("{} {} ...", method.name(), size.title());
-            cases.push(args.models.child("methods", method, size, &[])?);
-        }
+    if models.alone {
+        println!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], models)?)?);
+        return Ok(());
     }
-    let peak = matrix_peak(&device, args.peak)?;
-    let figures = Figures { origin, weights: "random".into(), load, peak, cases };
-    let table = table(&figures);
-    args.output.publish("methods", &figures, &table)
+    let figures = models.gather(|method, size| {
+        let of = format!("{} {}", method.name(), size.title());
+        eprintln!("{of} ...");
+        let mut case: Case = models.child("methods", method, size, &[])?;
+        case.torch = models.torch("methods", method, size, &[])?;
+        case.torch.iter().try_for_each(|t| t.expect(&of, case.parameters, None))?;
+        Ok(vec![case])
+    })?;
+    models.output.publish("methods", &figures, &table(&figures))
 }
 
 /// One case in this process, with random weights.
 fn measure(method: Method, size: Size, args: &Models) -> Result<Case> {
     let device = device::open(&args.device)?;
     let (plan, tokenizer) = plan(method, size, args)?;
+    let parameters = count(&plan, tokenizer.clone(), &device)?;
     let model = models::open(&plan, tokenizer, &device, None)?;
-    // A photograph's shape, a little smaller than the canvas of the demonstration's pictures.
-    let (width, height) = if size == Size::Tiny { (128, 96) } else { (640, 480) };
+    let (width, height) = size.photo();
     let values = formula::tensor("bench", "in.image", &[height, width, 3], 127.5, 127.5);
     let image = Image::new(width, height, 3, values.iter().map(|v| *v as u8).collect())?;
     let (mut first, mut further, mut memory) = (Vec::new(), Vec::new(), Memory::default());
@@ -99,37 +88,45 @@ fn measure(method: Method, size: Size, args: &Models) -> Result<Case> {
         }
     }
     let forward_flops = work(&plan)?.forward;
-    Ok(Case { method: method.name().into(), size, input: plan.data.image_size, first, further, forward_flops, memory })
+    let (method, input) = (method.name().into(), plan.data.image_size);
+    Ok(Case { method, size, input, first, further, parameters, forward_flops, memory, torch: Vec::new() })
 }
 
-fn table(figures: &Figures) -> String {
-    let mut out = String::from(
-        "| method | model | input | image + sentence, ms | masks/s | each further sentence, ms | of peak | memory, GB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+fn table(figures: &Figures<Case>) -> String {
+    let torch = figures.cases.first().map_or(&[][..], |c| &c.torch);
+    let (head, rule) = heads(torch, &["image + sentence, ms", "each further, ms", "memory, GB"]);
+    let mut out = format!(
+        "| method | model | input | image + sentence, ms | masks/s | each further sentence, ms | of peak | memory, GB |{head}\n\
+         |---|---|---|---|---|---|---|---|{rule}\n",
     );
+    let ms = |seconds: &[f64]| format!("{:.1}", 1e3 * median(seconds));
     for case in &figures.cases {
         let first = median(&case.first);
         out += &format!(
-            "| {} | {} | {} | {:.1} | {:.2} | {:.1} | {:.0} % | {} |\n",
+            "| {} | {} | {} | {} | {:.2} | {} | {:.0} % | {} |",
             case.method,
             case.size.title(),
             case.input,
-            1e3 * first,
+            ms(&case.first),
             1.0 / first,
-            1e3 * median(&case.further),
+            ms(&case.further),
             100.0 * case.forward_flops / first / figures.peak.flops,
             case.memory.cell()
         );
+        for other in &case.torch {
+            out += &format!(" {} | {} | {} |", ms(&other.passes.first), ms(&other.passes.further), other.memory.cell());
+        }
+        out += "\n";
     }
     let passes = figures.cases.first().map_or(0, |c| c.first.len());
     let memory = figures.cases.first().map_or("", |c| c.memory.says());
-    let load = figures.load.map_or(String::new(), |l| format!(" Load before it began: {l:.1}."));
     out + &format!(
-        "\nFrom a decoded photograph to the mask at its size; {} weights, medians of {passes} passes, memory is {memory}. DIT's \
-         text runs through the image encoder, so it encodes the image again for every sentence; EVF-SAM and RISAM encode it once. \
-         {}{load} {}.",
+        "\nFrom a decoded photograph to the mask at its size, by the method's recipe{}; {} weights, medians of {passes} passes, \
+         memory is {memory}. DIT's text runs through the image encoder, so it encodes the image again for every sentence; EVF-SAM \
+         and RISAM encode it once.{} {}",
+        figures.changes(),
         figures.weights,
-        figures.peak.line(),
-        figures.origin.line()
+        says(torch),
+        figures.origin_line()
     )
 }

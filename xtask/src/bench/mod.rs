@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: figures with machine, commit and command, and the README blocks that show them.
 
 mod cache;
+mod case;
+mod child;
 mod demo;
 mod dit;
 mod flops;
@@ -9,6 +11,7 @@ mod methods;
 mod models;
 mod sam;
 mod steps;
+mod torch;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,6 +134,16 @@ impl Origin {
     }
 }
 
+/// The command that runs, as a shell would take it again.
+fn command_line() -> String {
+    std::env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &quoted(&word))
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.,:=/+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// The processor and its threads, in words.
 pub fn processor() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
@@ -179,6 +192,12 @@ fn replace(text: &str, name: &str, block: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        let got = ["--size", "tiny", "--set", "a.b=[1, 2]", "", "it's"].map(quoted);
+        assert_eq!(got, ["--size", "tiny", "--set", "'a.b=[1, 2]'", "''", r"'it'\''s'"]);
+    }
 
     #[test]
     fn a_block_is_replaced_and_the_rest_stays() {

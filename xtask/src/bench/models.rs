@@ -1,16 +1,19 @@
 //! The models that `bench methods` and `bench train` measure: a method at a size, with fresh weights.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use text_encoders::tokenizer::WordPiece;
 use trainer::plan::{Init, Method, RunPlan, Tokenizer};
 use trainer::tokenizer::RunTokenizer;
 
+use super::measure::{Peak, Precision, load, matrix_peak};
+use super::torch::{Torch, TorchArgs};
+use super::{Origin, OutputArgs, case, child, command_line};
 use crate::device;
 use crate::tidy::root;
 use crate::train::{demonstration, method};
@@ -33,7 +36,7 @@ pub(super) enum Size {
     H,
 }
 
-/// Which models to measure, where and how often.
+/// Which models to measure, where and how often, and what becomes of the figures.
 #[derive(Debug, Args)]
 pub(super) struct Models {
     /// Method; repeatable.
@@ -53,9 +56,46 @@ pub(super) struct Models {
     /// Changes to the recipes.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Numbers that the matrix peak is measured in.
+    #[arg(long, value_enum, default_value = "f32")]
+    peak: Precision,
+    #[command(flatten)]
+    torch: TorchArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Measure nothing and print the first case's sizes, token ids and recipe as JSON, as tools/bench_torch.py reads them.
+    #[arg(long)]
+    pub describe: bool,
     /// Measure one case in this process and print it as JSON.
     #[arg(long, hide = true)]
     pub alone: bool,
+}
+
+/// What a table shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Figures<C> {
+    pub origin: Origin,
+    pub weights: String,
+    /// Load of the machine before the first case, over one minute.
+    load: Option<f64>,
+    pub peak: Peak,
+    /// Changes to the recipes.
+    #[serde(default)]
+    pub set: Vec<String>,
+    pub cases: Vec<C>,
+}
+
+impl<C> Figures<C> {
+    /// The end of the line under a table.
+    pub(super) fn origin_line(&self) -> String {
+        let load = self.load.map_or(String::new(), |l| format!(" Load before it began: {l:.1}."));
+        format!("{}{load} {}.", self.peak.line(), self.origin.line())
+    }
+
+    /// The changes to the recipes, in words behind "recipe".
+    pub(super) fn changes(&self) -> String {
+        if self.set.is_empty() { String::new() } else { format!(" with {}", self.set.join(", ")) }
+    }
 }
 
 impl Size {
@@ -71,6 +111,11 @@ impl Size {
     /// As the tables show it.
     pub(super) fn title(self) -> String {
         if self == Self::Tiny { "demonstration".into() } else { format!("ViT-{}", self.name().to_uppercase()) }
+    }
+
+    /// Width and height of the photograph: a little smaller than the canvas of the demonstration's pictures, or a camera's.
+    pub(super) fn photo(self) -> (usize, usize) {
+        if self == Self::Tiny { (128, 96) } else { (640, 480) }
     }
 
     /// Width, depth, heads and blocks with global attention.
@@ -154,41 +199,71 @@ impl Models {
         Ok(())
     }
 
+    /// The first case, described.
+    pub(super) fn described(&self) -> Result<Value> {
+        let (plan, tokenizer) = plan(self.methods[0], self.sizes[0], self)?;
+        case::describe(self.sizes[0], &plan, tokenizer)
+    }
+
+    /// Measures every method at every size, where `each` makes the cases of one, and the device's peak.
+    pub(super) fn gather<C>(&self, mut each: impl FnMut(Method, Size) -> Result<Vec<C>>) -> Result<Figures<C>> {
+        let load = load();
+        let device = device::open(&self.device)?;
+        let origin = Origin::on(&self.device, &device, &command_line());
+        let mut cases = Vec::new();
+        for &size in &self.sizes {
+            for &method in &self.methods {
+                cases.extend(each(method, size)?);
+            }
+        }
+        let peak = matrix_peak(&device, self.peak)?;
+        Ok(Figures { origin, weights: "random".into(), load, peak, set: self.set.clone(), cases })
+    }
+
     /// Runs one case in a process whose memory is the case's.
-    pub(super) fn child<T: DeserializeOwned>(&self, bench: &str, of: Method, size: Size, more: &[String]) -> Result<T> {
-        let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
-        command.args(["bench", bench, "--alone", "--method", of.name(), "--size", size.name(), "--device", &self.device]);
+    pub(super) fn child<T: DeserializeOwned>(&self, bench: &str, of: Method, size: Size, more: &[&str]) -> Result<T> {
+        let mut command = child::this(bench)?;
+        command.args(["--alone", "--method", of.name(), "--size", size.name(), "--device", &self.device]);
         command.args(["--repeat", &self.repeat.to_string(), "--warm-up", &self.warm_up.to_string()]).args(more);
         command.args(self.set.iter().flat_map(|s| ["--set", s]));
-        let out = command.output().context("this program could not be started again")?;
-        if !out.status.success() {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let last = said.lines().last().unwrap_or("it said nothing").trim_start_matches("error: ");
-            bail!("{} {}: {last} ({})", of.name(), size.title(), out.status);
+        child::figures(&mut command, "").with_context(|| format!("{} {}", of.name(), size.title()))
+    }
+
+    /// PyTorch on the same case, in the plan's precision and on the same GPU if it is one of NVIDIA's; nothing without
+    /// `--torch`.
+    pub(super) fn torch(&self, bench: &str, of: Method, size: Size, more: &[&str]) -> Result<Vec<Torch>> {
+        if !self.torch.torch {
+            return Ok(Vec::new());
         }
-        let text = String::from_utf8_lossy(&out.stdout);
-        serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("no figures: {text}"))
+        let (plan, tokenizer) = plan(of, size, self)?;
+        let kind = if bench == "train" { plan.train.precision } else { plan.eval.precision };
+        let device = if self.device.starts_with("cuda") { &self.device } else { "cpu" };
+        let (repeat, warm_up) = (self.repeat.to_string(), self.warm_up.to_string());
+        let mut args = vec!["--device", device, "--dtype", kind.name(), "--repeat", &repeat, "--warm-up", &warm_up];
+        args.extend(more);
+        let case = case::describe(size, &plan, tokenizer)?;
+        self.torch.figures(bench, &args, &case).with_context(|| format!("{} {}", of.name(), size.title()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::FromArgMatches;
+
+    /// The options of one case.
+    fn only(of: Method, size: Size) -> Models {
+        let words = ["bench", "--method", of.name(), "--size", size.name()];
+        let matches = Models::augment_args(clap::Command::new("bench")).get_matches_from(words);
+        Models::from_arg_matches(&matches).unwrap()
+    }
 
     /// Every size of every method is a model that its crate accepts.
     #[test]
     fn sizes_make_valid_plans() {
         for of in [Method::Dit, Method::Evf, Method::Risam] {
             for size in [Size::Tiny, Size::B, Size::L, Size::H] {
-                let args = Models {
-                    methods: vec![of],
-                    sizes: vec![size],
-                    repeat: 1,
-                    warm_up: 1,
-                    device: "cpu".into(),
-                    set: Vec::new(),
-                    alone: false,
-                };
+                let args = only(of, size);
                 let (plan, tokenizer) = plan(of, size, &args).unwrap();
                 let made = match of {
                     Method::Dit => trainer::models::Dit::new(&plan, tokenizer).map(|_| ()),
@@ -198,6 +273,23 @@ mod tests {
                 assert!(made.is_ok(), "{of:?} {size:?}: {made:?}");
                 assert!(super::super::flops::work(&plan).unwrap().forward > 1e6);
             }
+        }
+    }
+
+    /// What another program needs to build the same model and to ask it the same.
+    #[test]
+    fn cases_are_described() {
+        for (of, length) in [(Method::Dit, 20), (Method::Evf, 512), (Method::Risam, 17)] {
+            let args = only(of, Size::B);
+            let case = args.described().unwrap();
+            let row = |i: usize| case["ids"][i].as_array().unwrap().len();
+            assert_eq!((row(0), row(3)), (length, length), "{of:?}");
+            assert!(case["lengths"][1].as_u64() < case["lengths"][0].as_u64(), "{of:?}");
+            assert_eq!(case["model"]["sam"]["image_encoder"]["embed_dim"], 768);
+            assert_eq!(case["method"], of.name());
+            assert!(case["optim"]["lr"].as_f64() == Some(1e-4) && case["ema"]["enabled"].is_boolean());
+            let count = case["parameters"].as_u64().unwrap();
+            assert!((80_000_000..1_000_000_000).contains(&count), "{of:?}: {count}");
         }
     }
 }

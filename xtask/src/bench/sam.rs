@@ -1,6 +1,5 @@
 //! Time and memory of Segment Anything, each case in a process of its own.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,16 +11,15 @@ use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{load, median, status};
-use super::{Origin, OutputArgs};
+use super::torch::TorchArgs;
+use super::{Origin, OutputArgs, child, command_line};
 use crate::device;
 use crate::segment::Size;
-use crate::tidy::root;
 
 /// Rounds that alternate between ours and PyTorch, so that both meet the same weather.
 const ROUNDS: usize = 2;
 /// Passes of the decoder for each of the encoder: it takes a hundredth of the time. The script knows the same number.
 const DECODER_PASSES: usize = 5;
-const SCRIPT: &str = "tools/bench_torch.py";
 
 /// Options of `bench sam`.
 #[derive(Debug, Args)]
@@ -38,15 +36,8 @@ pub struct SamArgs {
     /// Timed calls of the encoder a case and round, after one that is not timed; five times as many of the decoder.
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeat: usize,
-    /// Also time PyTorch (eager, f32, as many threads) on the same shapes.
-    #[arg(long)]
-    torch: bool,
-    /// A Python that has what tools/requirements-bench.txt names.
-    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
-    python: PathBuf,
-    /// Options for tools/bench_torch.py, such as "--device cuda --dtype bf16 --compile".
-    #[arg(long, value_name = "OPTIONS", default_value = "", allow_hyphen_values = true)]
-    torch_options: String,
+    #[command(flatten)]
+    torch: TorchArgs,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
     #[command(flatten)]
@@ -64,6 +55,7 @@ struct Measure {
     /// Seconds of each pass of prompt encoder and mask decoder, for one click.
     decoder: Vec<f64>,
     /// Largest resident memory of the process, weights included, where the system tells.
+    #[serde(alias = "host_bytes")]
     peak_bytes: Option<u64>,
     /// Largest reserve of the device's memory pools, where it has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +63,9 @@ struct Measure {
     /// Versions, where they are not our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     versions: Option<String>,
+    /// Attention and precision, where they are not our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
 }
 
 /// A model at an input size.
@@ -104,15 +99,15 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
     if args.repeat == 0 || args.batch == 0 || args.sizes.contains(&Size::Auto) {
         bail!("--repeat and --batch must be at least 1 and --size one of b, l, h");
     }
+    let [options] = &args.torch.torch_options[..] else { bail!("bench sam takes --torch-options once") };
     if args.alone {
         println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args)?)?);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let given: Vec<String> = std::env::args().skip(1).collect();
     let device = device::open(&args.device)?;
     let mut figures = Figures {
-        origin: Origin::on(&args.device, &device, &format!("cargo xtask {}", given.join(" "))),
+        origin: Origin::on(&args.device, &device, &command_line()),
         threads,
         weights: "random".into(),
         load: load(),
@@ -123,10 +118,10 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
             let name = format!("{size:?}").to_lowercase();
             eprintln!("ViT-{} at {input} ...", name.to_uppercase());
             let mut case = Case { size: name, input, batch: args.batch, ours: Measure::default(), torch: None };
-            for _ in 0..if args.torch { ROUNDS } else { 1 } {
-                case.ours.merge(child(&mut ours(args, &case)?)?);
-                if args.torch {
-                    let other = child(&mut torch(args, &case, threads)?)?;
+            for _ in 0..if args.torch.torch { ROUNDS } else { 1 } {
+                case.ours.merge(child::figures(&mut ours(args, &case)?, "")?);
+                if args.torch.torch {
+                    let other = child::figures(&mut torch(args, &case, options)?, "")?;
                     case.torch.get_or_insert_default().merge(other);
                 }
             }
@@ -139,30 +134,17 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
 
 /// This program on one case.
 fn ours(args: &SamArgs, case: &Case) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+    let mut command = child::this("sam")?;
     let numbers = [case.input, args.repeat].map(|n| n.to_string());
-    command.args(["bench", "sam", "--alone", "--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1]]);
+    command.args(["--alone", "--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1]]);
     command.args(["--device", &args.device, "--batch", &args.batch.to_string()]);
     Ok(command)
 }
 
-fn torch(args: &SamArgs, case: &Case, threads: usize) -> Result<Command> {
-    let mut command = Command::new(&args.python);
-    let numbers = [case.input, args.repeat, threads].map(|n| n.to_string());
-    command.arg(root()?.join(SCRIPT));
-    command.args(["--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1], "--threads", &numbers[2]]);
-    command.args(["--batch", &case.batch.to_string()]).args(args.torch_options.split_whitespace());
-    Ok(command)
-}
-
-fn child(command: &mut Command) -> Result<Measure> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let out = command.output().with_context(|| format!("{program} could not be started"))?;
-    if !out.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&out.stderr).trim());
-    }
-    let text = String::from_utf8_lossy(&out.stdout);
-    serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("{program} printed no figures: {text}"))
+fn torch(args: &SamArgs, case: &Case, options: &str) -> Result<Command> {
+    let [input, repeat, batch] = [case.input, args.repeat, case.batch].map(|n| n.to_string());
+    let size = ["--size", &case.size, "--input", &input, "--repeat", &repeat, "--batch", &batch];
+    args.torch.command("sam", &size, options)
 }
 
 /// One case in this process, with random weights.
@@ -205,7 +187,7 @@ impl Measure {
         self.decoder.extend(other.decoder);
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.device_bytes = self.device_bytes.max(other.device_bytes);
-        self.versions = other.versions;
+        (self.versions, self.label) = (other.versions, other.label);
     }
 }
 
@@ -226,8 +208,9 @@ fn table(figures: &Figures) -> String {
         let other = case.torch.as_ref().map_or_else(|| empty.to_owned(), cells);
         out += &format!("| ViT-{} | {} |{}{other}\n", case.size.to_uppercase(), case.input, cells(&case.ours));
     }
-    let versions = figures.cases.iter().find_map(|c| c.torch.as_ref()?.versions.clone());
-    let versions = versions.map_or_else(String::new, |v| format!(" {v}, as many threads."));
+    let torch = figures.cases.iter().find_map(|c| c.torch.as_ref());
+    let words = torch.map(|t| [&t.versions, &t.label].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "));
+    let versions = words.map_or_else(String::new, |v| format!(" {v}, as many threads."));
     let images = figures.cases.first().map_or(1, |c| c.batch);
     let images = if images == 1 { "One image".to_owned() } else { format!("{images} images in the encoder") };
     let pools = figures.cases.iter().any(|c| c.ours.device_bytes.is_some());

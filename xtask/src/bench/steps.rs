@@ -17,9 +17,9 @@ use trainer::shards::Shards;
 use trainer::train::begin;
 
 use super::flops::work;
-use super::measure::{Memory, Peak, Precision, load, matrix_peak, median, timed};
-use super::models::{Models, SENTENCES, Size, plan};
-use super::{Origin, OutputArgs};
+use super::measure::{Memory, median, timed};
+use super::models::{Figures, Models, SENTENCES, Size, plan};
+use super::torch::{Torch, heads, says};
 use crate::device;
 
 /// Options of `bench train`.
@@ -30,11 +30,6 @@ pub struct TrainBenchArgs {
     /// Pictures of a step, a sentence each; repeatable.
     #[arg(long = "batch", value_name = "N", default_values_t = [1])]
     batches: Vec<usize>,
-    /// Numbers that the matrix peak is measured in.
-    #[arg(long, value_enum, default_value = "f32")]
-    peak: Precision,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 /// A method at a size and a batch.
@@ -52,47 +47,36 @@ struct Case {
     /// Operations of the image encoders for one picture, backward included where they are trained.
     step_flops: f64,
     memory: Memory,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Figures {
-    origin: Origin,
-    weights: String,
-    /// Load of the machine before the first case, over one minute.
-    load: Option<f64>,
-    peak: Peak,
-    /// Changes to the recipes.
-    set: Vec<String>,
-    cases: Vec<Case>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    torch: Vec<Torch>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &TrainBenchArgs) -> Result<()> {
-    args.models.check()?;
+    let models = &args.models;
+    models.check()?;
     ensure!(!args.batches.contains(&0), "--batch must be at least 1");
-    if args.models.alone {
-        let case = measure(args.models.methods[0], args.models.sizes[0], args.batches[0], &args.models)?;
-        println!("{}", serde_json::to_string(&case)?);
+    if models.describe {
+        println!("{}", models.described()?);
         return Ok(());
     }
-    let load = load();
-    let device = device::open(&args.models.device)?;
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let origin = Origin::on(&args.models.device, &device, &format!("cargo xtask {}", given.join(" ")));
-    let mut cases: Vec<Case> = Vec::new();
-    for &size in &args.models.sizes {
-        for &method in &args.models.methods {
-            for batch in &args.batches {
-                eprintln!("{} {}, batch {batch} ...", method.name(), size.title());
-                cases.push(args.models.child("train", method, size, &["--batch".into(), batch.to_string()])?);
-            }
-        }
+    if models.alone {
+        println!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], args.batches[0], models)?)?);
+        return Ok(());
     }
-    let peak = matrix_peak(&device, args.peak)?;
-    let set = args.models.set.clone();
-    let figures = Figures { origin, weights: "random".into(), load, peak, set, cases };
-    let table = table(&figures);
-    args.output.publish("train", &figures, &table)
+    let figures = models.gather(|method, size| {
+        let one = |batch: &usize| {
+            let of = format!("{} {}, batch {batch}", method.name(), size.title());
+            eprintln!("{of} ...");
+            let more = ["--batch", &batch.to_string()];
+            let mut case: Case = models.child("train", method, size, &more)?;
+            case.torch = models.torch("train", method, size, &more)?;
+            case.torch.iter().try_for_each(|t| t.expect(&of, case.parameters.0, Some(case.parameters.1)))?;
+            Ok(case)
+        };
+        args.batches.iter().map(one).collect()
+    })?;
+    models.output.publish("train", &figures, &table(&figures))
 }
 
 fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Case> {
@@ -104,7 +88,8 @@ fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Ca
         Method::Risam => steps(&Risam::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
     };
     let step_flops = work(&plan)?.step;
-    Ok(Case { method: method.name().into(), size, input: plan.data.image_size, batch, seconds, parameters, step_flops, memory })
+    let (method, input) = (method.name().into(), plan.data.image_size);
+    Ok(Case { method, size, input, batch, seconds, parameters, step_flops, memory, torch: Vec::new() })
 }
 
 /// What the training loop does with a batch, again and again with the same one.
@@ -164,16 +149,18 @@ pub(super) fn made(count: usize, side: usize, sentences: &[&str]) -> HostBatch {
     }
 }
 
-fn table(figures: &Figures) -> String {
-    let mut out = String::from(
-        "| method | model | input | batch | trained of all, M | step, ms | images/s | of peak | memory, GB |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+fn table(figures: &Figures<Case>) -> String {
+    let torch = figures.cases.first().map_or(&[][..], |c| &c.torch);
+    let (head, rule) = heads(torch, &["step, ms", "ours by it", "memory, GB"]);
+    let mut out = format!(
+        "| method | model | input | batch | trained of all, M | step, ms | images/s | of peak | memory, GB |{head}\n\
+         |---|---|---|---|---|---|---|---|---|{rule}\n",
     );
     for case in &figures.cases {
         let seconds = median(&case.seconds);
         let millions = |n: usize| format!("{:.1}", n as f64 / 1e6);
         out += &format!(
-            "| {} | {} | {} | {} | {} of {} | {:.0} | {:.2} | {:.0} % | {} |\n",
+            "| {} | {} | {} | {} | {} of {} | {:.0} | {:.2} | {:.0} % | {} |",
             case.method,
             case.size.title(),
             case.input,
@@ -185,17 +172,21 @@ fn table(figures: &Figures) -> String {
             100.0 * case.batch as f64 * case.step_flops / seconds / figures.peak.flops,
             case.memory.cell()
         );
+        for other in &case.torch {
+            let theirs = median(&other.passes.seconds);
+            out += &format!(" {:.0} | {:.2}x | {} |", 1e3 * theirs, seconds / theirs, other.memory.cell());
+        }
+        out += "\n";
     }
     let steps = figures.cases.first().map_or(0, |c| c.seconds.len());
     let memory = figures.cases.first().map_or("", |c| c.memory.says());
-    let set = if figures.set.is_empty() { String::new() } else { format!(" with {}", figures.set.join(", ")) };
-    let load = figures.load.map_or(String::new(), |l| format!(" Load before it began: {l:.1}."));
     out + &format!(
-        "\nForward, backward, clipping, optimiser and moving average, as the method's recipe{set} has them; {} weights, medians of \
-         {steps} steps, memory is {memory}. {}{load} {}.",
+        "\nForward, backward, clipping, optimiser and moving average, as the method's recipe{} has them; {} weights, medians of \
+         {steps} steps, memory is {memory}.{} {}",
+        figures.changes(),
         figures.weights,
-        figures.peak.line(),
-        figures.origin.line()
+        says(torch),
+        figures.origin_line()
     )
 }
 
@@ -213,21 +204,24 @@ mod tests {
 
     #[test]
     fn a_tables_share_is_work_by_time_by_peak() {
-        let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into(), device: None, driver: None };
-        let case = Case {
-            method: "dit".into(),
-            size: Size::B,
-            input: 512,
-            batch: 4,
-            seconds: vec![0.5, 0.2, 0.4],
-            parameters: (90_000_000, 2_000_000),
-            step_flops: 1e12,
-            memory: Memory { host_bytes: Some(9), device_bytes: Some(2_000_000_000) },
-        };
-        let peak = Peak { precision: Precision::F32, side: 4096, flops: 4e13 };
-        let figures = Figures { origin, weights: "random".into(), load: None, peak, set: vec!["a=1".into()], cases: vec![case] };
+        // What a table reads of figures, as a file would hold it.
+        let text = r#"{"origin": {"machine": "m", "commit": "c", "command": "x"}, "weights": "random", "load": null,
+            "peak": {"precision": "f32", "side": 4096, "flops": 4e13}, "set": ["a=1"], "cases": [{"method": "dit", "size": "b",
+            "input": 512, "batch": 4, "seconds": [0.5, 0.2, 0.4], "parameters": [90000000, 2000000], "step_flops": 1e12,
+            "memory": {"host_bytes": 9, "device_bytes": 2000000000}, "torch": [{"label": "eager, f32", "versions": "PyTorch 9",
+            "parameters": [1, 1], "seconds": [0.5], "host_bytes": 3000000000}]}]}"#;
+        let mut figures: Figures<Case> = serde_json::from_str(text).unwrap();
         let text = table(&figures);
-        assert!(text.contains("| dit | ViT-B | 512 | 4 | 2.0 of 90.0 | 400 | 10.00 | 25 % | 2.00 |"), "{text}");
+        assert!(
+            text.contains("| dit | ViT-B | 512 | 4 | 2.0 of 90.0 | 400 | 10.00 | 25 % | 2.00 | 500 | 0.80x | 3.00 |"),
+            "{text}"
+        );
         assert!(text.contains("with a=1") && text.contains("medians of 3") && text.contains("pools"), "{text}");
+        assert!(text.contains("PyTorch (eager, f32): step") && text.contains("PyTorch 9"), "{text}");
+        let bars = |text: &str| text.lines().take(3).map(|l| l.matches('|').count()).collect::<Vec<_>>();
+        assert_eq!(bars(&text), [13; 3], "{text}");
+        figures.cases[0].torch.clear();
+        let text = table(&figures);
+        assert!(bars(&text) == [10; 3] && !text.contains("PyTorch"), "{text}");
     }
 }

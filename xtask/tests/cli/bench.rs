@@ -27,6 +27,54 @@ fn methods_and_training_steps_are_measured() {
     assert!(said.contains("| risam | demonstration | 64 | 3 |") && said.contains("images/s"), "{said}");
 }
 
+/// What stands in for PyTorch prints figures of a model with this many parameters.
+#[cfg(unix)]
+#[test]
+fn pytorchs_figures_stand_beside_ours_if_the_model_is_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let s = Session::new();
+    let case = serde_json::from_str::<serde_json::Value>(&s.ok(&[
+        "bench",
+        "methods",
+        "--method",
+        "dit",
+        "--size",
+        "tiny",
+        "--describe",
+    ]))
+    .unwrap();
+    assert_eq!((case["method"].as_str(), case["ids"][0].as_array().unwrap().len()), (Some("dit"), 12), "{case}");
+    let python = s.path("python");
+    let stand_in = |script: &str| {
+        std::fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let line = |parameters: &str| {
+        format!(
+            "cat > case.json; echo '{{\"parameters\": {parameters}, \"label\": \"eager, f32\", \"versions\": \"PyTorch 0\", \
+             \"first\": [0.5], \"further\": [0.25], \"seconds\": [2.0], \"host_bytes\": 3000000000}}'"
+        )
+    };
+    let quick = ["--method", "dit", "--size", "tiny", "--repeat", "1", "--warm-up", "1", "--json", "figures.json", "--torch"];
+    let quick = [&quick[..], &["--python", python.to_str().unwrap()]].concat();
+    stand_in(&line("[379722, 379674]"));
+    let said = s.ok(&[&["bench", "methods", "--torch-options", "", "--torch-options", "--compile"], &quick[..]].concat());
+    assert!(said.contains("| 500.0 | 250.0 | 3.00 | 500.0 | 250.0 | 3.00 |"), "{said}");
+    assert_eq!(json(&s.path("figures.json"))["cases"][0]["torch"].as_array().unwrap().len(), 2);
+    assert_eq!(json(&s.path("case.json")), case);
+    let said = s.ok(&[&["bench", "train"], &quick[..]].concat());
+    assert!(said.contains("PyTorch (eager, f32): step, ms") && said.contains("| 2000 |"), "{said}");
+    stand_in(&line("[379722, 5]"));
+    let message = s.refused(&[&["bench", "train"], &quick[..]].concat());
+    assert!(message.contains("trains 5 parameters and ours 379674"), "{message}");
+    stand_in(&line("[7, 5]"));
+    let message = s.refused(&[&["bench", "methods"], &quick[..]].concat());
+    assert!(message.contains("has 7 parameters and ours 379722"), "{message}");
+    stand_in("echo 'no torch here' >&2; exit 1");
+    let message = s.refused(&[&["bench", "methods"], &quick[..]].concat());
+    assert!(message.contains("no torch here") && message.contains("tools/bench_torch.py"), "{message}");
+}
+
 #[test]
 fn measuring_nothing_is_refused() {
     let s = Session::new();
