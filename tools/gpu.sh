@@ -13,7 +13,7 @@
 #                     Methods and training steps are timed in f32 and, on CUDA, in bf16, PyTorch eager and compiled
 #   BUILD="..."       more options for cargo, such as BUILD="--release"
 #
-# Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, BATCHES, REPEAT, EXPRESSIONS.
+# Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, SAM_BATCHES, BATCHES, PAPER_BATCH, REPEAT, EXPRESSIONS.
 set -uo pipefail
 [ $# -eq 1 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 device=$1
@@ -23,9 +23,9 @@ out=${OUT:-target/gpu-$name}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 case ${SIZE:=small} in
-  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" ;;
+  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" "${SAM_BATCHES:=1} ${PAPER_BATCH:=}" ;;
   full) : "${STEPS:=3000} ${METHOD_SIZES:=b h} ${SAM_SIZES:=b l h} ${SAM_INPUTS:=1024 512} ${BATCHES:=1 4} ${REPEAT:=20}" \
-    "${EXPRESSIONS:=256}" ;;
+    "${EXPRESSIONS:=256} ${SAM_BATCHES:=1 8} ${PAPER_BATCH:=32}" ;;
   *) echo "SIZE=$SIZE: small or full" >&2; exit 2 ;;
 esac
 
@@ -63,7 +63,13 @@ case " ${BUILD:-} " in *" --release "*) profile=release ;; esac
 xtask=$folder/$profile/xtask
 
 part devices "$xtask" devices
-part check "$xtask" check --device "$word" $([ "$SIZE" = full ] && echo tests/goldens || echo tests/goldens/sam-tiny.safetensors)
+goldens=tests/goldens
+[ "$SIZE" = full ] || goldens=tests/goldens/sam-tiny.safetensors
+part check "$xtask" check --device "$word" "$goldens"
+case $word in
+  # The others cannot compute in it.
+  cpu | cuda* | metal*) part check-bf16 "$xtask" check --device "$word" --precision bf16 "$goldens" ;;
+esac
 
 for method in dit evf risam; do
   short=()
@@ -128,15 +134,43 @@ case $word in
     bench_train train-bf16 --set train.precision=bf16 "${half[@]}"
     ;;
 esac
+# The DIT paper's training step (its table 8): L-DIT on ViT-B at 512, encoders frozen and tuned; its memory is this table's.
+if [ -n "$PAPER_BATCH" ]; then
+  for recompute in none blocks; do
+    # PyTorch is the same beside both.
+    beside=("${torch[@]}")
+    [ "$recompute" = none ] || beside=()
+    for encoders in frozen tuned; do
+      file=dit-$PAPER_BATCH-$encoders-$recompute
+      set=(--set "train.recompute=$recompute")
+      if [ "$encoders" = frozen ]; then
+        set+=(--set 'model.freeze=["visual_encoder", "lang_encoder"]' --set 'model.train=["visual_encoder.prob*"]')
+      fi
+      part "bench-$file" "$xtask" bench train --device "$word" --method dit --size b --batch "$PAPER_BATCH" --repeat "$REPEAT" \
+        "${set[@]}" --json "$out/$file.json" "${beside[@]}"
+    done
+  done
+fi
 if [ -n "$SAM_SIZES" ]; then
   torch=()
   if [ "${TORCH:-}" = 1 ]; then
     torch=(--torch --python "${PYTHON:-python3}")
-    case $word in cuda*) torch+=(--torch-options "--device $word") ;; esac
+    case $word in cuda*) torch+=(--torch-options "--device $word --tf32") ;; esac
   fi
-  # shellcheck disable=SC2046,SC2086
-  part bench-sam "$xtask" bench sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) --repeat "$REPEAT" \
-    --json "$out/sam.json" "${torch[@]}" "${write[@]}"
+  kept=(--precision f32)
+  case $word in
+    cpu) kept+=(--precision half-weights) ;;
+    cuda* | metal*) kept+=(--precision bf16) ;;
+  esac
+  for batch in $SAM_BATCHES; do
+    more=()
+    file=sam
+    # README's table is of single images.
+    if [ "$batch" = 1 ]; then more=("${write[@]}"); else file=sam-batch-$batch; fi
+    # shellcheck disable=SC2046,SC2086
+    part "bench-$file" "$xtask" bench sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) "${kept[@]}" \
+      --batch "$batch" --repeat "$REPEAT" --json "$out/$file.json" "${torch[@]}" "${more[@]}"
+  done
 fi
 
 echo "== reports in $out"

@@ -4,11 +4,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Int, Tensor, TensorData};
-use clap::Args;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use clap::{Args, ValueEnum};
 use nn_ops::formula;
 use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
+use trainer::plan::Precision;
+use trainer::precision::seen;
 
 use super::measure::{load, median, status};
 use super::torch::TorchArgs;
@@ -30,6 +32,9 @@ pub struct SamArgs {
     /// Side of the input in pixels; repeatable.
     #[arg(long = "input", value_name = "PIXELS", default_values_t = [1024, 512])]
     inputs: Vec<usize>,
+    /// What the model is kept and computed in; repeatable.
+    #[arg(long = "precision", value_enum, default_values = ["f32"])]
+    precisions: Vec<Kept>,
     /// Images of a pass of the encoder.
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
@@ -45,6 +50,44 @@ pub struct SamArgs {
     /// Measure one case in this process and print it as JSON.
     #[arg(long, hide = true)]
     alone: bool,
+}
+
+/// What a model is kept and computed in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kept {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// f32, but for the matrices of the encoder, which are kept in f16 and widened where they are used.
+    HalfWeights,
+    /// bf16, norms and softmax in f32.
+    Bf16,
+}
+
+impl Kept {
+    /// On the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::HalfWeights => "half-weights",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// As the table shows it, behind the model's name.
+    fn title(self) -> &'static str {
+        match self {
+            Self::F32 => "",
+            Self::HalfWeights => ", weights in f16",
+            Self::Bf16 => ", bf16",
+        }
+    }
+
+    /// What PyTorch computes in beside it.
+    fn torch(self) -> &'static str {
+        if self == Self::Bf16 { "bf16" } else { "f32" }
+    }
 }
 
 /// What one implementation needed for one case.
@@ -76,6 +119,8 @@ struct Case {
     /// Images of a pass of the encoder.
     #[serde(default = "one")]
     batch: usize,
+    #[serde(default)]
+    precision: Kept,
     ours: Measure,
     torch: Option<Measure>,
 }
@@ -101,7 +146,7 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
     }
     let [options] = &args.torch.torch_options[..] else { bail!("bench sam takes --torch-options once") };
     if args.alone {
-        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args)?)?);
+        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args.precisions[0], args)?)?);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -115,17 +160,26 @@ pub(super) fn run(args: &SamArgs) -> Result<()> {
     };
     for &size in &args.sizes {
         for &input in &args.inputs {
-            let name = format!("{size:?}").to_lowercase();
-            eprintln!("ViT-{} at {input} ...", name.to_uppercase());
-            let mut case = Case { size: name, input, batch: args.batch, ours: Measure::default(), torch: None };
-            for _ in 0..if args.torch.torch { ROUNDS } else { 1 } {
-                case.ours.merge(child::figures(&mut ours(args, &case)?, "")?);
-                if args.torch.torch {
-                    let other = child::figures(&mut torch(args, &case, options)?, "")?;
-                    case.torch.get_or_insert_default().merge(other);
+            // PyTorch once for each of its own precisions.
+            let mut others: Vec<(&str, Measure)> = Vec::new();
+            for &precision in &args.precisions {
+                let name = format!("{size:?}").to_lowercase();
+                eprintln!("ViT-{}{} at {input} ...", name.to_uppercase(), precision.title());
+                let mut case = Case { size: name, input, batch: args.batch, precision, ours: Measure::default(), torch: None };
+                let known = others.iter().find(|(of, _)| *of == precision.torch()).map(|(_, m)| m.clone());
+                for _ in 0..if args.torch.torch { ROUNDS } else { 1 } {
+                    case.ours.merge(child::figures(&mut ours(args, &case)?, "")?);
+                    if args.torch.torch && known.is_none() {
+                        let other = child::figures(&mut torch(args, &case, options)?, "")?;
+                        case.torch.get_or_insert_default().merge(other);
+                    }
                 }
+                match known {
+                    Some(known) => case.torch = Some(known),
+                    None => others.extend(case.torch.clone().map(|t| (precision.torch(), t))),
+                }
+                figures.cases.push(case);
             }
-            figures.cases.push(case);
         }
     }
     let table = table(&figures);
@@ -137,20 +191,29 @@ fn ours(args: &SamArgs, case: &Case) -> Result<Command> {
     let mut command = child::this("sam")?;
     let numbers = [case.input, args.repeat].map(|n| n.to_string());
     command.args(["--alone", "--size", &case.size, "--input", &numbers[0], "--repeat", &numbers[1]]);
-    command.args(["--device", &args.device, "--batch", &args.batch.to_string()]);
+    command.args(["--device", &args.device, "--batch", &args.batch.to_string(), "--precision", case.precision.word()]);
     Ok(command)
 }
 
 fn torch(args: &SamArgs, case: &Case, options: &str) -> Result<Command> {
     let [input, repeat, batch] = [case.input, args.repeat, case.batch].map(|n| n.to_string());
-    let size = ["--size", &case.size, "--input", &input, "--repeat", &repeat, "--batch", &batch];
+    let size =
+        ["--size", &case.size, "--input", &input, "--repeat", &repeat, "--batch", &batch, "--dtype", case.precision.torch()];
     args.torch.command("sam", &size, options)
 }
 
 /// One case in this process, with random weights.
-fn measure(size: Size, input: usize, args: &SamArgs) -> Result<Measure> {
+fn measure(size: Size, input: usize, precision: Kept, args: &SamArgs) -> Result<Measure> {
     let (device, repeat, batch) = (device::open(&args.device)?, args.repeat, args.batch);
+    if precision == Kept::Bf16 && !device.supports_dtype(DType::BF16) {
+        bail!("--precision bf16: {} cannot compute in it", args.device);
+    }
     let sam = size.config().context("a size")?.init(&device);
+    let sam = match precision {
+        Kept::F32 => sam,
+        Kept::HalfWeights => sam.with_half_weights()?,
+        Kept::Bf16 => seen(&sam, Precision::Bf16),
+    };
     let values = formula::tensor("bench", "in.image", &[batch, 3, input, input], 0.0, 2.0);
     let image = Tensor::<4>::from_data(TensorData::new(values, [batch, 3, input, input]), &device);
     let mut measure = Measure::default();
@@ -206,7 +269,8 @@ fn table(figures: &Figures) -> String {
     for case in &figures.cases {
         let empty = if both { " | | |" } else { "" };
         let other = case.torch.as_ref().map_or_else(|| empty.to_owned(), cells);
-        out += &format!("| ViT-{} | {} |{}{other}\n", case.size.to_uppercase(), case.input, cells(&case.ours));
+        let model = format!("ViT-{}{}", case.size.to_uppercase(), case.precision.title());
+        out += &format!("| {model} | {} |{}{other}\n", case.input, cells(&case.ours));
     }
     let torch = figures.cases.iter().find_map(|c| c.torch.as_ref());
     let words = torch.map(|t| [&t.versions, &t.label].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "));
@@ -237,9 +301,9 @@ mod tests {
         let torch = Some(Measure { versions: Some("torch 9".into()), ..ours.clone() });
         let origin = Origin { machine: "m".into(), commit: "c".into(), command: "x".into(), device: None, driver: None };
         let mut figures = Figures { origin, threads: 2, weights: "random".into(), load: Some(7.0), cases: Vec::new() };
-        figures.cases.push(Case { size: "b".into(), input: 64, batch: 1, ours, torch });
+        figures.cases.push(Case { size: "b".into(), input: 64, batch: 1, precision: Kept::HalfWeights, ours, torch });
         let text = table(&figures);
-        assert!(text.contains("| ViT-B | 64 | 2.00 (1.00) | 100 (100) | 1.07 | 2.00 (1.00) |"), "{text}");
+        assert!(text.contains("| ViT-B, weights in f16 | 64 | 2.00 (1.00) | 100 (100) | 1.07 | 2.00 (1.00) |"), "{text}");
         assert!(text.contains("torch 9") && text.contains("random weights") && text.contains("load was 7.0"), "{text}");
         let columns: Vec<usize> = text.lines().take(3).map(|l| l.matches('|').count()).collect();
         assert_eq!(columns, [9, 9, 9], "{text}");
