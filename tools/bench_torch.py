@@ -135,6 +135,9 @@ def methods(args, clock):
     model.to(DTYPES[args.dtype])
     for name, buffer in model.named_buffers():
         buffer.data = kept[name]
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.float()
     photo = torch.randint(0, 256, (*case["photo"], 3), dtype=torch.uint8)
     count = len(case["ids"])
     first, further = [], []

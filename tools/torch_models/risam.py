@@ -112,7 +112,7 @@ class Block(nn.Module):
         return self.norms[index](x) if self.norm == "post" else x
 
     def forward(self, visual, tokens, hidden, at_regions, at_tokens):
-        placed = lambda x, at: x if at is None else x + at
+        placed = lambda x, at: x if at is None else x + at.to(x.dtype)
         seen = lambda x: self.self_v(placed(x, at_regions), placed(x, at_regions), x)
         said = lambda x: self.self_c(placed(x, at_tokens), placed(x, at_tokens), x, hidden)
         visual, tokens = self.residual(0, visual, seen), self.residual(1, tokens, said)
@@ -152,7 +152,9 @@ class Net(nn.Module):
         visual = map[image_of].flatten(2).transpose(1, 2)
         rows, length = text.shape[:2]
         padding = torch.arange(length, device=text.device) >= lengths[:, None]
-        words = text + sine(length, text.shape[2], text.device) if c["linguistic_position"] == "sine" else text
+        words = text
+        if c["linguistic_position"] == "sine":
+            words = text + sine(length, text.shape[2], text.device).to(text.dtype)
         for block in self.ma:
             visual, words = block(visual, words, padding)
         tokens = torch.cat([self.query.expand(rows, -1, -1).to(words.dtype), words], 1)
