@@ -74,7 +74,7 @@ impl TorchArgs {
         }
         let one = |options: &String| {
             figures(&mut self.command(bench, args, options)?, &case.to_string())
-                .with_context(|| format!("{SCRIPT} {bench} {options}"))
+                .with_context(|| format!("{SCRIPT} {bench} {options}").trim_end().to_owned())
         };
         self.torch_options.iter().map(one).collect()
     }

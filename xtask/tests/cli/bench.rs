@@ -33,16 +33,8 @@ fn methods_and_training_steps_are_measured() {
 fn pytorchs_figures_stand_beside_ours_if_the_model_is_the_same() {
     use std::os::unix::fs::PermissionsExt;
     let s = Session::new();
-    let case = serde_json::from_str::<serde_json::Value>(&s.ok(&[
-        "bench",
-        "methods",
-        "--method",
-        "dit",
-        "--size",
-        "tiny",
-        "--describe",
-    ]))
-    .unwrap();
+    let said = s.ok(&["bench", "methods", "--method", "dit", "--size", "tiny", "--describe"]);
+    let case: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((case["method"].as_str(), case["ids"][0].as_array().unwrap().len()), (Some("dit"), 12), "{case}");
     let python = s.path("python");
     let stand_in = |script: &str| {
