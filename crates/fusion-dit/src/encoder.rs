@@ -3,12 +3,14 @@
 use burn::tensor::Tensor;
 use nn_ops::attention::softmax;
 use nn_ops::precision::wide;
+use nn_ops::recompute::{cut, segment};
 use sam_vit::{Block, Grid, join, partition};
 
 use crate::config::{DitConfig, EncoderAttention};
 use crate::net::DitNet;
 
 /// The way of [slots ; image] tokens through the encoder.
+#[derive(Clone)]
 struct Route {
     /// [B, h, w, C] of the image tokens.
     size: [usize; 4],
@@ -18,6 +20,9 @@ struct Route {
     window: Option<Grid>,
 }
 
+/// Sees a block, the tokens about to enter it and their way.
+type Watch<'a> = dyn FnMut(&Block, Tensor<3>, &Route) + 'a;
+
 impl DitNet {
     /// The image embedding under the given instruction (DIT sec. 3.2 and 3.3); without text, or by a variant that keeps
     /// text out of the encoder, SAM's own.
@@ -25,7 +30,7 @@ impl DitNet {
     /// # Shapes
     /// `image`: [B, 3, H, W], normalised; `text`: [B, L, text_dim]; output: [B, 256, H / patch, W / patch]
     pub fn encode(&self, config: &DitConfig, image: Tensor<4>, text: Option<Tensor<3>>) -> Tensor<4> {
-        self.encode_watched(config, image, text, &mut |_| {})
+        self.encode_watched(config, image, text, None)
     }
 
     /// Where each text slot looks in each block: its attention over the image tokens, mean over heads (paper Fig. 5).
@@ -36,9 +41,8 @@ impl DitNet {
     /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; output: a [B, L, H / patch, W / patch] a block
     pub fn attention(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> Vec<Tensor<4>> {
         let mut maps = Vec::new();
-        self.encode_watched(config, image, Some(text), &mut |(block, tokens, route)| {
-            maps.extend(route.looks(block, tokens));
-        });
+        let mut watch = |block: &Block, tokens: Tensor<3>, route: &Route| maps.extend(route.looks(block, &tokens));
+        self.encode_watched(config, image, Some(text), Some(&mut watch));
         maps
     }
 
@@ -47,12 +51,12 @@ impl DitNet {
         config: &DitConfig,
         image: Tensor<4>,
         text: Option<Tensor<3>>,
-        watch: &mut dyn FnMut((&Block, &Tensor<3>, &Route)),
+        mut watch: Option<&mut Watch<'_>>,
     ) -> Tensor<4> {
         let x = self.visual_encoder.embed(image);
         let size @ [batch, height, width, channels] = x.dims();
         let length = height * width;
-        let text = text.filter(|_| config.variant.instructs_encoder()).map(|text| self.instruction.transform(text));
+        let text = text.filter(|_| config.variant.instructs_encoder()).map(|text| cut(self.instruction.transform(text)));
         let slots = text.as_ref().map_or(0, |text| text.dims()[1]);
         let device = x.device();
         let side = config.sam.image_encoder.window_size;
@@ -63,20 +67,27 @@ impl DitNet {
             whole: Grid::new(height, width, slots, &device),
             window: windowed.then(|| Grid::new(side, side, slots, &device)),
         };
-        let mut image = x.reshape([batch, length, channels]);
+        let mut x = x.reshape([batch, length, channels]);
         let mut carried = None;
         for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
+            let way = route.clone();
             let Some(text) = &text else {
-                image = route.through(block, image);
+                x = segment(block, x, move |block, x| way.through(block, x));
                 continue;
             };
-            let written = self.instruction.slots(index, text, carried.take(), &image);
-            let tokens = Tensor::cat(vec![written.clone(), image], 1);
-            watch((block, &tokens, &route));
-            let out = route.through(block, tokens);
-            carried = Some(if self.instruction.carries_projection() { written } else { out.clone().narrow(1, 0, slots) });
-            image = out.narrow(1, slots, length);
+            let mut written = self.instruction.slots(index, text, carried.take(), || route.image(x.clone()));
+            if self.instruction.carries_projection() {
+                // The next slots are made from these, past the block.
+                written = cut(written);
+                carried = Some(written.clone());
+            }
+            if let Some(watch) = &mut watch {
+                watch(block, route.tokens(written.clone(), x.clone()), &route);
+            }
+            x = segment(block, [written, x], move |block, [written, x]| way.through(block, way.tokens(written, x)));
+            carried = carried.or_else(|| Some(x.clone().narrow(1, 0, slots)));
         }
+        let image = route.image(x);
         self.visual_encoder.neck.forward(image.reshape(size))
     }
 }
@@ -85,6 +96,25 @@ impl Route {
     /// The window's grid where `block` is to be windowed.
     fn window(&self, block: &Block) -> Option<&Grid> {
         self.window.as_ref().filter(|_| block.window > 0)
+    }
+
+    /// The image's tokens out of those in front of or behind a block.
+    ///
+    /// # Shapes
+    /// [B, .. + h w, C] -> [B, h w, C]
+    fn image(&self, x: Tensor<3>) -> Tensor<3> {
+        let [_, height, width, _] = self.size;
+        let length = height * width;
+        let before = x.dims()[1] - length;
+        if before == 0 { x } else { x.narrow(1, before, length) }
+    }
+
+    /// What enters a block: new slots, and the image's tokens out of those behind the block before.
+    ///
+    /// # Shapes
+    /// `written`: [B, slots, C]; `x`: [B, .. + h w, C]; output: [B, slots + h w, C]
+    fn tokens(&self, written: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
+        Tensor::cat(vec![written, self.image(x)], 1)
     }
 
     /// # Shapes

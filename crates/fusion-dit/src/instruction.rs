@@ -112,9 +112,17 @@ impl Instruction {
     /// The slots before block `index`. `text` are the (transformed) text features, `slots` what came out of the slots
     /// of the block before (absent before the first), `image` the image tokens about to enter the block.
     ///
+    /// They are made outside of the segment of recomputation that the block is, because of their dropout.
+    ///
     /// # Shapes
     /// `text`, `slots`: [B, L, C]; `image`: [B, S, C]; output: [B, L, C]
-    pub(crate) fn slots(&self, index: usize, text: &Tensor<3>, slots: Option<Tensor<3>>, image: &Tensor<3>) -> Tensor<3> {
+    pub(crate) fn slots(
+        &self,
+        index: usize,
+        text: &Tensor<3>,
+        slots: Option<Tensor<3>>,
+        image: impl FnOnce() -> Tensor<3>,
+    ) -> Tensor<3> {
         let drop = |x: Tensor<3>| self.dropout.forward(x);
         let token = |i: usize| self.tokens.as_ref().map(|t| t.val().narrow(0, i, 1));
         let text = text.clone();
@@ -141,7 +149,7 @@ impl Instruction {
                 self.ln[index - 1].forward(self.probs[index].forward(text) + looked)
             }
             (Variant::CrossAttentionFfn, _) => {
-                let looked = drop(self.guided[index].forward(text.clone(), image.clone()));
+                let looked = drop(self.guided[index].forward(text.clone(), image()));
                 self.ln[index].forward(text + looked)
             }
             (Variant::DefaultSam, _) => text,

@@ -5,6 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::loss::bce_with_logits;
 use nn_ops::precision::wide;
+use nn_ops::recompute::cut;
 use nn_ops::resize::Resize;
 use nn_ops::weights::Names;
 use sam_vit::{ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
@@ -59,6 +60,8 @@ impl DitNet {
     /// # Shapes
     /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim], padding included: the decoder sees every position.
     pub fn forward(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> DitOutput {
+        // It goes into the encoder's blocks and past them.
+        let text = cut(text);
         let prompts = Prompts { tokens: Some(self.text_proj.forward(text.clone())), ..Prompts::default() };
         self.forward_prompts(config, image, Some(text), prompts)
     }

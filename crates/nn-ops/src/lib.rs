@@ -24,6 +24,7 @@ pub mod linear;
 pub mod loss;
 pub mod norm;
 pub mod precision;
+pub mod recompute;
 pub mod resize;
 pub mod rows;
 #[cfg(test)]

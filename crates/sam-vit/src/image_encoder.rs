@@ -6,6 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm2d;
+use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
 
 use crate::block::Block;
@@ -96,7 +97,8 @@ impl ImageEncoder {
         self.forward_taps(image, &[]).0
     }
 
-    /// As [`ImageEncoder::forward`], with the outputs of the blocks named in `taps` (0-based, before the neck).
+    /// As [`ImageEncoder::forward`], with the outputs of the blocks named in `taps` (0-based, before the neck). Each block is a
+    /// [`segment`] of recomputation.
     ///
     /// # Shapes
     /// [B, 3, H, W] -> ([B, 256, h, w], one [B, h, w, C] a tap, in the order of the blocks)
@@ -113,7 +115,8 @@ impl ImageEncoder {
                 Some((window, grid)) if *window == block.window => grid,
                 _ => &mut slot.insert((block.window, block.grid(height, width, &device))).1,
             };
-            x = block.forward(x, grid);
+            let grid = grid.clone();
+            x = segment(block, x, move |block, x| block.forward(x, &grid));
             if taps.contains(&index) {
                 tapped.push(x.clone());
             }

@@ -1,7 +1,7 @@
 //! Computing in bf16 on parameters that stay in f32.
 //!
 //! Parameters, gradients, optimiser states, the moving average and checkpoints are f32. A forward pass in bf16 sees the
-//! module through casts that keep every parameter's identity: backward ends at the f32 leaves, with f32 gradients. Norms keep
+//! module through casts that keep every parameter's identity and are leaves themselves: their gradients are cast back. Norms keep
 //! f32 parameters and compute their statistics in f32 ([`nn_ops::norm`]); softmax ([`nn_ops::attention`]), positions, losses
 //! and whatever leaves a network do, too. bf16 has the range of f32, so no loss scale is needed.
 
@@ -9,7 +9,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor};
+use nn_ops::precision::wide;
+use nn_ops::recompute::lifted;
 
 use crate::plan::{PlanError, Precision, RunPlan};
 
@@ -67,30 +69,30 @@ impl View {
         Self { precision, frozen: OnceLock::new() }
     }
 
-    /// Runs `forward` on the module as it is to be seen.
-    pub fn with<M: Module, T>(&self, net: &M, forward: impl FnOnce(&M) -> T) -> T {
+    /// The module as one forward pass is to see it: its values as new leaves, of which no graph knows yet.
+    ///
+    /// What a pass leaves unused stays in the graph of the leaves that it hangs on, as long as these live. `Module::fork` would
+    /// register a copy of every parameter in the graph of the original leaves, which parts of a batch would then share.
+    pub fn of<M: Module>(&self, net: &M) -> M {
         if self.precision == Precision::F32 {
-            return forward(net);
+            return net.clone().map(&mut Leaves);
         }
         let frozen = self.frozen.get_or_init(|| {
             let mut collector = Frozen { path: Vec::new(), tensors: GradientsParams::new() };
             net.visit(&mut collector);
             Mutex::new(collector.tensors)
         });
-        let lowered = {
-            let frozen = frozen.lock().unwrap_or_else(PoisonError::into_inner);
-            net.clone().map(&mut Lower { path: Vec::new(), frozen: &frozen })
-        };
-        forward(&lowered)
+        let frozen = frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        net.clone().map(&mut Lower { path: Vec::new(), frozen: &frozen })
     }
-}
 
-/// `value` on the device of `like`, with its way of keeping activations: mixing two of them panics, and Burn's `from_inner`
-/// takes the default one.
-pub(crate) fn lifted<const D: usize>(value: Tensor<D>, like: &Tensor<D>) -> Tensor<D> {
-    match like.gradient_checkpointing_strategy() {
-        Some(strategy) => Tensor::from_inner(value.inner()).with_gradient_checkpointing_strategy(strategy),
-        None => value.inner(),
+    /// Gradients of a module that [`View::of`] gave, in f32.
+    pub fn gradients<M: Module>(&self, seen: &M, grads: Gradients) -> GradientsParams {
+        let mut grads = GradientsParams::from_grads(grads, seen);
+        if self.precision != Precision::F32 {
+            seen.visit(&mut Raise(&mut grads));
+        }
+        grads
     }
 }
 
@@ -121,6 +123,34 @@ impl burn::module::ModuleVisitor for Frozen {
     }
 }
 
+/// `value` as a leaf that gets a gradient where `like` does.
+fn leaf<const D: usize>(value: Tensor<D>, like: &Tensor<D>) -> Tensor<D> {
+    let value = lifted(value, like);
+    if like.is_require_grad() { value.require_grad() } else { value }
+}
+
+/// Makes new leaves.
+struct Leaves;
+
+impl ModuleMapper for Leaves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let fresh = leaf(value.clone(), &value);
+        Param::from_mapped_value(id, fresh, mapper)
+    }
+}
+
+/// Casts gradients back.
+struct Raise<'a>(&'a mut GradientsParams);
+
+impl burn::module::ModuleVisitor for Raise<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.0.remove::<D>(param.id) {
+            self.0.register(param.id, wide(grad));
+        }
+    }
+}
+
 /// Casts parameters, taking those that are at hand.
 struct Lower<'a> {
     path: Vec<String>,
@@ -140,8 +170,8 @@ impl ModuleMapper for Lower<'_> {
         let (id, value, mapper) = param.consume();
         let value = match self.frozen.get::<D>(id) {
             Some(low) => lifted(low, &value),
-            None if lowers(&self.path, &value) => value.cast(DType::BF16),
-            None => value,
+            None if lowers(&self.path, &value) => leaf(value.clone().inner().cast(DType::BF16), &value),
+            None => leaf(value.clone(), &value),
         };
         Param::from_mapped_value(id, value, mapper)
     }

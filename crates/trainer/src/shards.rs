@@ -5,15 +5,15 @@
 //! (their values are shared), so that Burn keeps one graph a part and the parts do not wait for each other; gradients are
 //! summed in the order of the parts, so results do not depend on timing.
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Tensor};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{DType, Device};
+use nn_ops::recompute::{Tape, record};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::RunPlan;
-use crate::precision::{View, lifted};
+use crate::plan::{Recompute, RunPlan};
+use crate::precision::View;
 use crate::segmenter::Segmenter;
 
 /// The threads of a run's parts, and how they see the module.
@@ -21,6 +21,7 @@ use crate::segmenter::Segmenter;
 pub struct Shards {
     pools: Vec<ThreadPool>,
     view: View,
+    recompute: Recompute,
 }
 
 impl Shards {
@@ -29,10 +30,10 @@ impl Shards {
     /// # Errors
     /// When the method's batches cannot be cut, or threads cannot be made.
     pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
-        let view = View::new(plan.train.precision);
+        let (view, recompute) = (View::new(plan.train.precision), plan.train.recompute);
         let count = plan.train.shards;
         if count <= 1 {
-            return Ok(Self { pools: Vec::new(), view });
+            return Ok(Self { pools: Vec::new(), view, recompute });
         }
         if let Some(reason) = segmenter.indivisible() {
             return Err(plan.value_error("train.shards", count, format!("1, because {reason}")).into());
@@ -43,7 +44,7 @@ impl Shards {
             .map(pool)
             .collect::<Result<_, _>>()
             .map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
-        Ok(Self { pools, view })
+        Ok(Self { pools, view, recompute })
     }
 
     /// Loss and gradients of each part, weighted by its share of the batch and by `weight`.
@@ -60,7 +61,7 @@ impl Shards {
     ) -> Result<Vec<(f64, GradientsParams)>, TrainError> {
         let count = self.pools.len().min(batch.pictures());
         if count <= 1 {
-            return Ok(vec![part(segmenter, &self.view, net, batch, graph, weight)?]);
+            return Ok(vec![self.part(segmenter, net, batch, graph, weight)?]);
         }
         let cut = |i: usize| i * batch.pictures() / count;
         std::thread::scope(|scope| {
@@ -73,7 +74,7 @@ impl Shards {
                         pool.install(|| {
                             let mine = batch.part(cut(i), cut(i + 1));
                             let share = mine.len() as f64 / batch.len() as f64;
-                            part(segmenter, &self.view, &leaves(net), &mine, graph, weight * share)
+                            self.part(segmenter, &net, &mine, graph, weight * share)
                         })
                     })
                 })
@@ -82,36 +83,28 @@ impl Shards {
             threads.into_iter().map(|t| t.join().map_err(lost)?).collect()
         })
     }
-}
-
-fn part<S: Segmenter>(
-    segmenter: &S,
-    view: &View,
-    net: &S::Net,
-    batch: &HostBatch,
-    graph: &Device,
-    weight: f64,
-) -> Result<(f64, GradientsParams), TrainError> {
-    let logits = view.with(net, |net| segmenter.logits(net, batch, graph))?;
-    // Losses are taken in f32, whatever the method computed in.
-    let loss = segmenter.loss(logits.cast(DType::F32), batch.masks(graph), batch)? * weight;
-    let value = f64::from(loss.clone().into_scalar::<f32>());
-    Ok((value, GradientsParams::from_grads(loss.backward(), net)))
-}
-
-/// The same values as new leaves, of which no graph knows yet.
-///
-/// `Module::fork` would do, but it registers a copy of every parameter in the graph of the original leaves: the parts would
-/// share that graph, and it would grow with every step.
-fn leaves<M: Module>(net: M) -> M {
-    struct Leaves;
-    impl ModuleMapper for Leaves {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (id, value, mapper) = param.consume();
-            let trained = value.is_require_grad();
-            let fresh = lifted(value.clone(), &value).set_require_grad(trained);
-            Param::from_mapped_value(id, fresh, mapper)
-        }
+    fn part<S: Segmenter>(
+        &self,
+        segmenter: &S,
+        net: &S::Net,
+        batch: &HostBatch,
+        graph: &Device,
+        weight: f64,
+    ) -> Result<(f64, GradientsParams), TrainError> {
+        let seen = self.view.of(net);
+        let forward = || {
+            let logits = segmenter.logits(&seen, batch, graph)?;
+            // Losses are taken in f32, whatever the method computed in.
+            segmenter.loss(logits.cast(DType::F32), batch.masks(graph), batch)
+        };
+        let (loss, tape) = match self.recompute {
+            Recompute::Blocks => record(forward),
+            Recompute::None | Recompute::Operations => (forward(), Tape::default()),
+        };
+        let loss = loss? * weight;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let mut sums = GradientsAccumulator::new();
+        tape.backward(&loss, |grads| sums.accumulate(&seen, self.view.gradients(&seen, grads)));
+        Ok((value, sums.grads()))
     }
-    net.map(&mut Leaves)
 }

@@ -70,7 +70,7 @@ impl ModuleMapper for Restorer {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match is_running(self.path.last()).then(|| self.tensors.remove::<D>(param.id)).flatten() {
-            Some(before) => param.map(|now| crate::precision::lifted(before, &now)),
+            Some(before) => param.map(|now| nn_ops::recompute::lifted(before, &now)),
             None => param,
         }
     }

@@ -1,9 +1,4 @@
 //! The training loop.
-//!
-//! Recomputation (`train.recompute`) is Burn's, operation by operation. Blocks could only be recomputed by hand: Burn has no
-//! checkpoint around a module and no way to give a graph a backward step of one's own without naming the backend, so every
-//! method would have to hand its encoder over in pieces, each run without a graph and then again with one. In DIT the text
-//! runs through those pieces as well and its gradient would have to be added up across them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +19,7 @@ use crate::finite::{self, NotFinite};
 use crate::journal::{EvalLine, Journal, Skipped, StepLine, TimingLine, read_journal};
 use crate::manifest::{Best, Skips};
 use crate::optimise::{Optimisers, clip};
-use crate::plan::{RunPlan, Select};
+use crate::plan::{Recompute, RunPlan, Select};
 use crate::precision;
 use crate::report;
 use crate::run_dir::{Damaged, RunDir};
@@ -133,9 +128,7 @@ pub fn train<S: Segmenter>(
     let total = schedule.total_steps();
     let first = plan.data.val_splits.first().map(|split| EvalData::open(plan, split, segmenter.normalisation())).transpose()?;
 
-    // Parameters and batches come from this one device: tensors that keep activations in different ways must not meet.
-    let graph = device.clone().autodiff();
-    let graph = if plan.train.recompute { graph.gradient_checkpointing() } else { graph };
+    let graph = graph(plan, device);
     let mut training = begin(segmenter, plan, &graph)?;
     let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
     let train_data = train_data.with_features(cache);
@@ -315,6 +308,18 @@ fn finish<S: Segmenter>(
         summary.reports.push(report);
     }
     Ok(())
+}
+
+/// `device` with gradients, keeping activations as the plan says. Parameters and batches have to come from this one: tensors
+/// that keep activations in different ways must not meet.
+#[must_use]
+pub fn graph(plan: &RunPlan, device: &Device) -> Device {
+    let graph = device.clone().autodiff();
+    match plan.train.recompute {
+        Recompute::Operations => graph.gradient_checkpointing(),
+        // Blocks are up to the forward pass: `nn_ops::recompute`.
+        Recompute::None | Recompute::Blocks => graph,
+    }
 }
 
 /// Fresh weights, frozen as the plan says, with optimisers and average.

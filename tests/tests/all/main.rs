@@ -5,5 +5,6 @@ mod evaluation;
 mod goldens;
 mod precision;
 mod recipes;
+mod recompute;
 mod skips;
 mod training;

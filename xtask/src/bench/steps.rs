@@ -14,7 +14,7 @@ use trainer::optimise::clip;
 use trainer::plan::{Method, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
-use trainer::train::begin;
+use trainer::train::{begin, graph};
 
 use super::flops::work;
 use super::measure::{Memory, median, timed};
@@ -100,7 +100,7 @@ fn steps<S: Segmenter>(
     count: usize,
     args: &Models,
 ) -> Result<(Vec<f64>, (usize, usize), Memory)> {
-    let graph = device.clone().autodiff();
+    let graph = graph(plan, device);
     let shards = Shards::new(plan, segmenter)?;
     let mut training = begin(segmenter, plan, &graph)?;
     let all = nn_ops::weights::parameters(&training.net, &segmenter.names());

@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::attention::{multi_head, split_heads};
 use nn_ops::norm::LayerNorm;
+use nn_ops::recompute::Tensors;
 
 use super::config::Beit3Config;
 use crate::layers::{norm, spread_linear};
@@ -48,6 +49,12 @@ impl Streams {
     fn plus(self, other: Self) -> Self {
         let add = |a: Option<Tensor<3>>, b: Option<Tensor<3>>| a.zip(b).map(|(a, b)| a + b);
         Self { vision: add(self.vision, other.vision), text: add(self.text, other.text) }
+    }
+}
+
+impl Tensors<3> for Streams {
+    fn each(self, change: &mut dyn FnMut(Tensor<3>) -> Tensor<3>) -> Self {
+        Self { vision: self.vision.map(&mut *change), text: self.text.map(change) }
     }
 }
 

@@ -6,6 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
+use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;
@@ -211,7 +212,11 @@ impl Beit3 {
     }
 
     fn run(&self, x: Streams, masks: &Masks) -> Beit3Features {
-        let x = self.encoder.layers.iter().fold(x, |x, layer| layer.forward(x, masks));
+        let through = |x, layer| {
+            let masks = masks.clone();
+            segment(layer, x, move |layer: &Layer, x: Streams| layer.forward(x, &masks))
+        };
+        let x = self.encoder.layers.iter().fold(x, through);
         let Streams { vision, text } = x.norm(&self.encoder.layer_norm);
         Beit3Features { vision, text }
     }

@@ -21,6 +21,7 @@ mod pattern;
 mod precision;
 mod read;
 mod recipe;
+mod recompute;
 mod sections;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub use recipe::{
     Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
     TrainSection,
 };
+pub use recompute::Recompute;
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 
 /// Everything that decides a run. Made by [`RunPlan::resolve`] and its short forms, which check it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Precision;
+use super::{Precision, Recompute};
 
 /// `[optim]`: the optimiser. The defaults are DIT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,9 +168,10 @@ pub struct TrainSection {
     pub shards: usize,
     /// What forward and backward compute in; parameters and optimiser stay in f32. Default "f32".
     pub precision: Precision,
-    /// Recompute cheap operations in the backward pass instead of keeping their outputs: less memory, more time, the same
-    /// gradients. Default false.
-    pub recompute: bool,
+    /// What the backward pass computes again instead of keeping it: less memory, more time, the same gradients. "operations":
+    /// the cheap ones; "blocks": each block of the image encoder and of BEiT-3, of which only the inputs are kept. Default
+    /// "none". Older plans say `false` for "none" and `true` for "operations".
+    pub recompute: Recompute,
     /// Length in epochs. Default 40, unless `steps` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -211,7 +212,7 @@ impl Default for TrainSection {
             batch_size: 8,
             shards: 1,
             precision: Precision::F32,
-            recompute: false,
+            recompute: Recompute::None,
             epochs: None,
             steps: None,
             log_every: 20,
