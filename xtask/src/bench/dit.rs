@@ -13,11 +13,11 @@ use text_encoders::tokenizer::WordPiece;
 use trainer::average;
 use trainer::models::Dit;
 use trainer::optimise::clip;
-use trainer::plan::{Init, RunPlan};
+use trainer::plan::{Init, Recompute, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
 use trainer::tokenizer::RunTokenizer;
-use trainer::train::begin;
+use trainer::train::{begin, graph};
 
 use super::child::figures;
 use super::measure::{load, median, status};
@@ -46,6 +46,9 @@ pub struct DitArgs {
     /// Measure one thing in this process and print it as JSON.
     #[arg(long, hide = true)]
     alone: Option<Case>,
+    /// Recompute the blocks of encoders in this one thing.
+    #[arg(long, hide = true, requires = "alone")]
+    blocks: bool,
 }
 
 /// One process's work.
@@ -97,6 +100,9 @@ struct Forward {
 struct Step {
     case: Case,
     batch: usize,
+    /// What the backward pass computes again.
+    #[serde(default)]
+    recompute: Recompute,
     /// Parameters that are trained.
     trained: usize,
     /// Resident memory before the step: weights and their average.
@@ -126,7 +132,8 @@ pub(crate) fn run(args: &DitArgs) -> Result<()> {
             return Ok(());
         }
         Some(case) => {
-            println!("{}", serde_json::to_string(&step(case, args.batches[0])?)?);
+            let recompute = if args.blocks { Recompute::Blocks } else { Recompute::None };
+            println!("{}", serde_json::to_string(&step(case, recompute, args.batches[0])?)?);
             return Ok(());
         }
         None => {}
@@ -138,8 +145,11 @@ pub(crate) fn run(args: &DitArgs) -> Result<()> {
     let mut steps = Vec::new();
     for case in Case::STEPS {
         for batch in &args.batches {
-            eprintln!("training step, {}, batch {batch} ...", case.says().0);
-            steps.push(measured(&["--alone", case.name(), "--batch", &batch.to_string()])?);
+            let batch = batch.to_string();
+            for more in [&[][..], &["--blocks"]] {
+                eprintln!("training step, {}, batch {batch} {} ...", case.says().0, more.concat());
+                steps.push(measured(&[&["--alone", case.name(), "--batch", &batch][..], more].concat())?);
+            }
         }
     }
     let figures = Figures { origin, side: SIDE, weights: "random".into(), load, forward, steps };
@@ -185,12 +195,12 @@ fn forward(repeat: usize) -> Result<Forward> {
 }
 
 /// The step of the row's own recipe on a made batch.
-fn step(case: Case, batch: usize) -> Result<Step> {
-    let device = crate::device::open("cpu")?;
-    let graph = device.clone().autodiff();
+fn step(case: Case, recompute: Recompute, batch: usize) -> Result<Step> {
     let path = root()?.join(format!("configs/dit/table8-{}.toml", case.name()));
     let mut plan = RunPlan::load(&path, &["text.vocabulary=train-from-data"])?;
     plan.model.init = Init::default();
+    plan.train.recompute = recompute;
+    let graph = graph(&plan, &crate::device::open("cpu")?);
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let tokenizer = vocabulary(&folder)?;
     let segmenter = Dit::new(&plan, tokenizer)?;
@@ -210,6 +220,7 @@ fn step(case: Case, batch: usize) -> Result<Step> {
     Ok(Step {
         case,
         batch,
+        recompute,
         trained,
         before_bytes,
         peak_bytes: status("VmHWM:").context("memory is read from Linux's /proc/self/status")?,
@@ -246,13 +257,18 @@ fn table(figures: &Figures, batches: &[usize]) -> String {
     out += &format!("{:>22}\n", "paper, GPU, batch 32");
     for case in Case::STEPS {
         let (name, paper) = case.says();
-        out += &format!("{name:<44}");
-        for batch in batches {
-            let step = figures.steps.iter().find(|s| s.case == case && s.batch == *batch);
-            let text = step.map_or("-".into(), |s| format!("{:.2} GB", s.peak_bytes as f64 / 1e9));
-            out += &format!("{text:>12}");
+        for (name, recompute) in [(name, Recompute::None), ("  blocks recomputed", Recompute::Blocks)] {
+            out += &format!("{name:<44}");
+            for batch in batches {
+                let step = figures.steps.iter().find(|s| s.case == case && s.batch == *batch && s.recompute == recompute);
+                let text = step.map_or("-".into(), |s| format!("{:.2} GB", s.peak_bytes as f64 / 1e9));
+                out += &format!("{text:>12}");
+            }
+            match recompute {
+                Recompute::None => out += &format!("{paper:>19.1} GB\n"),
+                _ => out += &format!("{:>22}\n", "-"),
+            }
         }
-        out += &format!("{:>19.1} GB\n", paper);
     }
     let load = figures.load.map_or(String::new(), |l| format!(", load {l:.1} before it began"));
     out + &format!(
