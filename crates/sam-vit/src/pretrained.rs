@@ -248,7 +248,7 @@ impl Sam {
     /// As [`Sam::from_pretrained`], from a file that is open already.
     ///
     /// # Errors
-    /// As [`Sam::from_pretrained`]; with [`Weights::Half`] also a weight beyond 65504.
+    /// As [`Sam::from_pretrained`]; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
     pub fn from_checkpoint(checkpoint: &Checkpoint, weights: Weights, device: &Device) -> Result<Self, SamError> {
         let sam = SamConfig::detect(checkpoint)?.init(device);
         Ok(fill(sam, checkpoint, Naming::of(checkpoint)?, weights)?.0)
@@ -257,7 +257,7 @@ impl Sam {
     /// The same model with its weights kept as [`Weights::Half`].
     ///
     /// # Errors
-    /// A weight beyond 65504.
+    /// A weight beyond 65504, or a device without f16.
     pub fn with_half_weights(self) -> Result<Self, SamError> {
         Ok(halve(self, in_blocks)?)
     }

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
+use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
 use serde::{Deserialize, Serialize};
@@ -199,7 +200,7 @@ impl Output {
     }
 
     fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        self.layer_norm.forward(self.dropout.forward(self.dense.forward(x)) + residual)
+        self.layer_norm.forward(self.dropout.forward(linear::linear(&self.dense, x)) + residual)
     }
 }
 
@@ -231,10 +232,10 @@ impl Layer {
     /// x [Q, T, C], mask [Q, 1, 1, T] with `true` where hidden -> [Q, T, C]
     fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let maps = &self.attention_self;
-        let qkv = [&maps.query, &maps.key, &maps.value].map(|map| map.forward(x.clone()));
+        let qkv = [&maps.query, &maps.key, &maps.value].map(|map| linear::linear(map, x.clone()));
         let attended = self_attention(qkv, self.heads, mask, &self.attention_dropout);
         let x = self.attention_output.forward(attended, x);
-        self.output.forward(gelu(self.intermediate_dense.forward(x.clone())), x)
+        self.output.forward(gelu(linear::linear(&self.intermediate_dense, x.clone())), x)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use clap::ValueEnum;
+use nn_ops::linear::{self, Then};
 use serde::{Deserialize, Serialize};
 
 /// Largest side of a product that looks for the peak.
@@ -85,7 +86,7 @@ pub(super) fn matrix_peak(device: &Device, precision: Precision) -> Result<Peak>
             let begun = Instant::now();
             let mut product = right.clone();
             for _ in 0..ROW {
-                product = left.clone().matmul(product);
+                product = linear::product(left.clone(), product, None, Then::Nothing);
             }
             device.sync()?;
             let took = begun.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Bool, Tensor, TensorData};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -123,12 +123,12 @@ fn fused_attention_by(
 /// it may be called.
 ///
 /// # Shapes
-/// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; output: [B, Sq, C]
-pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
-    attention_by(Arch::new(), q, k, v, heads)
+/// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: [B or 1, 1, 1, Sk], `true` for keys that take no part; output: [B, Sq, C]
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+    attention_by(Arch::new(), q, k, v, heads, mask)
 }
 
-fn attention_by(arch: Arch, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
+fn attention_by(arch: Arch, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
     let device = q.device();
     let [batch, queries, channels] = q.dims();
     let keys = k.dims()[1];
@@ -137,7 +137,13 @@ fn attention_by(arch: Arch, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usi
     let job = Job { sources, channels, width: channels / heads, relative: None };
     let tokens = |count: usize| -> Vec<Token> { (0..batch * count).map(|row| Token { row: Some(row), place: None }).collect() };
     let (from, to) = (tokens(queries), tokens(keys));
-    let groups: Vec<_> = from.chunks(queries.max(1)).zip(to.chunks(keys.max(1))).collect();
+    let hidden = mask.map(|mask| mask.expand([batch, 1, 1, keys]).into_data().iter::<bool>().collect::<Vec<_>>());
+    let seen = |image: usize| -> Vec<Token> {
+        let all = image * keys..(image + 1) * keys;
+        all.filter(|&key| hidden.as_ref().is_none_or(|hidden| !hidden[key])).map(|key| to[key]).collect()
+    };
+    let seen: Vec<Vec<Token>> = (0..batch).map(seen).collect();
+    let groups: Vec<_> = from.chunks(queries.max(1)).zip(seen.iter().map(Vec::as_slice)).collect();
     Tensor::from_data(TensorData::new(job.run(arch, batch * queries, &groups), [batch, queries, channels]), &device)
 }
 
@@ -445,8 +451,23 @@ mod tests {
             let split = |x: Tensor<3>| crate::attention::split_heads(x, heads);
             let want = merge_heads(attention(split(q.clone()), split(k.clone()), split(v.clone()), None, None));
             for arch in arches() {
-                assert_close(attention_by(arch, q.clone(), k.clone(), v.clone(), heads), want.clone(), 1e-5);
+                assert_close(attention_by(arch, q.clone(), k.clone(), v.clone(), heads, None), want.clone(), 1e-5);
             }
+        }
+    }
+
+    /// Keys hidden for each image on its own, and for all images alike.
+    #[test]
+    fn hidden_keys_take_no_part() {
+        let device = Device::flex();
+        let [q, k, v] = [("q", 4), ("k", 9), ("v", 9)].map(|(n, s)| formula::<3>(n, [2, s, 6], &device) * 2.0);
+        for rows in [1, 2] {
+            let hidden: Vec<bool> = (0..rows * 9).map(|i| i % 4 == 1 || i > 15).collect();
+            let mask = Tensor::<4, Bool>::from_data(TensorData::new(hidden, [rows, 1, 1, 9]), &device);
+            let split = |x: &Tensor<3>| crate::attention::split_heads(x.clone(), 2);
+            let want = merge_heads(attention(split(&q), split(&k), split(&v), Some(mask.clone()), None));
+            let got = crate::attention::multi_head([q.clone(), k.clone(), v.clone()], 2, Some(mask));
+            assert_close(got, want, 1e-5);
         }
     }
 

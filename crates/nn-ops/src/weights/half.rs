@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::error::WeightsError;
 use super::names::Location;
@@ -15,7 +15,7 @@ use super::names::Location;
 /// Parameters that were not initialised yet are, one after the other, so that memory never holds all of them in f32.
 ///
 /// # Errors
-/// [`WeightsError::Tensor`] for a weight that f16 cannot hold.
+/// [`WeightsError::Tensor`] for a weight that f16 cannot hold, and on a device without f16.
 pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, WeightsError> {
     struct Halver<F> {
         at: Location,
@@ -52,8 +52,13 @@ pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, We
     }
 }
 
-/// In f16, if it can hold every number.
+/// In f16, if the device has it and it can hold every number.
 pub(super) fn rounded<const D: usize>(value: Tensor<D>, path: &Path, name: &str) -> Result<Tensor<D>, WeightsError> {
+    let device = value.device();
+    if !device.supports_dtype(DType::F16) {
+        let what = "the device has no half precision; keep weights in single precision there".into();
+        return Err(WeightsError::Tensor { path: path.to_owned(), name: name.to_owned(), what });
+    }
     let largest = value.clone().abs().max().into_scalar::<f32>();
     if largest > half::f16::MAX.to_f32() {
         let what = format!("holds {largest}, and half precision ends at {}", half::f16::MAX);

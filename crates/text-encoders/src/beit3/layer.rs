@@ -6,6 +6,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::attention::{multi_head, split_heads};
+use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::Tensors;
 
@@ -39,7 +40,7 @@ impl Streams {
     }
 
     pub(super) fn linear(&self, experts: &Multiway<Linear>) -> Self {
-        self.map(experts, |expert, x| expert.forward(x))
+        self.map(experts, linear::linear)
     }
 
     pub(super) fn norm(&self, experts: &Multiway<LayerNorm>) -> Self {
@@ -121,7 +122,7 @@ struct FeedForward {
 impl FeedForward {
     /// Sub-LN: the norm acts on the hidden vector after GELU, before the second map.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(self.ffn_layernorm.forward(gelu(self.fc1.forward(x))))
+        linear::linear(&self.fc2, self.ffn_layernorm.forward(gelu(linear::linear(&self.fc1, x))))
     }
 }
 

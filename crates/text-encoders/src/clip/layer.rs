@@ -5,6 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::attention::multi_head;
+use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
 use crate::layers::{norm, spread_linear};
@@ -72,9 +73,9 @@ impl ClipLayer {
     pub(super) fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let maps = &self.self_attn;
         let h = self.layer_norm1.forward(x.clone());
-        let projected = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| map.forward(h.clone()));
-        let x = x + maps.out_proj.forward(multi_head(projected, maps.heads, mask));
+        let projected = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| linear(map, h.clone()));
+        let x = x + linear(&maps.out_proj, multi_head(projected, maps.heads, mask));
         let h = self.layer_norm2.forward(x.clone());
-        x + self.mlp.fc2.forward(self.activation.forward(self.mlp.fc1.forward(h)))
+        x + linear(&self.mlp.fc2, self.activation.forward(linear(&self.mlp.fc1, h)))
     }
 }
