@@ -13,7 +13,7 @@
 #                     Methods and training steps are timed in f32 and, on CUDA, in bf16, PyTorch eager and compiled
 #   BUILD="..."       more options for cargo, such as BUILD="--release"
 #
-# Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, SAM_BATCHES, BATCHES, PAPER_BATCH, REPEAT, EXPRESSIONS.
+# Sizes may be given one by one: STEPS, METHOD_SIZES, SAM_SIZES, SAM_INPUTS, SAM_BATCHES, BATCHES, PAPER_SIZE, PAPER_BATCH, REPEAT, EXPRESSIONS.
 set -uo pipefail
 [ $# -eq 1 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 device=$1
@@ -23,9 +23,9 @@ out=${OUT:-target/gpu-$name}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 case ${SIZE:=small} in
-  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" "${SAM_BATCHES:=1} ${PAPER_BATCH:=}" ;;
+  small) : "${STEPS:=6} ${METHOD_SIZES:=tiny} ${SAM_SIZES:=} ${SAM_INPUTS:=} ${BATCHES:=2} ${REPEAT:=2} ${EXPRESSIONS:=16}" "${SAM_BATCHES:=1} ${PAPER_SIZE:=tiny} ${PAPER_BATCH:=1}" ;;
   full) : "${STEPS:=3000} ${METHOD_SIZES:=b h} ${SAM_SIZES:=b l h} ${SAM_INPUTS:=1024 512} ${BATCHES:=1 4} ${REPEAT:=20}" \
-    "${EXPRESSIONS:=256} ${SAM_BATCHES:=1 8} ${PAPER_BATCH:=32}" ;;
+    "${EXPRESSIONS:=256} ${SAM_BATCHES:=1 8} ${PAPER_SIZE:=b} ${PAPER_BATCH:=32}" ;;
   *) echo "SIZE=$SIZE: small or full" >&2; exit 2 ;;
 esac
 
@@ -146,7 +146,7 @@ if [ -n "$PAPER_BATCH" ]; then
       if [ "$encoders" = frozen ]; then
         set+=(--set 'model.freeze=["visual_encoder", "lang_encoder"]' --set 'model.train=["visual_encoder.prob*"]')
       fi
-      part "bench-$file" "$xtask" bench train --device "$word" --method dit --size b --batch "$PAPER_BATCH" --repeat "$REPEAT" \
+      part "bench-$file" "$xtask" bench train --device "$word" --method dit --size "$PAPER_SIZE" --batch "$PAPER_BATCH" --repeat "$REPEAT" \
         "${set[@]}" --json "$out/$file.json" "${beside[@]}"
     done
   done
