@@ -198,8 +198,12 @@ pub fn load_hugging_face(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, Load
 /// Fills a model from a file of either naming.
 fn fill(sam: Sam, checkpoint: &Checkpoint, naming: Naming, weights: Weights) -> Result<(Sam, LoadReport), SamError> {
     let halved = |path: &str| weights == Weights::Half && in_blocks(path);
-    let untied = untied(checkpoint)?;
-    Ok(load_halving(sam, &untied, &naming.names(), &Allow { missing: &[], unused: UNUSED }, &halved)?)
+    let allow = Allow { missing: &[], unused: UNUSED };
+    let loaded = match naming {
+        Naming::Facebook => load_halving(sam, checkpoint, &naming.names(), &allow, &halved),
+        Naming::HuggingFace => load_halving(sam, &untied(checkpoint)?, &naming.names(), &allow, &halved),
+    };
+    Ok(loaded?)
 }
 
 /// Whether a linear layer is one of the encoder's blocks, which hold nearly all of SAM.

@@ -83,6 +83,8 @@ impl Shards {
             threads.into_iter().map(|t| t.join().map_err(lost)?).collect()
         })
     }
+
+    /// Loss and gradients of a part, on this thread.
     fn part<S: Segmenter>(
         &self,
         segmenter: &S,
