@@ -11,7 +11,7 @@ const MAX_LINES: usize = 500;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Runs every check and reports all that fail.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let root = root()?;
     let mut faults = Vec::new();
     let checks: [(&str, &[&str]); 3] = [
@@ -51,7 +51,7 @@ pub fn run() -> Result<()> {
 }
 
 /// The workspace's root folder.
-pub fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     Ok(manifest.parent().context("the workspace has no root")?.to_owned())
 }

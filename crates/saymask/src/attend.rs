@@ -1,0 +1,58 @@
+//! `saymask attend`: who looks where, as one picture.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use trainer::picture::{HeatMap, HeatPage};
+use trainer::report::{rgb, save_png};
+use trainer::segmenter::Attention;
+
+use crate::session::Source;
+
+/// Options of `attend`.
+#[derive(Debug, Args)]
+pub struct AttendArgs {
+    /// An image.
+    image: PathBuf,
+    /// What to look for.
+    sentence: String,
+    /// Only this word; repeatable. All words if absent.
+    #[arg(long = "word", value_name = "WORD")]
+    words: Vec<String>,
+    /// The picture to write.
+    #[arg(long, value_name = "FILE", default_value = "attention.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Runs the command.
+pub fn run(args: &AttendArgs) -> Result<()> {
+    let image = refcoco_data::decode(&args.image)?;
+    let session = args.source.open()?;
+    eprintln!("weights: {}", session.label);
+    let Attention { maps, notes } = session.model.attention(&image, &args.sentence)?;
+    let maps = chosen(maps, &args.words)?;
+    let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", session.label));
+    let page = HeatPage { notes, ..page };
+    let picture = page.draw(&rgb(&image, &args.image)?, &maps)?;
+    save_png(&picture, &args.out).with_context(|| format!("{}", args.out.display()))?;
+    println!("{}", args.out.display());
+    Ok(())
+}
+
+/// The maps of the words asked for.
+fn chosen(maps: Vec<HeatMap>, words: &[String]) -> Result<Vec<HeatMap>> {
+    let same = |map: &HeatMap, word: &str| map.column.eq_ignore_ascii_case(word);
+    if let Some(lost) = words.iter().find(|word| !maps.iter().any(|map| same(map, word))) {
+        let mut known: Vec<&str> = Vec::new();
+        for map in &maps {
+            if !known.contains(&map.column.as_str()) {
+                known.push(&map.column);
+            }
+        }
+        bail!("--word {lost}: not in the sentence as the model reads it; its words are {}", known.join(", "));
+    }
+    Ok(maps.into_iter().filter(|map| words.is_empty() || words.iter().any(|word| same(map, word))).collect())
+}

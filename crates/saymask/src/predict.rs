@@ -1,0 +1,108 @@
+//! `saymask predict`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use trainer::picture::{Mask, colour, overlay};
+use trainer::report::{rgb, save_png, write_json};
+
+use crate::session::{Session, Source};
+
+/// Options of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// An image, or a folder of images.
+    image: PathBuf,
+    /// What to look for; several sentences give several masks.
+    #[arg(required = true)]
+    sentences: Vec<String>,
+    /// Folder for the pictures and the JSON.
+    #[arg(long, value_name = "FOLDER", default_value = "predictions")]
+    out: PathBuf,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Runs the command.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let images = images(&args.image)?;
+    if args.sentences.iter().any(|s| s.trim().is_empty()) {
+        bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
+    }
+    let session = args.source.open()?;
+    eprintln!("weights: {}", session.label);
+    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot create it", args.out.display()))?;
+    let mut failed = 0;
+    for path in &images {
+        if let Err(error) = one(&session, path, &args.sentences, &args.out) {
+            if images.len() == 1 {
+                return Err(error);
+            }
+            // One bad picture in a folder must not lose the others.
+            eprintln!("error: {error:#}");
+            failed += 1;
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {} images failed", images.len());
+    }
+    Ok(())
+}
+
+fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Result<()> {
+    let image = refcoco_data::decode(path)?;
+    let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
+    let begun = Instant::now();
+    let found = session.model.predict(&image, &words)?;
+    let took = begun.elapsed();
+    let picture = rgb(&image, path)?;
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "image".into());
+    let mut entries = Vec::with_capacity(found.len());
+    for (number, (sentence, prediction)) in sentences.iter().zip(&found).enumerate() {
+        let suffix = if found.len() == 1 { String::new() } else { format!("-{}", number + 1) };
+        let file = out.join(format!("{stem}{suffix}.png"));
+        let bytes = prediction.mask.to_row_major();
+        let mask = Mask::new(picture.width(), picture.height(), &bytes)?;
+        save_png(&overlay(&picture, &mask, colour::MASKS[number % colour::MASKS.len()])?, &file)?;
+        let [x, y, w, h] = prediction.bbox;
+        println!(
+            "{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"",
+            file.display(),
+            prediction.score,
+            prediction.mask.area()
+        );
+        entries.push(json!({
+            "sentence": sentence,
+            "segmentation": { "size": [prediction.mask.height(), prediction.mask.width()], "counts": prediction.mask.to_compressed() },
+            "bbox": prediction.bbox,
+            "score": prediction.score,
+            "area": prediction.mask.area(),
+            "picture": file,
+        }));
+    }
+    let file = out.join(format!("{stem}.json"));
+    write_json(&file, &json!({ "image": path, "width": image.width, "height": image.height, "predictions": entries }))?;
+    eprintln!("{}: {} sentences in {:.0} ms", path.display(), found.len(), took.as_secs_f64() * 1e3);
+    Ok(())
+}
+
+/// The image itself, or the images of a folder in order of their names.
+fn images(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        if !path.exists() {
+            bail!("{}: no such image or folder", path.display());
+        }
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("{}: cannot list it", path.display()))?;
+    let known = |p: &PathBuf| p.extension().is_some_and(|e| ["jpg", "jpeg", "png"].iter().any(|k| e.eq_ignore_ascii_case(k)));
+    let mut found: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(known).collect();
+    found.sort();
+    if found.is_empty() {
+        bail!("{}: no .jpg or .png in this folder", path.display());
+    }
+    Ok(found)
+}
