@@ -8,10 +8,10 @@ use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
 use trainer::data::open_train;
+use trainer::event::Event;
 use trainer::models;
 use trainer::plan::{Method, RunPlan};
 use trainer::tokenizer::RunTokenizer;
-use trainer::train::Event;
 
 use saymask::origin::Origin;
 
@@ -146,13 +146,13 @@ fn steps_a_second(plan: &RunPlan, warm: u64) -> Result<f64> {
     let data = Arc::new(open_train(plan)?);
     let tokenizer = RunTokenizer::open(plan, &data, None)?;
     let (mut begun, mut ended) = (None, None);
-    let mut tell = |event: Event<'_>| match event {
+    let mut on_event = |event: Event<'_>| match event {
         Event::Step { step, .. } if step == warm => begun = Some(std::time::Instant::now()),
         Event::Step { step, .. } if step == 2 * warm => ended = Some(std::time::Instant::now()),
         Event::Note(text) => eprintln!("{text}"),
         _ => {}
     };
-    models::train(plan, tokenizer, data, &cpu()?, false, &mut tell)?;
+    models::train(plan, tokenizer, data, &cpu()?, false, &mut on_event)?;
     match (begun, ended) {
         (Some(begun), Some(ended)) => Ok(warm as f64 / (ended - begun).as_secs_f64()),
         _ => bail!("--steps {warm}: the run ended before they were done"),

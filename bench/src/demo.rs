@@ -59,7 +59,8 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
 
 pub(crate) fn test(args: &WriteArgs) -> Result<()> {
     let begun = Instant::now();
-    let status = Command::new("cargo").args(["xtask", "test"]).current_dir(root()?).status().context("cargo could not be started")?;
+    let status =
+        Command::new("cargo").args(["xtask", "test"]).current_dir(root()?).status().context("cargo could not be started")?;
     ensure!(status.success(), "`cargo xtask test` failed, so its time says nothing");
     let figures = TestFigures { origin: Origin::here("cargo xtask bench test --write"), seconds: begun.elapsed().as_secs_f64() };
     let block = format!("All tests take {:.0} s once built: {}.", figures.seconds, figures.origin.line());

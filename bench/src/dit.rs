@@ -10,19 +10,18 @@ use fusion_dit::{DitConfig, DitModel, Variant};
 use nn_ops::formula;
 use serde::{Deserialize, Serialize};
 use text_encoders::tokenizer::WordPiece;
-use trainer::average;
 use trainer::models::Dit;
-use trainer::optimise::clip;
 use trainer::plan::{Init, Recompute, RunPlan};
 use trainer::segmenter::Segmenter;
-use trainer::shards::Shards;
+use trainer::step::StepContext;
 use trainer::tokenizer::RunTokenizer;
-use trainer::train::{begin, graph};
 
 use super::child::figures;
 use super::measure::{load, median, status};
-use super::steps::made;
-use super::{Origin, WriteArgs, child, command_line, fill, save};
+use super::steps::synthetic_batch;
+use saymask::origin::{Origin, command_line};
+
+use super::{WriteArgs, child, fill, save};
 use crate::root;
 
 /// Side of the input in pixels, as the paper has it.
@@ -200,22 +199,17 @@ fn step(case: Case, recompute: Recompute, batch: usize) -> Result<Step> {
     let mut plan = RunPlan::load(&path, &["text.vocabulary=train-from-data"])?;
     plan.model.init = Init::default();
     plan.train.recompute = recompute;
-    let graph = graph(&plan, &saymask::device::open("cpu")?);
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let tokenizer = vocabulary(&folder)?;
     let segmenter = Dit::new(&plan, tokenizer)?;
-    let shards = Shards::new(&plan, &segmenter)?;
-    let mut training = begin(&segmenter, &plan, &graph)?;
+    let context = StepContext::new(&segmenter, &plan, &saymask::device::open("cpu")?)?;
+    let training = context.begin()?;
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
-    let batch_of = made(batch, SIDE, &[SENTENCE]);
+    let made = synthetic_batch(batch, SIDE, &[SENTENCE], &segmenter.inputs())?;
     let before_bytes = status("VmRSS:").context("memory is read from Linux's /proc/self/status")?;
     let begun = Instant::now();
-    let mut parts = shards.gradients(&segmenter, &training.net, &batch_of, &graph, 1.0)?;
-    let (_, grads) = parts.pop().context("one part")?;
-    let (grads, _) = clip(&training.net, grads, plan.optim.grad_clip);
-    training.net = training.optimisers.step(plan.optim.lr, training.net, grads);
-    let average = training.average.take().context("the recipe keeps an average")?;
-    training.average = Some(average::update(average, &training.net, plan.train.ema.decay));
+    let (training, report) = training.step(&context, plan.optim.lr, || Ok(Some(made.clone())))?;
+    ensure!(report.skipped.is_none() && training.average.is_some(), "a step that does all that the recipe says");
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Step {
         case,

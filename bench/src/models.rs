@@ -14,8 +14,8 @@ use trainer::tokenizer::RunTokenizer;
 use super::measure::{Peak, Precision, load, matrix_peak};
 use super::torch::{Torch, TorchArgs};
 use super::{Origin, OutputArgs, case, child, command_line};
-use saymask::device;
 use crate::root;
+use saymask::device;
 use saymask::train::{demonstration, method};
 
 /// What the models are asked.

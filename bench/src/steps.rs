@@ -1,20 +1,17 @@
 //! `cargo xtask bench train`: one training step of every method.
 
 use anyhow::{Result, ensure};
-use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use clap::Args;
 use nn_ops::formula;
-use refcoco_data::Placement;
+use pil_ops::{Fit, Image, Letterbox};
+use refcoco_data::Transformed;
 use serde::{Deserialize, Serialize};
-use trainer::average;
-use trainer::batch::HostBatch;
+use trainer::batch::{HostBatch, Inputs};
 use trainer::models::{Dit, Evf, Risam};
-use trainer::optimise::clip;
 use trainer::plan::{Method, RunPlan};
 use trainer::segmenter::Segmenter;
-use trainer::shards::Shards;
-use trainer::train::{begin, graph};
+use trainer::step::StepContext;
 
 use super::flops::work;
 use super::measure::{Memory, median, timed};
@@ -92,7 +89,7 @@ fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Ca
     Ok(Case { method, size, input, batch, seconds, parameters, step_flops, memory, torch: Vec::new() })
 }
 
-/// What the training loop does with a batch, again and again with the same one.
+/// The trainer's own step, again and again on the same batch.
 fn steps<S: Segmenter>(
     segmenter: &S,
     plan: &RunPlan,
@@ -100,30 +97,16 @@ fn steps<S: Segmenter>(
     count: usize,
     args: &Models,
 ) -> Result<(Vec<f64>, (usize, usize), Memory)> {
-    let graph = graph(plan, device);
-    let shards = Shards::new(plan, segmenter)?;
-    let mut training = begin(segmenter, plan, &graph)?;
+    let context = StepContext::new(segmenter, plan, device)?;
+    let mut training = context.begin()?;
     let all = nn_ops::weights::parameters(&training.net, &segmenter.names());
     let all = all.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
-    let batch = made(count, plan.data.image_size as usize, &SENTENCES);
+    let batch = synthetic_batch(count, plan.data.image_size as usize, &SENTENCES, &segmenter.inputs())?;
     let (mut seconds, mut memory) = (Vec::new(), Memory::default());
     for pass in 0..args.warm_up + args.repeat {
-        let (took, next) = timed(device, || {
-            let mut grads = GradientsAccumulator::new();
-            let mut loss = 0.0;
-            for (value, part) in shards.gradients(segmenter, &training.net, &batch, &graph, 1.0)? {
-                loss += value;
-                grads.accumulate(&training.net, part);
-            }
-            let (grads, norm) = clip(&training.net, grads.grads(), plan.optim.grad_clip);
-            ensure!(loss.is_finite() && norm.is_finite(), "loss {loss}, gradient norm {norm}: nothing worth timing");
-            training.net = training.optimisers.step(plan.optim.lr, training.net, grads);
-            if let Some(average) = training.average.take() {
-                training.average = Some(average::update(average, &training.net, plan.train.ema.decay));
-            }
-            Ok(training)
-        })?;
+        let (took, (next, report)) = timed(device, || Ok(training.step(&context, plan.optim.lr, || Ok(Some(batch.clone())))?))?;
+        ensure!(report.skipped.is_none(), "loss {}, gradient norm {}: nothing worth timing", report.loss, report.grad_norm);
         training = next;
         memory.note(device);
         if pass >= args.warm_up {
@@ -133,20 +116,23 @@ fn steps<S: Segmenter>(
     Ok((seconds, (all, trained), memory))
 }
 
-/// Pictures that fill their canvas, with half of it as the truth and a sentence each.
-pub(crate) fn made(count: usize, side: usize, sentences: &[&str]) -> HostBatch {
-    let placement = Placement { canvas: side, top: 0, left: 0, height: side, width: side, original: (side, side) };
-    HostBatch {
-        images: formula::tensor("bench", "in.image", &[count, 3, side, side], 0.0, 2.0),
-        masks: (0..count * side * side).map(|i| f32::from(u8::from(i % side < side / 2))).collect(),
-        full_masks: Vec::new(),
-        sentences: (0..count).map(|i| sentences[i % sentences.len()].to_owned()).collect(),
-        clicks: vec![None; count],
-        image_of: (0..count).collect(),
-        placements: vec![placement; count],
-        side,
-        features: Vec::new(),
-    }
+/// Images that fill their canvas, with half of it as the truth and a sentence each.
+pub(crate) fn synthetic_batch(count: usize, side: usize, sentences: &[&str], inputs: &Inputs) -> Result<HostBatch> {
+    let letterbox = Letterbox::new(side, side, side, Fit::TopLeft)?;
+    let sample = |i: usize| {
+        let values = formula::tensor("bench", &format!("in.image.{i}"), &[side, side, 3], 127.5, 127.5);
+        let image = Image::new(side, side, 3, values.iter().map(|v| *v as u8).collect())?;
+        Ok(Transformed {
+            image: Some(image.clone()),
+            photo: Some(image),
+            mask: (0..side * side).map(|i| if i % side < side / 2 { 255 } else { 0 }).collect(),
+            full_mask: Vec::new(),
+            letterbox,
+            sentence: sentences[i % sentences.len()].to_owned(),
+        })
+    };
+    let samples = (0..count).map(sample).collect::<Result<_>>()?;
+    Ok(HostBatch::new(samples, (0..count).collect(), inputs)?)
 }
 
 fn table(figures: &Figures<Case>) -> String {
@@ -196,8 +182,8 @@ mod tests {
 
     #[test]
     fn made_batches_fit_their_side() {
-        let batch = made(3, 16, &SENTENCES);
-        assert_eq!((batch.len(), batch.pictures()), (3, 3));
+        let batch = synthetic_batch(3, 16, &SENTENCES, &Inputs::CANVAS).unwrap();
+        assert_eq!((batch.len(), batch.image_count()), (3, 3));
         assert_eq!((batch.images.len(), batch.masks.len()), (3 * 3 * 256, 3 * 256));
         assert_eq!(batch.masks.iter().sum::<f32>(), 3.0 * 128.0);
     }

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use refcoco_data::{Dataset, SynthConfig, generate};
 use trainer::data::open_train;
 use trainer::plan::{Method, RunPlan};
+use trainer::segmenter::Segmenter;
+use trainer::state::Training;
+use trainer::step::StepContext;
 use trainer::tokenizer::RunTokenizer;
 
 /// What the toy plans have in common: 32 x 32 pixels, a few steps.
@@ -130,4 +134,13 @@ pub fn parts(plan: &RunPlan) -> (Arc<Dataset>, RunTokenizer) {
     let data = open_train(plan).expect("the training split");
     let tokenizer = RunTokenizer::open(plan, &data, None).expect("a vocabulary");
     (Arc::new(data), tokenizer)
+}
+
+/// Fresh weights of a plan's method on the CPU, and the device with gradients on which they live.
+///
+/// # Panics
+/// When they cannot be made; these are tests.
+pub fn begin<S: Segmenter>(segmenter: &S, plan: &RunPlan) -> (Training<S::Net>, Device) {
+    let context = StepContext::new(segmenter, plan, &Device::flex()).expect("a context of steps");
+    (context.begin().expect("fresh weights"), context.graph().clone())
 }

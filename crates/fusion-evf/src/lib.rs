@@ -48,7 +48,7 @@
 //! | images and sentences to logits | [`EvfModel::forward`] |
 //! | image embeddings and vectors to logits | [`EvfNet`] |
 //! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`Feature`] |
-//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::from_canvas`] |
+//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::multimodal_input`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
 //! | released checkpoints | [`EvfSam::from_pretrained`], [`EvfModel::load`], [`EvfModel::save_pretrained`] |
 //! | where `[CLS]` looks (Fig. 5) | [`EvfSam::attention`] |

@@ -8,21 +8,9 @@ use nn_ops::weights::WeightsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SamError {
-    /// The image contradicts itself.
+    /// An image or its place in the input.
     #[error(transparent)]
     Image(#[from] pil_ops::ImageError),
-    /// One side would shrink to nothing.
-    #[error(
-        "image of {width} x {height} pixels (width x height): its short side is 0 pixels at an input of {canvas}; crop it or take a larger input"
-    )]
-    Thin {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// Side of the network's input.
-        canvas: usize,
-    },
     /// The network cannot run at this input size.
     #[error("input of {canvas} pixels: must be a multiple of the patch, {patch} pixels, and at most {most}")]
     Canvas {

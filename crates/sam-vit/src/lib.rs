@@ -33,7 +33,7 @@
 //! | everything in an image | [`Sam::segment_everything`], [`AutomaticConfig`] |
 //! | weights in either naming, in and out | [`Sam::from_pretrained`], [`Sam::export`], [`SamConfig::detect`] |
 //! | half the memory | [`Weights::Half`], [`Sam::with_half_weights`] |
-//! | pixels to input, coordinates both ways | [`preprocess`], [`Placement`] |
+//! | pixels to input, coordinates both ways | [`preprocess`], [`Letterbox`](pil_ops::Letterbox) |
 //! | tensors only | [`ImageEncoder::forward`], [`Sam::decode`], [`postprocess`] |
 //!
 //! # How fusion crates use it
@@ -80,7 +80,7 @@ pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
 pub use mask_decoder::{MaskDecoder, Output, OutputUpscaling, Perceptron};
 pub use prediction::Prediction;
 pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet};
-pub use preprocess::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement, preprocess, preprocess_at, preprocess_batch};
+pub use preprocess::{preprocess, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
 pub use relative_position::Grid;

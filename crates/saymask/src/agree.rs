@@ -8,7 +8,7 @@ use coco_mask::{Rle, intersection_union};
 use metrics::Report;
 use serde::Serialize;
 use trainer::data::EvalData;
-use trainer::evaluate::{Judged, profile};
+use trainer::evaluate::{ItemResult, profile};
 use trainer::report::write_json;
 
 use crate::progress::Progress;
@@ -65,7 +65,7 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
     if args.limit == 0 {
         bail!("--limit must be at least 1");
     }
-    let mut found: Vec<(Report, Vec<Judged>)> = Vec::new();
+    let mut found: Vec<(Report, Vec<ItemResult>)> = Vec::new();
     let (mut label, mut split) = (String::new(), String::new());
     let devices = [args.against.as_str(), args.source.device()];
     for device in devices {
@@ -73,7 +73,7 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
         let plan = session.plan.with_overrides(&[format!("eval.limit={}", args.limit)])?;
         let first = || plan.data.val_splits.first().cloned().context("--split: the plan names no split to judge; name one");
         split = args.split.clone().map_or_else(first, Ok)?;
-        let data = EvalData::open(&plan, &split, session.model.normalisation())?;
+        let data = EvalData::open(&plan, &split, session.model.inputs())?;
         let of = data.items.len();
         let (mut progress, name) = (Progress::new(), format!("{split} on {device}"));
         found.push(session.model.evaluate(&data, &profile(&plan)?, None, &mut |done| progress.judging(&name, done, of))?);
@@ -107,7 +107,7 @@ fn whole(mask: &Rle) -> bool {
     mask.area() == u64::from(mask.height()) * u64::from(mask.width())
 }
 
-fn compare(judged: &[Judged], expected: &[Judged]) -> Result<Agreement> {
+fn compare(judged: &[ItemResult], expected: &[ItemResult]) -> Result<Agreement> {
     if judged.len() != expected.len() || judged.is_empty() {
         bail!("{} expressions on one device and {} on the other", judged.len(), expected.len());
     }
@@ -173,8 +173,8 @@ impl Agreement {
 mod tests {
     use super::*;
 
-    fn judged(rows: &[[u8; 4]]) -> Vec<Judged> {
-        let one = |(item, bytes): (usize, &[u8; 4])| Judged {
+    fn judged(rows: &[[u8; 4]]) -> Vec<ItemResult> {
+        let one = |(item, bytes): (usize, &[u8; 4])| ItemResult {
             item,
             sentence: format!("s{item}"),
             mask: Rle::from_row_major(2, 2, bytes).unwrap(),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use trainer::picture::{HeatMap, HeatPage};
-use trainer::report::{rgb, save_png};
+use figures::{HeatMap, HeatPage};
+use trainer::report::save_png;
 use trainer::segmenter::Attention;
 
+use crate::images::open_image;
 use crate::session::Source;
 
 /// Options of `attend`.
@@ -29,14 +30,14 @@ pub struct AttendArgs {
 
 /// Runs the command.
 pub fn run(args: &AttendArgs) -> Result<()> {
-    let image = refcoco_data::decode(&args.image)?;
+    let image = open_image(&args.image)?;
     let session = args.source.open()?;
     eprintln!("weights: {}", session.label);
     let Attention { maps, notes } = session.model.attention(&image, &args.sentence)?;
     let maps = chosen(maps, &args.words)?;
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", session.label));
     let page = HeatPage { notes, ..page };
-    let picture = page.draw(&rgb(&image, &args.image)?, &maps)?;
+    let picture = page.draw(&image.to_rgb8(), &maps)?;
     save_png(&picture, &args.out).with_context(|| format!("{}", args.out.display()))?;
     println!("{}", args.out.display());
     Ok(())

@@ -35,7 +35,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let mut progress = Progress::new();
     let (mut reports, mut shuffled) = (Vec::new(), None);
     for (number, split) in splits.iter().enumerate() {
-        let data = EvalData::open(&session.plan, split, session.model.normalisation())?;
+        let data = EvalData::open(&session.plan, split, session.model.inputs())?;
         let of = data.items.len();
         let mut judge = |seed| session.model.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
         let (report, found) = judge(None)?;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod eval;
 pub mod export;
 pub mod hub;
+pub mod images;
 pub mod origin;
 pub mod predict;
 pub mod progress;

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use figures::{Mask, colour, overlay};
 use serde_json::json;
-use trainer::picture::{Mask, colour, overlay};
-use trainer::report::{rgb, save_png, write_json};
+use trainer::report::{save_png, write_json};
 
+use crate::images::{images, open_image};
 use crate::session::{Session, Source};
 
 /// Options of `predict`.
@@ -53,12 +54,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 }
 
 fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Result<()> {
-    let image = refcoco_data::decode(path)?;
+    let image = open_image(path)?;
     let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
     let begun = Instant::now();
     let found = session.model.predict(&image, &words)?;
     let took = begun.elapsed();
-    let picture = rgb(&image, path)?;
+    let picture = image.to_rgb8();
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "image".into());
     let mut entries = Vec::with_capacity(found.len());
     for (number, (sentence, prediction)) in sentences.iter().zip(&found).enumerate() {
@@ -84,25 +85,7 @@ fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Resu
         }));
     }
     let file = out.join(format!("{stem}.json"));
-    write_json(&file, &json!({ "image": path, "width": image.width, "height": image.height, "predictions": entries }))?;
+    write_json(&file, &json!({ "image": path, "width": image.width(), "height": image.height(), "predictions": entries }))?;
     eprintln!("{}: {} sentences in {:.0} ms", path.display(), found.len(), took.as_secs_f64() * 1e3);
     Ok(())
-}
-
-/// The image itself, or the images of a folder in order of their names.
-fn images(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        if !path.exists() {
-            bail!("{}: no such image or folder", path.display());
-        }
-        return Ok(vec![path.to_owned()]);
-    }
-    let entries = std::fs::read_dir(path).with_context(|| format!("{}: cannot list it", path.display()))?;
-    let known = |p: &PathBuf| p.extension().is_some_and(|e| ["jpg", "jpeg", "png"].iter().any(|k| e.eq_ignore_ascii_case(k)));
-    let mut found: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(known).collect();
-    found.sort();
-    if found.is_empty() {
-        bail!("{}: no .jpg or .png in this folder", path.display());
-    }
-    Ok(found)
 }

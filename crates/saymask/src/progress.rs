@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use trainer::train::Event;
+use trainer::event::Event;
 
 /// What shows how a run goes on.
 pub struct Progress {
@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// Shows an event.
-    pub fn tell(&mut self, event: Event<'_>) {
+    pub fn on_event(&mut self, event: Event<'_>) {
         match event {
             Event::Start { step, total, parameters: (all, trained), items: (referents, sentences) } => {
                 self.line(&format!(

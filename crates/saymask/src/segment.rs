@@ -7,14 +7,15 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use coco_mask::Rle;
+use figures::{Mask, colour, overlay_many};
 use nn_ops::weights::Checkpoint;
 use pil_ops::Image;
 use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig, Weights};
 use serde_json::{Value, json};
-use trainer::picture::{Mask, colour, overlay_many};
-use trainer::report::{rgb, save_png, write_json};
+use trainer::report::{save_png, write_json};
 
 use crate::device;
+use crate::images::open_image;
 
 /// Options of `segment`.
 #[derive(Debug, Args)]
@@ -130,7 +131,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     if args.points.is_empty() && args.boxes.is_empty() && !args.everything {
         bail!("nothing is asked for; pass --point X,Y, --box X0,Y0,X1,Y1 or --everything");
     }
-    let image = refcoco_data::decode(&args.image)?;
+    let image = open_image(&args.image)?;
     inside(args, &image)?;
     let device = device::open(&args.device)?;
     let checkpoint = Checkpoint::open(&args.weights)?;
@@ -160,8 +161,8 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
 
 /// Prompts beside the picture are mistakes.
 fn inside(args: &SegmentArgs, image: &Image) -> Result<()> {
-    let (width, height) = (image.width as f64, image.height as f64);
-    let place = format!("{} is {} x {} pixels (width x height)", args.image.display(), image.width, image.height);
+    let (width, height) = (image.width() as f64, image.height() as f64);
+    let place = format!("{} is {} x {} pixels (width x height)", args.image.display(), image.width(), image.height());
     for Point([x, y], _) in &args.points {
         if !(0.0..width).contains(x) || !(0.0..height).contains(y) {
             bail!("--point {x},{y} lies outside the image: {place}");
@@ -226,7 +227,7 @@ fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot create it", args.out.display()))?;
     let stem = args.image.file_stem().map_or_else(|| "image".into(), |s| s.to_string_lossy().into_owned());
     let file = args.out.join(format!("{stem}.png"));
-    let picture = rgb(image, &args.image)?;
+    let picture = image.to_rgb8();
     let bytes: Vec<Vec<u8>> = found.iter().map(|f| f.mask.to_row_major()).collect();
     let mut masks = Vec::with_capacity(found.len());
     for (number, bytes) in bytes.iter().enumerate() {
@@ -237,7 +238,8 @@ fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
     let layers: Vec<_> = masks.into_iter().map(|(_, layer)| layer).collect();
     save_png(&overlay_many(&picture, &layers)?, &file)?;
     let entries: Vec<Value> = found.iter().map(entry).collect();
-    let report = json!({ "image": args.image, "width": image.width, "height": image.height, "picture": file, "masks": entries });
+    let report =
+        json!({ "image": args.image, "width": image.width(), "height": image.height(), "picture": file, "masks": entries });
     write_json(&file.with_extension("json"), &report)?;
     println!("{}", file.display());
     for one in found {

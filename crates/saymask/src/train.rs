@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use trainer::data::open_train;
+use trainer::event::Event;
 use trainer::models;
 use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::RunDir;
 use trainer::tokenizer::RunTokenizer;
-use trainer::train::{Event, Summary};
+use trainer::train::Summary;
 
 use crate::origin::{Origin, RunFigures, command_line, program};
 use crate::progress::Progress;
@@ -68,10 +69,10 @@ pub fn run(args: TrainArgs) -> Result<()> {
     prepare_data(&plan)?;
     let data = Arc::new(open_train(&plan)?);
     let mut progress = Progress::new();
-    let mut tell = |event: Event<'_>| progress.tell(event);
+    let mut on_event = |event: Event<'_>| progress.on_event(event);
     let resumed = if args.resume { RunDir::of(&plan).latest_whole()?.checkpoint } else { None };
     let tokenizer = RunTokenizer::open(&plan, &data, resumed.as_ref())?;
-    let summary = models::train(&plan, tokenizer, data, &device, args.resume, &mut tell)?;
+    let summary = models::train(&plan, tokenizer, data, &device, args.resume, &mut on_event)?;
     progress.finish();
     if !summary.reports.is_empty() {
         let figures = RunFigures {

@@ -21,14 +21,14 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use crate::batch::HostTensor;
+use crate::batch::{HostTensor, Inputs};
 use crate::data::host_batch;
 use crate::error::TrainError;
+use crate::event::{Event, OnEvent};
 use crate::manifest::hex;
 use crate::plan::RunPlan;
 use crate::run_dir::write_whole;
 use crate::segmenter::Segmenter;
-use crate::train::{Event, Tell};
 
 /// Pictures computed together.
 const TOGETHER: usize = 8;
@@ -54,12 +54,12 @@ impl FeatureCache {
         plan: &RunPlan,
         data: &Dataset,
         device: &Device,
-        tell: &mut Tell<'_>,
+        on_event: &mut OnEvent<'_>,
     ) -> Result<Option<Self>, TrainError> {
         const KEY: &str = "train.feature_cache";
         let Some(folder) = &plan.train.feature_cache else { return Ok(None) };
         let wrong = |expected: String| plan.value_error(KEY, folder.display(), expected);
-        let Some(prefix) = segmenter.frozen_part() else {
+        let Some(prefix) = segmenter.frozen_prefix() else {
             let method = plan.model.method.name();
             return Err(wrong(format!("nothing, for in \"{method}\" as configured no image encoder stays the same")).into());
         };
@@ -75,14 +75,14 @@ impl FeatureCache {
             "settings": plan.method_section::<toml::Table>()?,
             "image_size": plan.data.image_size,
             "fit": plan.data.fit,
-            "normalisation": { "mean": segmenter.normalisation().mean, "std": segmenter.normalisation().std },
+            "normalisation": { "mean": segmenter.inputs().normalisation.mean, "std": segmenter.inputs().normalisation.std },
         });
         let text = serde_json::to_vec_pretty(&settings).unwrap_or_default();
         let folder = folder.join(&hex(&Sha256::digest(&text))[..16]);
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::File { path: folder.clone(), what: e.to_string() })?;
         write_whole(&folder.join("cache.json"), &text)?;
         let cache = Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder };
-        cache.fill(segmenter, &net.valid(), plan, data, device, tell)?;
+        cache.fill(segmenter, &net.valid(), plan, data, device, on_event)?;
         Ok(Some(cache))
     }
 
@@ -93,7 +93,7 @@ impl FeatureCache {
         plan: &RunPlan,
         data: &Dataset,
         device: &Device,
-        tell: &mut Tell<'_>,
+        on_event: &mut OnEvent<'_>,
     ) -> Result<(), TrainError> {
         let mut shown: Vec<Option<usize>> = vec![None; data.images.len()];
         for (number, referent) in data.referents.iter().enumerate() {
@@ -103,12 +103,14 @@ impl FeatureCache {
         let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
         let transform = Transform::eval(plan.data.image_size as usize, plan.data.fit)?;
         let pictures = ImageCache::new(0);
+        // The features are of the canvas alone.
+        let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
         // The first picture alone says how large the cache will be, before more of the disk is taken.
         let first = missing.len().min(1);
         for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
             let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
-            let batch = host_batch(data, &items, &transform, &pictures, segmenter.normalisation())?;
+            let batch = host_batch(data, &items, &transform, &pictures, &canvas)?;
             let features = segmenter.features(net, batch.images(device))?;
             let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
             let written = group.par_iter().enumerate().map(|(row, (image, _))| {
@@ -118,7 +120,7 @@ impl FeatureCache {
             let bytes: Vec<usize> = written.collect::<Result<_, _>>()?;
             if done == 0 {
                 let each = bytes[0] as f64 / 1e6;
-                tell(Event::Note(format!(
+                on_event(Event::Note(format!(
                     "{}: {} of {} pictures to compute, {each:.2} MB each, {:.1} MB in all",
                     self.folder.display(),
                     missing.len(),
@@ -127,7 +129,7 @@ impl FeatureCache {
                 )));
             }
             done += group.len();
-            tell(Event::Caching { done, of: missing.len() });
+            on_event(Event::Caching { done, of: missing.len() });
         }
         Ok(())
     }

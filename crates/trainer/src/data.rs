@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch};
 
-use crate::batch::{HostBatch, Normalisation};
+use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
 use crate::plan::{LossSize, PromptKind, RunPlan};
@@ -44,7 +44,7 @@ pub struct TrainData {
     pub sampler: Sampler,
     cache: Arc<ImageCache>,
     features: Option<Arc<FeatureCache>>,
-    normalisation: Normalisation,
+    inputs: Inputs,
     prompts: Vec<PromptKind>,
     scales: Scales,
     ahead: usize,
@@ -80,21 +80,23 @@ impl TrainData {
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
+    pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let sampler = Sampler::new(&dataset, plan.data.items, plan.train.batch_size, plan.run.seed)?
             .with_expressions(plan.data.expressions);
         let side = plan.data.image_size as usize;
         let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?
-            .with_full_masks(plan.train.loss_size == LossSize::Original);
+            .with_full_masks(plan.train.loss_size == LossSize::Original)
+            .with_photo(inputs.photo.is_some());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (plan.train.prompts.clone(), Scales::new(plan), plan.data.prefetch);
-        Ok(Self { dataset, transform, sampler, cache, features: None, normalisation, prompts, scales, ahead })
+        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
     }
 
-    /// Takes the features of the method's frozen part from a cache.
+    /// Takes the features of the method's frozen part from a cache, if there is one; the images in their canvas are then not made.
     #[must_use]
     pub fn with_features(self, cache: Option<FeatureCache>) -> Self {
-        Self { features: cache.map(Arc::new), ..self }
+        let Some(cache) = cache else { return self };
+        Self { features: Some(Arc::new(cache)), transform: self.transform.without_canvas(), ..self }
     }
 
     /// Batches of steps `from` to `to`, each `accumulate` micro-batches, made ahead on another thread.
@@ -102,7 +104,7 @@ impl TrainData {
     /// Burn's own loader would queue 100 batches of pictures, and cannot begin at a step.
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (sampler, normalisation, features) = (self.sampler.clone(), self.normalisation, self.features.clone());
+        let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
         let (prompts, scales) = (self.prompts.clone(), self.scales.clone());
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
@@ -112,7 +114,7 @@ impl TrainData {
             let items = sampler.at(step);
             // Referents of one picture share its key, but not their points.
             let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
-            let mut batch = host_batch(&dataset, &items, &transform, &cache, normalisation)?.with_clicks(&prompts, keys);
+            let mut batch = host_batch(&dataset, &items, &transform, &cache, &inputs)?.with_prompts(&prompts, keys);
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
@@ -132,7 +134,7 @@ pub struct EvalData {
     pub items: Vec<Item>,
     transform: Transform,
     cache: Arc<ImageCache>,
-    normalisation: Normalisation,
+    inputs: Inputs,
     prompt: PromptKind,
     batch: usize,
 }
@@ -142,15 +144,15 @@ impl EvalData {
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, split: &str, normalisation: Normalisation) -> Result<Self, TrainError> {
-        Self::of(plan, Arc::new(open_split(plan, split)?), normalisation)
+    pub fn open(plan: &RunPlan, split: &str, inputs: Inputs) -> Result<Self, TrainError> {
+        Self::of(plan, Arc::new(open_split(plan, split)?), inputs)
     }
 
     /// A data set that is open already.
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn of(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
+    pub fn of(plan: &RunPlan, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let mut items = refcoco_data::sequential(&dataset);
         if let Some(limit) = plan.eval.limit {
             items.truncate(limit);
@@ -158,9 +160,9 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?,
+            transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?.with_photo(inputs.photo.is_some()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
-            normalisation,
+            inputs,
             prompt: plan.eval.prompt,
             batch: plan.eval.batch_size.max(1),
         })
@@ -169,15 +171,15 @@ impl EvalData {
     /// Batches in order, made ahead on another thread, with the number of their first item.
     pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (items, batch, normalisation, prompt) = (self.items.clone(), self.batch, self.normalisation, self.prompt);
+        let (items, batch, inputs, prompt) = (self.items.clone(), self.batch, self.inputs.clone(), self.prompt);
         Prefetcher::spawn(2, move |i| {
             let first = i as usize * batch;
             let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
             let items = &rest[..batch.min(rest.len())];
-            let batch = host_batch(&dataset, items, &transform, &cache, normalisation)?;
+            let batch = host_batch(&dataset, items, &transform, &cache, &inputs)?;
             // An evaluation item has no key of its own: its number decides its points.
             let keys = (first..).map(|item| item as u64);
-            Ok::<_, DataError>(Some((first, batch.with_clicks(&[prompt], keys))))
+            Ok::<_, DataError>(Some((first, batch.with_prompts(&[prompt], keys))))
         })
     }
 }
@@ -209,9 +211,13 @@ pub(crate) fn host_batch(
     items: &[Item],
     transform: &Transform,
     cache: &ImageCache,
-    by: Normalisation,
+    inputs: &Inputs,
 ) -> Result<HostBatch, DataError> {
-    Ok(HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), by))
+    let first =
+        || items.first().map_or_else(Default::default, |i| dataset.images[dataset.referents[i.referent].image].path.clone());
+    let of_batch =
+        |e: pil_ops::ImageError| DataError::Image { path: first(), reason: format!("in the batch that begins with it: {e}") };
+    HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), inputs).map_err(of_batch)
 }
 
 #[cfg(test)]

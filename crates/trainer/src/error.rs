@@ -13,7 +13,7 @@ pub enum TrainError {
     RunDir(#[from] crate::run_dir::RunDirError),
     /// The journal.
     #[error(transparent)]
-    Journal(#[from] crate::journal::JournalError),
+    RunLog(#[from] crate::run_log::LogError),
     /// The schedule.
     #[error(transparent)]
     Schedule(#[from] crate::schedule::ScheduleError),
@@ -44,9 +44,9 @@ pub enum TrainError {
     /// A mask.
     #[error(transparent)]
     Mask(#[from] coco_mask::MaskError),
-    /// A picture.
+    /// A figure.
     #[error(transparent)]
-    Picture(#[from] crate::picture::PictureError),
+    Figure(#[from] figures::FigureError),
     /// A file of the run.
     #[error("{path}: {what}")]
     File {

@@ -21,7 +21,7 @@
 //! )?;
 //! let data = std::sync::Arc::new(open_split(&plan, "train")?);
 //! let tokenizer = RunTokenizer::open(&plan, &data, None)?;
-//! let summary = models::train(&plan, tokenizer, data, &Device::flex(), false, &mut |_: trainer::train::Event<'_>| {})?;
+//! let summary = models::train(&plan, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
 //! assert_eq!(summary.step, 2);
 //! assert!(summary.dir.curves().exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -38,22 +38,23 @@ pub mod curves;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod event;
 pub mod finite;
-pub mod journal;
 pub mod manifest;
 pub mod models;
 pub mod optimise;
-pub mod picture;
 pub mod plan;
 pub mod precision;
 pub mod prompts;
 pub mod report;
 pub mod run_dir;
+pub mod run_log;
 pub mod schedule;
 pub mod segmenter;
 pub mod shards;
 pub mod state;
 pub mod statistics;
+pub mod step;
 pub mod tokenizer;
 pub mod train;
 

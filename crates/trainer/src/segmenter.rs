@@ -6,9 +6,9 @@ use nn_ops::weights::Names;
 use pil_ops::Image;
 use sam_vit::Prediction;
 
-use crate::batch::{HostBatch, Normalisation};
+use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
-use crate::picture::HeatMap;
+use figures::HeatMap;
 
 /// Who looks where in an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,23 @@ pub struct Attention {
     pub maps: Vec<HeatMap>,
     /// What maps over the image cannot show, a line each.
     pub notes: Vec<String>,
+}
+
+/// A loss and what it is made of.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// What is minimised, \[1\].
+    pub total: Tensor<1>,
+    /// Its terms by name before they are weighted, each \[1\]: the log and the curves show them apart. Empty where the loss has
+    /// one term.
+    pub terms: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl From<Tensor<1>> for Loss {
+    /// A loss of one term.
+    fn from(total: Tensor<1>) -> Self {
+        Self { total, terms: Vec::new() }
+    }
 }
 
 /// A text-prompted segmenter that can be trained: parameters apart from everything that is not trained (sizes,
@@ -34,9 +51,9 @@ pub trait Segmenter: Send + Sync {
     /// Official names of the parameters.
     fn names(&self) -> Names;
 
-    /// How images are normalised.
-    fn normalisation(&self) -> Normalisation {
-        Normalisation::IMAGENET
+    /// How photographs become inputs, on the loader's threads.
+    fn inputs(&self) -> Inputs {
+        Inputs::CANVAS
     }
 
     /// Whether the parameter with this official name is trained where the plan freezes nothing.
@@ -53,14 +70,17 @@ pub trait Segmenter: Send + Sync {
     /// A sentence that the tokenizer refuses.
     fn logits(&self, net: &Self::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError>;
 
-    /// The paper's loss, \[1\]: a mean over the sentences of the batch.
+    /// The paper's loss: a mean over the sentences of the batch.
     ///
     /// # Shapes
     /// `logits`, `masks`: [Q, 1, S, S]
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError>;
+    ///
+    /// # Errors
+    /// A batch without sentences.
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError>;
 
     /// Official prefix of the part of the network that sees the image only and is never trained, if there is one.
-    fn frozen_part(&self) -> Option<&'static str> {
+    fn frozen_prefix(&self) -> Option<&'static str> {
         None
     }
 
@@ -89,7 +109,7 @@ pub trait Segmenter: Send + Sync {
 
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
     /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.
-    fn indivisible(&self) -> Option<&'static str>;
+    fn sharding_blocker(&self) -> Option<&'static str>;
 
     /// Files that belong beside the weights (a vocabulary), by name.
     fn files(&self) -> Vec<(String, Vec<u8>)> {

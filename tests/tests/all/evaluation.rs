@@ -13,7 +13,7 @@ use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
 use trainer::models;
 use trainer::plan::{Method, RunPlan};
-use trainer::segmenter::{Attention, Segmenter};
+use trainer::segmenter::{Attention, Loss, Segmenter};
 
 /// Segments what it is told: "x y width height", in pixels of the canvas.
 struct Told;
@@ -40,8 +40,8 @@ impl Segmenter for Told {
         Ok(Tensor::from_data(TensorData::new(values, [rows, 1, side, side]), device))
     }
 
-    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Tensor<1>, TrainError> {
-        Ok(logits.mean())
+    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Loss, TrainError> {
+        Ok(logits.mean().into())
     }
 
     fn predict(&self, _: &Linear, _: &pil_ops::Image, _: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -52,7 +52,7 @@ impl Segmenter for Told {
         Err(TrainError::Unsupported("maps"))
     }
 
-    fn indivisible(&self) -> Option<&'static str> {
+    fn sharding_blocker(&self) -> Option<&'static str> {
         None
     }
 }
@@ -104,7 +104,7 @@ fn several_targets_and_none() {
     plan.data.image_size = 40;
     let device = Device::flex();
     let judge = |plan: &RunPlan| {
-        let data = EvalData::open(plan, "testA", Told.normalisation()).unwrap();
+        let data = EvalData::open(plan, "testA", Told.inputs()).unwrap();
         evaluate(&Told, &Told.init(&device).unwrap(), &data, &profile(plan).unwrap(), None, &device, |_| {}).unwrap()
     };
     let (report, found) = judge(&plan);
@@ -132,7 +132,7 @@ fn phrases_of_a_generated_set() {
     let set = ["data.dataset=phrasecut", "data.split_by=vg", "data.val_splits=[\"test\"]", "eval.profile=phrasecut"];
     let plan = toy(Method::Dit, folder.path(), "phrases", &set);
     let model = models::open(&plan, parts(&plan).1, &Device::flex(), None).unwrap();
-    let data = EvalData::open(&plan, "test", model.normalisation()).unwrap();
+    let data = EvalData::open(&plan, "test", model.inputs()).unwrap();
     let (report, _) = model.evaluate(&data, &profile(&plan).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!((report.profile.as_str(), report.samples, report.precision.len()), ("phrasecut", 8, 5));
     let count = |name: &str| report.kinds.get(name).map_or(0, |k| k.samples);

@@ -1,9 +1,9 @@
 //! One binary: every integration test links Burn once.
 
-mod clicks;
 mod evaluation;
 mod goldens;
 mod precision;
+mod prompts;
 mod recipes;
 mod recompute;
 mod skips;

@@ -8,7 +8,7 @@ use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::{DType, Device, Tensor};
 use nn_ops::weights::{NamedVisitor, Names, load_formula, visit_named};
 use pil_ops::Image;
-use tests::{parts, toy};
+use tests::{begin, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
 use trainer::models::{Dit, Evf, Risam};
@@ -16,7 +16,6 @@ use trainer::plan::{Method, Precision, RunPlan};
 use trainer::precision::seen;
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
-use trainer::train::begin;
 
 use crate::training::run;
 
@@ -35,7 +34,7 @@ pub fn plan(method: Method, folder: &std::path::Path, set: &[&str]) -> RunPlan {
 
 fn first_batch<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> HostBatch {
     let (data, _) = parts(plan);
-    TrainData::open(plan, data, segmenter.normalisation()).unwrap().batches(0, 1).next().unwrap().unwrap()
+    TrainData::open(plan, data, segmenter.inputs()).unwrap().batches(0, 1).next().unwrap().unwrap()
 }
 
 /// Every float tensor of a module, or its gradient, by official name.
@@ -71,8 +70,8 @@ pub fn backward<S: Segmenter>(
     let batch = first_batch(plan, segmenter);
     let shards = Shards::new(plan, segmenter).unwrap();
     let mut found = shards.gradients(segmenter, net, &batch, graph, 1.0).unwrap();
-    let (loss, grads) = found.remove(0);
-    (loss, gather(net, &segmenter.names(), Some(&grads)))
+    let part = found.remove(0);
+    (part.loss, gather(net, &segmenter.names(), Some(&part.grads)))
 }
 
 pub fn norm<'a>(of: impl Iterator<Item = &'a f32>) -> f64 {
@@ -81,10 +80,10 @@ pub fn norm<'a>(of: impl Iterator<Item = &'a f32>) -> f64 {
 
 fn halves<S: Segmenter>(plan: &RunPlan, segmenter: &S) {
     let device = Device::flex();
-    let graph = device.clone().autodiff();
     let names = segmenter.names();
+    let (training, graph) = begin(segmenter, plan);
     // Fresh weights make logits of next to nothing.
-    let (net, _) = load_formula(begin(segmenter, plan, &graph).unwrap().net, "halves", &names);
+    let (net, _) = load_formula(training.net, "halves", &names);
 
     // Outside of training.
     let batch = first_batch(plan, segmenter);
@@ -170,7 +169,7 @@ fn a_run_in_bf16_leaves_f32_behind() {
         let checkpoint = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
         let open = |plan: &RunPlan| trainer::models::open(plan, parts(plan).1, &Device::flex(), Some(&checkpoint)).unwrap();
         // Prediction and its pictures of attention run in bf16, too.
-        let image = Image { width: 40, height: 30, channels: 3, data: (0..3600u32).map(|i| (i * 7 % 256) as u8).collect() };
+        let image = Image::new(40, 30, 3, (0..3600u32).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
         let model = open(&plan);
         assert_eq!(model.predict(&image, &["the red circle", "left"]).unwrap().len(), 2);
         let maps = model.attention(&image, "the red circle").unwrap().maps;

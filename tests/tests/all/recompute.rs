@@ -3,13 +3,12 @@
 use burn::tensor::Device;
 use nn_ops::recompute::record;
 use nn_ops::weights::load_formula;
-use tests::{parts, toy};
+use tests::{begin, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
 use trainer::models::{Dit, Evf, Risam};
 use trainer::plan::{Method, Precision, Recompute, RunPlan};
 use trainer::segmenter::Segmenter;
-use trainer::train::{begin, graph};
 
 use crate::precision::{backward, norm, worst};
 use crate::training::ONE_AT_A_TIME;
@@ -22,9 +21,9 @@ const HALVES: f64 = 0.02;
 /// Loss and gradients of a batch are the same, and `pieces` are recomputed.
 fn same<S: Segmenter>(plan: &RunPlan, segmenter: &S, pieces: usize, what: &str) {
     let device = Device::flex();
-    let graph = graph(plan, &device);
     let names = segmenter.names();
-    let (net, _) = load_formula(begin(segmenter, plan, &graph).unwrap().net, "blocks", &names);
+    let (training, graph) = begin(segmenter, plan);
+    let (net, _) = load_formula(training.net, "blocks", &names);
     for (precision, tolerance) in [(Precision::F32, SUMS), (Precision::Bf16, HALVES)] {
         let found = [Recompute::None, Recompute::Blocks].map(|recompute| {
             let mut plan = plan.clone();
@@ -50,7 +49,7 @@ fn same<S: Segmenter>(plan: &RunPlan, segmenter: &S, pieces: usize, what: &str) 
 }
 
 fn batch<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> HostBatch {
-    TrainData::open(plan, parts(plan).0, segmenter.normalisation()).unwrap().batches(0, 1).next().unwrap().unwrap()
+    TrainData::open(plan, parts(plan).0, segmenter.inputs()).unwrap().batches(0, 1).next().unwrap().unwrap()
 }
 
 /// The toys have three blocks in their image encoders.

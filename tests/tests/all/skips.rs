@@ -9,13 +9,14 @@ use pil_ops::Image;
 use sam_vit::Prediction;
 use tests::{parts, toy};
 use trainer::TrainError;
-use trainer::batch::{HostBatch, Normalisation};
-use trainer::journal::{JournalLine, StepLine, read_journal};
+use trainer::batch::{HostBatch, Inputs};
+use trainer::event::Event;
 use trainer::models::Risam;
 use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::Checkpoint;
-use trainer::segmenter::{Attention, Segmenter};
-use trainer::train::{Event, Summary, train};
+use trainer::run_log::{LogLine, StepLine, read_log};
+use trainer::segmenter::{Attention, Loss, Segmenter};
+use trainer::train::{Summary, train};
 
 use crate::training::{ONE_AT_A_TIME, tensors};
 
@@ -34,8 +35,8 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
     fn names(&self) -> Names {
         self.inner.names()
     }
-    fn normalisation(&self) -> Normalisation {
-        self.inner.normalisation()
+    fn inputs(&self) -> Inputs {
+        self.inner.inputs()
     }
     fn trains(&self, name: &str) -> bool {
         self.inner.trains(name)
@@ -47,7 +48,7 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
         }
         self.inner.logits(net, &batch, device)
     }
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
         self.inner.loss(logits, masks, batch)
     }
     fn predict(&self, net: &S::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -56,8 +57,8 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
     fn attention(&self, net: &S::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
         self.inner.attention(net, image, sentence)
     }
-    fn indivisible(&self) -> Option<&'static str> {
-        self.inner.indivisible()
+    fn sharding_blocker(&self) -> Option<&'static str> {
+        self.inner.sharding_blocker()
     }
 }
 
@@ -71,10 +72,10 @@ fn run(plan: &RunPlan, spoils: fn(&HostBatch) -> bool, resume: bool) -> Result<S
 
 fn steps(log: &Path) -> Vec<StepLine> {
     let step = |line| match line {
-        JournalLine::Step(line) => Some(line),
-        JournalLine::Eval(_) => None,
+        LogLine::Step(line) => Some(line),
+        LogLine::Eval(_) => None,
     };
-    read_journal(log).unwrap().into_iter().filter_map(step).collect()
+    read_log(log).unwrap().into_iter().filter_map(step).collect()
 }
 
 /// About every fifth batch.

@@ -11,10 +11,11 @@ use tests::{parts, toy};
 use trainer::TrainError;
 use trainer::data::EvalData;
 use trainer::evaluate::profile;
+use trainer::event::Event;
 use trainer::models;
 use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::Checkpoint;
-use trainer::train::{Event, Summary};
+use trainer::train::Summary;
 
 /// Burn's CPU generator is one a process, so runs with dropout must not overlap.
 pub static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -151,7 +152,7 @@ fn eight_samples_are_learned_by_heart() {
     let model = models::open(&plan, tokenizer, &device, Some(&checkpoint)).unwrap();
     let mut plan = plan;
     plan.eval.limit = None;
-    let judged = EvalData::of(&plan, eight, model.normalisation()).unwrap();
+    let judged = EvalData::of(&plan, eight, model.inputs()).unwrap();
     let (report, _) = model.evaluate(&judged, &profile(&plan).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!(report.samples, 8);
     assert!(report.miou > 0.95, "training mIoU {}", report.miou);

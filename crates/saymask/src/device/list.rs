@@ -40,5 +40,5 @@ pub fn run(_: &DevicesArgs) -> Result<()> {
 
 /// The processor with its threads.
 fn processor() -> String {
-    crate::bench::processor()
+    crate::origin::processor()
 }

@@ -10,22 +10,23 @@ use refcoco_data::Dataset;
 use sam_vit::Prediction;
 
 use super::{Dit, Evf, Risam};
-use crate::batch::Normalisation;
+use crate::batch::Inputs;
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::evaluate::{Judged, evaluate};
+use crate::evaluate::{ItemResult, evaluate};
+use crate::event::OnEvent;
 use crate::plan::{Method, RunPlan};
 use crate::precision;
 use crate::run_dir::Checkpoint;
 use crate::segmenter::{Attention, Segmenter};
 use crate::state::evaluated_weights;
 use crate::tokenizer::RunTokenizer;
-use crate::train::{Summary, Tell};
+use crate::train::Summary;
 
 /// A method with its weights on a device.
 pub trait Model: Send + Sync {
-    /// How images are normalised.
-    fn normalisation(&self) -> Normalisation;
+    /// See [`Segmenter::inputs`].
+    fn inputs(&self) -> Inputs;
 
     /// See [`evaluate`].
     ///
@@ -36,8 +37,8 @@ pub trait Model: Send + Sync {
         data: &EvalData,
         profile: &EvalProfile,
         shuffle: Option<u64>,
-        tell: &mut dyn FnMut(usize),
-    ) -> Result<(Report, Vec<Judged>), TrainError>;
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError>;
 
     /// See [`Segmenter::predict`].
     ///
@@ -67,8 +68,8 @@ struct Loaded<S: Segmenter> {
 }
 
 impl<S: Segmenter> Model for Loaded<S> {
-    fn normalisation(&self) -> Normalisation {
-        self.segmenter.normalisation()
+    fn inputs(&self) -> Inputs {
+        self.segmenter.inputs()
     }
 
     fn evaluate(
@@ -76,9 +77,9 @@ impl<S: Segmenter> Model for Loaded<S> {
         data: &EvalData,
         profile: &EvalProfile,
         shuffle: Option<u64>,
-        tell: &mut dyn FnMut(usize),
-    ) -> Result<(Report, Vec<Judged>), TrainError> {
-        evaluate(&self.segmenter, &self.seen, data, profile, shuffle, &self.device, tell)
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+        evaluate(&self.segmenter, &self.seen, data, profile, shuffle, &self.device, on_event)
     }
 
     fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -141,12 +142,12 @@ pub fn train(
     data: Arc<Dataset>,
     device: &Device,
     resume: bool,
-    tell: &mut Tell<'_>,
+    on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
     use crate::train::train;
     match plan.model.method {
-        Method::Dit => train(&Dit::new(plan, tokenizer)?, plan, data, device, resume, tell),
-        Method::Evf => train(&Evf::new(plan, tokenizer)?, plan, data, device, resume, tell),
-        Method::Risam => train(&Risam::new(plan, tokenizer)?, plan, data, device, resume, tell),
+        Method::Dit => train(&Dit::new(plan, tokenizer)?, plan, data, device, resume, on_event),
+        Method::Evf => train(&Evf::new(plan, tokenizer)?, plan, data, device, resume, on_event),
+        Method::Risam => train(&Risam::new(plan, tokenizer)?, plan, data, device, resume, on_event),
     }
 }

@@ -8,10 +8,10 @@ use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::picture::HeatMap;
 use crate::plan::{Init, PromptKind, RunPlan, Tokenizer};
-use crate::segmenter::{Attention, Segmenter};
+use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
+use figures::HeatMap;
 
 /// DIT: sizes, tokenizer and first weights.
 pub struct Dit {
@@ -20,7 +20,7 @@ pub struct Dit {
     tokenizer: RunTokenizer,
     init: Init,
     /// Trained and judged without text.
-    clicks_only: bool,
+    prompts_only: bool,
 }
 
 impl Dit {
@@ -56,8 +56,8 @@ impl Dit {
             return Err(plan.value_error(&key, side, format!("a multiple of {patch}, the side of a patch")).into());
         }
         let text = |kind: &PromptKind| *kind == PromptKind::Text;
-        let clicks_only = !text(&plan.eval.prompt) && !plan.train.prompts.iter().any(text);
-        Ok(Self { config, tokenizer, init: plan.model.init.clone(), clicks_only })
+        let prompts_only = !text(&plan.eval.prompt) && !plan.train.prompts.iter().any(text);
+        Ok(Self { config, tokenizer, init: plan.model.init.clone(), prompts_only })
     }
 }
 
@@ -68,8 +68,8 @@ impl Segmenter for Dit {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.method {
             let checkpoint = Checkpoint::open(path)?;
-            // Judged under points and boxes only, SAM itself is a whole model.
-            let sam = self.clicks_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
+            // ItemResult under points and boxes only, SAM itself is a whole model.
+            let sam = self.prompts_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
             let loaded = if sam { model.load_sam(checkpoint) } else { model.load(&self.config, checkpoint) };
             return Ok(loaded?.0);
         }
@@ -100,8 +100,8 @@ impl Segmenter for Dit {
         })
     }
 
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
-        Ok(loss(logits, masks))
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Loss, TrainError> {
+        Ok(loss(logits, masks).into())
     }
 
     fn predict(&self, net: &DitModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -120,7 +120,7 @@ impl Segmenter for Dit {
         Ok(Attention { maps, notes: Vec::new() })
     }
 
-    fn indivisible(&self) -> Option<&'static str> {
+    fn sharding_blocker(&self) -> Option<&'static str> {
         super::dropout_divides(self.config.dropout.max(self.config.text_dropout()))
     }
 

@@ -1,21 +1,21 @@
 //! EVF-SAM under the trainer.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, Pretrained, loss};
+use fusion_evf::{Encoder, EvfConfig, EvfLoss, EvfModel, EvfSam, Pretrained, loss};
 use nn_ops::resize::Resize;
 use nn_ops::weights::{Checkpoint, Names};
-use pil_ops::Image;
-use refcoco_data::Fit;
+use pil_ops::{Fit, Image};
 use sam_vit::Prediction;
 
-use crate::batch::HostBatch;
+use crate::batch::{HostBatch, HostTensor, Inputs, PhotoInput};
 use crate::error::TrainError;
-use crate::picture::HeatMap;
 use crate::plan::{Init, RunPlan, Tokenizer};
-use crate::segmenter::{Attention, Segmenter};
+use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
+use figures::HeatMap;
 
 /// EVF-SAM: settings, tokenizer and first weights.
 pub struct Evf {
@@ -126,25 +126,38 @@ impl Segmenter for Evf {
         self.config.trains(name)
     }
 
+    /// The multimodal encoder's input is made from the photograph, not from SAM's canvas.
+    fn inputs(&self) -> Inputs {
+        let config = self.config.clone();
+        let photo = move |photo: &Image| {
+            let (values, side) = config.multimodal_input(photo)?;
+            Ok(HostTensor { values, shape: [1, 3, side, side] })
+        };
+        let sees = self.config.encoder.sees();
+        Inputs { photo: sees.then(|| Arc::new(photo) as Arc<PhotoInput>), ..Inputs::CANVAS }
+    }
+
     /// As the released scripts: sentences are trained on as they stand and judged in lower case.
     fn logits(&self, net: &EvfModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
         let (config, tokenizer) = (&self.config, self.tokenizer.shared());
         let lower = |s: &String| if device.is_autodiff() { s.clone() } else { s.trim().to_lowercase() };
         let sentences: Vec<String> = batch.sentences.iter().map(lower).collect();
         let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
-        let images = config.from_canvas(batch.images(device), &batch.areas())?;
+        // For an encoder that reads text only the second input is of size 0.
+        let photos = batch.photos(device).unwrap_or_else(|| Tensor::zeros([batch.image_count(), 3, 0, 0], device));
         let tokens = net.tokens(config, tokenizer.as_ref(), &words)?;
-        let feature = net.extract(config, images.multimodal, &tokens, &batch.image_of)?;
+        let feature = net.extract(config, photos, &tokens, &batch.image_of)?;
         let embedding = match batch.features(device).and_then(|mut kept| kept.pop()) {
             Some(kept) => kept,
-            None => net.net.embed(config, images.sam),
+            None => net.net.embed(config, batch.images(device)),
         };
         Ok(net.net.forward(config, embedding, feature, &batch.image_of)?.logits)
     }
 
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
         let what = || TrainError::Device { what: "the loss", reason: "the batch holds no sentence".into() };
-        Ok(loss(&self.config, compared(&logits, &masks, batch)).ok_or_else(what)?.total)
+        let EvfLoss { bce, dice, total } = loss(&self.config, compared(&logits, &masks, batch)).ok_or_else(what)?;
+        Ok(Loss { total, terms: vec![("bce", bce), ("dice", dice)] })
     }
 
     fn predict(&self, net: &EvfModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -166,7 +179,7 @@ impl Segmenter for Evf {
         Ok(Attention { maps, notes })
     }
 
-    fn frozen_part(&self) -> Option<&'static str> {
+    fn frozen_prefix(&self) -> Option<&'static str> {
         (!self.config.train_image_encoder).then_some("visual_model.image_encoder.")
     }
 
@@ -174,7 +187,7 @@ impl Segmenter for Evf {
         Ok(vec![net.net.embed(&self.config, images)])
     }
 
-    fn indivisible(&self) -> Option<&'static str> {
+    fn sharding_blocker(&self) -> Option<&'static str> {
         None
     }
 
@@ -193,8 +206,8 @@ fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Te
     let mut entries = Vec::new();
     let mut first = 0;
     while first < batch.len() {
-        let place = &batch.placements[batch.image_of[first]];
-        let count = batch.image_of[first..].iter().take_while(|i| batch.placements[**i] == *place).count();
+        let place = &batch.letterboxes[batch.image_of[first]];
+        let count = batch.image_of[first..].iter().take_while(|i| batch.letterboxes[**i] == *place).count();
         let cut = |x: &Tensor<4>| {
             x.clone().narrow(0, first, count).narrow(2, place.top, place.height).narrow(3, place.left, place.width)
         };
@@ -217,7 +230,6 @@ fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Te
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Normalisation;
     use refcoco_data::{ImageInfo, Transform};
 
     /// Two photographs of other shapes: logits grow to each one's size, targets are the file's own pixels.
@@ -234,7 +246,7 @@ mod tests {
         };
         let compared = |full: bool| {
             let samples = vec![sample(20, 40, full), sample(20, 40, full), sample(30, 10, full)];
-            let batch = HostBatch::new(samples, vec![0, 0, 1], Normalisation::IMAGENET);
+            let batch = HostBatch::new(samples, vec![0, 0, 1], &Inputs::CANVAS).unwrap();
             let masks = batch.masks(&device);
             (compared(&masks, &masks, &batch), batch)
         };

@@ -10,7 +10,7 @@ pub use dit::Dit;
 pub use evf::{Evf, pretrained_plan};
 pub use risam::Risam;
 
-use refcoco_data::Fit;
+use pil_ops::Fit;
 
 use crate::error::TrainError;
 use crate::plan::RunPlan;

@@ -1,17 +1,17 @@
 //! RISAM under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_risam::{ImageFeatures, RisamConfig, RisamModel, loss, valid_areas};
+use fusion_risam::{ImageFeatures, RisamConfig, RisamLoss, RisamModel, loss, valid_areas};
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::picture::HeatMap;
 use crate::plan::{Init, RunPlan, Tokenizer};
-use crate::segmenter::{Attention, Segmenter};
+use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
+use figures::HeatMap;
 
 /// RISAM: settings, tokenizer and first weights.
 pub struct Risam {
@@ -78,11 +78,12 @@ impl Segmenter for Risam {
         Ok(net.net.forward(config, &image, &batch.image_of, text, tokens.lengths())?.logits)
     }
 
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
         let of_pictures = batch.areas();
         let areas: Vec<_> = batch.image_of.iter().map(|picture| of_pictures[*picture]).collect();
         let valid = valid_areas(&areas, [batch.side; 2], &logits.device());
-        Ok(loss(&self.config, logits, masks, Some(valid)).total)
+        let RisamLoss { focal, dice, total } = loss(&self.config, logits, masks, Some(valid));
+        Ok(Loss { total, terms: vec![("focal", focal), ("dice", dice)] })
     }
 
     fn predict(&self, net: &RisamModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
@@ -119,7 +120,7 @@ impl Segmenter for Risam {
         Ok(Attention { maps, notes })
     }
 
-    fn frozen_part(&self) -> Option<&'static str> {
+    fn frozen_prefix(&self) -> Option<&'static str> {
         (!self.config.train_image_encoder).then_some("image_encoder.")
     }
 
@@ -128,7 +129,7 @@ impl Segmenter for Risam {
         Ok(taps.into_iter().chain(embedding).collect())
     }
 
-    fn indivisible(&self) -> Option<&'static str> {
+    fn sharding_blocker(&self) -> Option<&'static str> {
         (!self.config.baseline).then_some("batch norms would see a part of the batch each")
     }
 

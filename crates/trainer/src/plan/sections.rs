@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use refcoco_data::{Augment, Fit, ItemPer, SynthConfig};
+use pil_ops::Fit;
+use refcoco_data::{Augment, ItemPer, SynthConfig};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::pattern_matches;

@@ -11,14 +11,16 @@ use std::sync::{Arc, PoisonError};
 use burn::tensor::Device;
 use nn_ops::weights::{Checkpoint, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
+use tests::begin;
 use trainer::TrainError;
 use trainer::data::{TrainData, open_train};
+use trainer::event::Event;
 use trainer::plan::{Init, Precision, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
 use trainer::state::Training;
 use trainer::tokenizer::RunTokenizer;
-use trainer::train::{Event, begin, train};
+use trainer::train::train;
 
 use crate::training::ONE_AT_A_TIME;
 
@@ -88,15 +90,14 @@ impl Toy {
         let words = RunTokenizer::open(&plan, &data, None).unwrap();
         let segmenter = build(&plan, words).map_err(|e| e.to_string())?;
         let device = Device::flex();
-        let graph = device.clone().autodiff();
         let names = segmenter.names();
         let net = |training: Training<S::Net>| export(&training.net, &names, "net");
-        let before = net(begin(&segmenter, &plan, &graph).unwrap());
+        let before = net(begin(&segmenter, &plan).0);
         let summary =
             train(&segmenter, &plan, data.clone(), &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
-        half(&segmenter, &plan, data, &begin(&segmenter, &plan, &graph).unwrap().net)?;
+        half(&segmenter, &plan, data, &begin(&segmenter, &plan).0.net)?;
         let saved = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
-        let after = net(begin(&segmenter, &plan, &graph).unwrap().restore(&saved).unwrap());
+        let after = net(begin(&segmenter, &plan).0.restore(&saved).unwrap());
         Ok(Stepped { before, after })
     }
 }
@@ -104,7 +105,7 @@ impl Toy {
 /// Takes the loss and the gradients of a batch in f32 and in bf16: no operation may meet two precisions.
 fn half<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, net: &S::Net) -> Result<(), String> {
     let graph = Device::flex().autodiff();
-    let batches = TrainData::open(plan, data, segmenter.normalisation()).map_err(|e| e.to_string())?;
+    let batches = TrainData::open(plan, data, segmenter.inputs()).map_err(|e| e.to_string())?;
     let batch = batches.batches(0, 1).next().ok_or("no batch")?.map_err(|e| e.to_string())?;
     let loss = |precision: Precision| {
         let mut plan = plan.clone();
@@ -112,7 +113,7 @@ fn half<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, net: &S
         let shards = Shards::new(&plan, segmenter).map_err(|e| e.to_string())?;
         graph.seed(1);
         let mut found = shards.gradients(segmenter, net, &batch, &graph, 1.0).map_err(|e| e.to_string())?;
-        Ok::<f64, String>(found.remove(0).0)
+        Ok::<f64, String>(found.remove(0).loss)
     };
     let (single, half) = (loss(Precision::F32)?, loss(Precision::Bf16)?);
     // Dropout draws differently in the two.

@@ -1,15 +1,20 @@
-//! One panel with axes, as SVG.
+//! Training curves as an SVG document: panels with axes, series of points, legends.
+//!
+//! The background is transparent and every colour is of middle lightness, so curves read on white and on dark pages.
 
 use std::fmt::Write;
 
 /// Text and axes: as far from white as from near-black.
-pub(super) const TEXT: &str = "#6e7a88";
+const TEXT: &str = "#6e7a88";
+const WIDTH: f64 = 1140.0;
+const HEIGHT: f64 = 350.0;
 const HEADER: f64 = 48.0;
 const LEFT: f64 = 46.0;
 const BOTTOM: f64 = 24.0;
 
 /// Values drawn as one line.
-pub(super) struct Series {
+#[derive(Debug, Clone)]
+pub struct Series {
     label: String,
     colour: &'static str,
     points: Vec<(f64, f64)>,
@@ -20,20 +25,25 @@ pub(super) struct Series {
 
 impl Series {
     /// An empty label keeps the series out of the legend.
-    pub(super) fn new(label: &str, colour: &'static str, points: Vec<(f64, f64)>) -> Self {
+    pub fn new(label: &str, colour: &'static str, points: Vec<(f64, f64)>) -> Self {
         Self { label: label.to_owned(), colour, points, faint: false, dashed: false, marked: false }
     }
 
-    pub(super) fn faint(self) -> Self {
+    /// Drawn thin and pale, behind a smoothed one.
+    #[must_use]
+    pub fn faint(self) -> Self {
         Self { faint: true, ..self }
     }
 
-    pub(super) fn dashed(self) -> Self {
+    /// Drawn dashed.
+    #[must_use]
+    pub fn dashed(self) -> Self {
         Self { dashed: true, ..self }
     }
 
     /// A dot at each point.
-    pub(super) fn marked(self) -> Self {
+    #[must_use]
+    pub fn marked(self) -> Self {
         Self { marked: true, ..self }
     }
 
@@ -43,8 +53,8 @@ impl Series {
 }
 
 /// How the vertical range is chosen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Axis {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
     /// From 0 to the largest value.
     FromZero,
     /// From the smallest value to the largest.
@@ -53,20 +63,62 @@ pub(super) enum Axis {
     Loss,
 }
 
-/// A panel's place and kind.
-pub(super) struct Panel<'a> {
-    pub(super) id: usize,
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
-    pub(super) heading: &'a str,
-    pub(super) last_step: f64,
-    pub(super) axis: Axis,
+/// Series that share their axes.
+#[derive(Debug, Clone)]
+pub struct Panel<'a> {
+    /// Heading.
+    pub heading: &'a str,
+    /// What is drawn.
+    pub series: Vec<Series>,
+    /// How the vertical range is chosen.
+    pub axis: Axis,
 }
 
-impl Panel<'_> {
-    pub(super) fn draw(&self, series: &[Series]) -> String {
+/// Panels beside each other, over the same steps, as an SVG document.
+#[must_use]
+pub fn curves(title: &str, last_step: u64, panels: &[Panel<'_>]) -> String {
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+         font-family=\"ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
+         <title>{title}</title>\n\
+         <text x=\"24\" y=\"30\" font-size=\"17\" font-weight=\"600\" fill=\"{TEXT}\">{title}</text>\n\
+         <text x=\"{right}\" y=\"30\" text-anchor=\"end\" fill=\"{TEXT}\">{last_step} steps</text>\n",
+        title = escape(title),
+        right = WIDTH - 24.0,
+    );
+    let gap = 24.0;
+    let count = panels.len().max(1) as f64;
+    let width = (WIDTH - (count + 1.0) * gap) / count;
+    for (id, panel) in panels.iter().enumerate() {
+        let frame = Frame {
+            id,
+            left: gap + id as f64 * (width + gap),
+            top: 50.0,
+            width,
+            height: HEIGHT - 50.0 - 16.0,
+            heading: panel.heading,
+            last_step: last_step.max(1) as f64,
+            axis: panel.axis,
+        };
+        svg.push_str(&frame.draw(&panel.series));
+    }
+    svg + "</svg>\n"
+}
+
+/// A panel's place in the document.
+struct Frame<'a> {
+    id: usize,
+    left: f64,
+    top: f64,
+    width: f64,
+    height: f64,
+    heading: &'a str,
+    last_step: f64,
+    axis: Axis,
+}
+
+impl Frame<'_> {
+    fn draw(&self, series: &[Series]) -> String {
         let mut svg = String::new();
         let (left, right) = (self.left + LEFT, self.left + self.width - 6.0);
         let (top, bottom) = (self.top + HEADER, self.top + self.height - BOTTOM);
@@ -286,7 +338,7 @@ fn short(value: f64) -> String {
 }
 
 /// Text as XML.
-pub(super) fn escape(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .map(|c| match c {

@@ -122,7 +122,7 @@ fn pages_of_any_images() {
     let image = scene(4, 4);
     let mask = Mask::new(2, 2, &[0; 4]).unwrap();
     let row = Row { image: &image, expression: "x", note: "", truth: None, prediction: mask };
-    assert!(matches!(page.draw(&[row]), Err(PictureError::MaskSize { .. })));
+    assert!(matches!(page.draw(&[row]), Err(FigureError::MaskSize { .. })));
 }
 
 /// Writes samples to look at: `cargo test -p trainer picture -- --ignored`.

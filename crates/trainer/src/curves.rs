@@ -1,70 +1,53 @@
-//! `curves.svg`: loss, learning rate and validation metrics of a run, drawn from its journal.
-//!
-//! The background is transparent and every colour is of middle lightness, so the picture reads on white and on dark pages.
-
-mod plot;
+//! `curves.svg`: loss, learning rate and validation metrics of a run, drawn from its log.
 
 use std::collections::BTreeMap;
 
-use crate::journal::JournalLine;
-use plot::{Axis, Panel, Series, escape};
+use figures::{Axis, Panel, Series, curves};
+
+use crate::run_log::{LogLine, StepLine};
 
 /// Blue, orange, green, purple, pink, teal; each has a contrast of at least 3 to white and to near-black.
 const COLOURS: [&str; 6] = ["#2f81f7", "#e8710a", "#2da44e", "#a371f7", "#db61a2", "#1b9aaa"];
-const WIDTH: f64 = 1140.0;
-const HEIGHT: f64 = 350.0;
 
 /// Draws the curves of a run as an SVG document.
 ///
 /// The loss is shown as logged (faint) and smoothed by an exponential average; metrics are shown in per cent. Lines must be in
-/// the order of their steps, as the journal has them.
+/// the order of their steps, as the log has them.
 #[must_use]
-pub fn curves_svg(title: &str, lines: &[JournalLine]) -> String {
-    let last = lines.iter().map(JournalLine::step).max().unwrap_or(0).max(1) as f64;
+pub fn curves_svg(title: &str, lines: &[LogLine]) -> String {
     let panels = [
-        ("Loss", loss(lines), Axis::Loss),
-        ("Learning rate", rate(lines), Axis::FromZero),
-        ("Validation, %", metrics(lines), Axis::Tight),
+        Panel { heading: "Loss", series: loss(lines), axis: Axis::Loss },
+        Panel { heading: "Learning rate", series: rate(lines), axis: Axis::FromZero },
+        Panel { heading: "Validation, %", series: metrics(lines), axis: Axis::Tight },
     ];
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
-         <title>{title}</title>\n\
-         <text x=\"24\" y=\"30\" font-size=\"17\" font-weight=\"600\" fill=\"{text}\">{title}</text>\n\
-         <text x=\"{right}\" y=\"30\" text-anchor=\"end\" fill=\"{text}\">{steps} steps</text>\n",
-        title = escape(title),
-        text = plot::TEXT,
-        right = WIDTH - 24.0,
-        steps = lines.iter().map(JournalLine::step).max().unwrap_or(0),
-    );
-    let gap = 24.0;
-    let width = (WIDTH - 4.0 * gap) / 3.0;
-    for (index, (heading, series, axis)) in panels.into_iter().enumerate() {
-        let panel = Panel {
-            id: index,
-            left: gap + index as f64 * (width + gap),
-            top: 50.0,
-            width,
-            height: HEIGHT - 50.0 - 16.0,
-            heading,
-            last_step: last,
-            axis,
-        };
-        svg.push_str(&panel.draw(&series));
-    }
-    svg.push_str("</svg>\n");
-    svg
+    curves(title, lines.iter().map(LogLine::step).max().unwrap_or(0), &panels)
 }
 
-fn loss(lines: &[JournalLine]) -> Vec<Series> {
+fn loss(lines: &[LogLine]) -> Vec<Series> {
     let points = steps(lines, |line| line.loss);
     if points.is_empty() {
         return Vec::new();
     }
-    vec![Series::new("", COLOURS[0], points.clone()).faint(), Series::new("train, smoothed", COLOURS[0], smooth(&points))]
+    let mut series =
+        vec![Series::new("", COLOURS[0], points.clone()).faint(), Series::new("loss, smoothed", COLOURS[0], smooth(&points))];
+    // Its terms, where it has several, in colours of their own.
+    for (name, colour) in terms(lines).into_iter().zip(COLOURS[1..].iter().cycle()) {
+        let value = |line: &StepLine| line.parts.get(&name).copied().flatten().unwrap_or(f64::NAN);
+        series.push(Series::new(&name, colour, smooth(&steps(lines, value))).dashed());
+    }
+    series
 }
 
-fn rate(lines: &[JournalLine]) -> Vec<Series> {
+/// Names of the loss's terms.
+fn terms(lines: &[LogLine]) -> Vec<String> {
+    let first = lines.iter().find_map(|line| match line {
+        LogLine::Step(line) => Some(line.parts.keys().cloned().collect()),
+        LogLine::Eval(_) => None,
+    });
+    first.unwrap_or_default()
+}
+
+fn rate(lines: &[LogLine]) -> Vec<Series> {
     let points = steps(lines, |line| line.lr);
     if points.is_empty() {
         return Vec::new();
@@ -72,24 +55,24 @@ fn rate(lines: &[JournalLine]) -> Vec<Series> {
     vec![Series::new("", COLOURS[1], points)]
 }
 
-fn steps(lines: &[JournalLine], value: impl Fn(&crate::journal::StepLine) -> f64) -> Vec<(f64, f64)> {
+fn steps(lines: &[LogLine], value: impl Fn(&StepLine) -> f64) -> Vec<(f64, f64)> {
     lines
         .iter()
         .filter_map(|line| match line {
-            JournalLine::Step(line) => Some((line.step as f64, value(line))),
-            JournalLine::Eval(_) => None,
+            LogLine::Step(line) => Some((line.step as f64, value(line))),
+            LogLine::Eval(_) => None,
         })
         .collect()
 }
 
 /// One series per split and metric. A single split has a colour per metric; two have a colour each, with oIoU dashed; of more
 /// only mIoU is shown.
-fn metrics(lines: &[JournalLine]) -> Vec<Series> {
+fn metrics(lines: &[LogLine]) -> Vec<Series> {
     let mut splits: Vec<&str> = Vec::new();
     let mut points: BTreeMap<(usize, usize), Vec<(f64, f64)>> = BTreeMap::new();
     const METRICS: [(&str, &str); 2] = [("miou", "mIoU"), ("oiou", "oIoU")];
     for line in lines {
-        let JournalLine::Eval(line) = line else {
+        let LogLine::Eval(line) = line else {
             continue;
         };
         let split = splits.iter().position(|s| *s == line.split).unwrap_or_else(|| {
@@ -137,26 +120,26 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-    use crate::journal::{EvalLine, StepLine};
+    use crate::run_log::EvalLine;
 
-    fn journal() -> Vec<JournalLine> {
+    fn journal() -> Vec<LogLine> {
         let mut lines = Vec::new();
         for n in 1..=300u64 {
             let x = n as f64 / 300.0;
             let noise = ((n * 7919) % 101) as f64 / 101.0 - 0.5;
-            lines.push(JournalLine::Step(StepLine {
+            lines.push(LogLine::Step(StepLine {
                 step: n * 20,
                 epoch: n / 30,
                 loss: 0.12 + 0.6 * (-5.0 * x).exp() * (1.0 + 0.6 * noise) + 0.08 * noise,
                 lr: crate::schedule::warmup_cosine(n * 20, 600, 6000, 1e-7, 1e-4, 1e-6),
                 grad_norm: 0.3,
                 skipped: None,
-                parts: BTreeMap::new(),
+                parts: [("bce".to_owned(), Some(0.3 * x)), ("dice".to_owned(), None)].into(),
             }));
             if n % 30 == 0 {
                 for (split, shift) in [("val", 0.0), ("testA", 0.04)] {
                     let miou = shift + 0.66 * (1.0 - (-4.0 * x).exp());
-                    lines.push(JournalLine::Eval(EvalLine {
+                    lines.push(LogLine::Eval(EvalLine {
                         step: n * 20,
                         epoch: n / 30,
                         split: split.to_owned(),
@@ -170,16 +153,25 @@ mod tests {
         lines
     }
 
-    fn one_split() -> Vec<JournalLine> {
+    fn one_split() -> Vec<LogLine> {
         let mut lines = journal();
-        lines.retain(|line| !matches!(line, JournalLine::Eval(e) if e.split != "val"));
+        lines.retain(|line| !matches!(line, LogLine::Eval(e) if e.split != "val"));
         lines
     }
 
     #[test]
     fn every_part_is_drawn() {
         let svg = curves_svg("L-DIT <demo> & more", &journal());
-        for part in ["L-DIT &lt;demo&gt; &amp; more", "Loss", "Learning rate", "Validation, %", "testA oIoU", "6000 steps"] {
+        for part in [
+            "L-DIT &lt;demo&gt; &amp; more",
+            "Loss",
+            ">bce ",
+            ">dice ",
+            "Learning rate",
+            "Validation, %",
+            "testA oIoU",
+            "6000 steps",
+        ] {
             assert!(svg.contains(part), "{part}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
@@ -192,14 +184,14 @@ mod tests {
         assert_eq!(curves_svg("x", &[]).matches("nothing yet").count(), 3);
         let mut lines = one_split();
         lines.truncate(1);
-        if let JournalLine::Step(line) = &mut lines[0] {
+        if let LogLine::Step(line) = &mut lines[0] {
             line.loss = f64::NAN;
             line.lr = 0.0;
         }
         let svg = curves_svg("x", &lines);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         let mut lines = one_split();
-        if let JournalLine::Step(line) = &mut lines[70] {
+        if let LogLine::Step(line) = &mut lines[70] {
             line.loss = f64::INFINITY;
         }
         let svg = curves_svg("x", &lines);

@@ -3,11 +3,11 @@
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 
-use super::draw::{Canvas, Rect, TextSize, text_width, wrap};
-use super::overlay::{outline, tint};
-use super::{Mask, PictureError, Rgb, colour};
+use crate::draw::{Canvas, Rect, TextSize, text_width, wrap};
+use crate::overlay::{outline, tint};
+use crate::{FigureError, Mask, Rgb, colour};
 
-pub(super) const MARGIN: u32 = 28;
+pub(crate) const MARGIN: u32 = 28;
 const GAP: u32 = 18;
 const TEXT_COLUMN: u32 = 236;
 /// Thickness of outlines on a page, in pixels.
@@ -57,8 +57,8 @@ impl Page {
     /// colour says how good it is.
     ///
     /// # Errors
-    /// [`PictureError::MaskSize`] when a mask is not as large as its image.
-    pub fn draw(&self, rows: &[Row<'_>]) -> Result<RgbImage, PictureError> {
+    /// [`FigureError::MaskSize`] when a mask is not as large as its image.
+    pub fn draw(&self, rows: &[Row<'_>]) -> Result<RgbImage, FigureError> {
         for row in rows {
             row.prediction.fits(row.image)?;
             row.truth.map_or(Ok(()), |truth| truth.fits(row.image))?;
@@ -181,7 +181,7 @@ fn grade(iou: f64) -> Rgb {
 }
 
 /// Size at which an image is shown in a square: whole multiples for small ones, so that pixels stay square and masks crisp.
-pub(super) fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
+pub(crate) fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
     let long = width.max(height).max(1);
     let times = tile / long;
     if times >= 1 && long * times * 5 >= tile * 4 {
@@ -194,7 +194,7 @@ pub(super) fn fitted((width, height): (u32, u32), tile: u32) -> (u32, u32) {
     (side(width), side(height))
 }
 
-pub(super) fn scaled(image: &RgbImage, tile: u32) -> RgbImage {
+pub(crate) fn scaled(image: &RgbImage, tile: u32) -> RgbImage {
     let (width, height) = fitted(image.dimensions(), tile);
     if (width, height) == image.dimensions() {
         return image.clone();

@@ -2,9 +2,9 @@
 
 use image::RgbImage;
 
-use super::draw::{Canvas, Rect, TextSize, text_width, wrap};
-use super::page::{MARGIN, fitted, scaled};
-use super::{PictureError, Rgb, colour};
+use crate::draw::{Canvas, Rect, TextSize, text_width, wrap};
+use crate::page::{MARGIN, fitted, scaled};
+use crate::{FigureError, Rgb, colour};
 
 const GAP: u32 = 8;
 /// Pixels of the scale below the maps.
@@ -32,12 +32,12 @@ pub struct HeatMap {
 }
 
 impl HeatMap {
-    fn check(&self) -> Result<(), PictureError> {
+    fn check(&self) -> Result<(), FigureError> {
         if self.columns > 0 && !self.values.is_empty() && self.values.len().is_multiple_of(self.columns) {
             return Ok(());
         }
         let (row, column) = (self.row.clone(), self.column.clone());
-        Err(PictureError::HeatMap { row, column, found: self.values.len(), columns: self.columns })
+        Err(FigureError::HeatMap { row, column, found: self.values.len(), columns: self.columns })
     }
 
     /// The map over a picture of the given size, between cell centres bilinearly.
@@ -86,8 +86,8 @@ impl HeatPage {
     /// map that prefers nothing stays pale. The number on it is the largest value over the mean.
     ///
     /// # Errors
-    /// [`PictureError::HeatMap`] when a map does not fill its grid.
-    pub fn draw(&self, image: &RgbImage, maps: &[HeatMap]) -> Result<RgbImage, PictureError> {
+    /// [`FigureError::HeatMap`] when a map does not fill its grid.
+    pub fn draw(&self, image: &RgbImage, maps: &[HeatMap]) -> Result<RgbImage, FigureError> {
         maps.iter().try_for_each(HeatMap::check)?;
         let (rows, columns) = (labels(maps.iter().map(|m| &m.row)), labels(maps.iter().map(|m| &m.column)));
         let (width, height) = fitted(image.dimensions(), self.tile.clamp(48, 1024));

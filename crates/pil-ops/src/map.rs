@@ -1,4 +1,6 @@
-use crate::MetricError;
+//! Bilinear resize of a map of numbers, as PyTorch and OpenCV do it.
+
+use crate::image::ImageError;
 
 /// Bilinear resize of a row-major map: half-pixel centres, clamped borders, no antialiasing (OpenCV's `INTER_LINEAR`,
 /// PyTorch's `align_corners=False`).
@@ -8,10 +10,10 @@ use crate::MetricError;
 ///
 /// # Errors
 /// If a side is 0 or the length is not `from.0 * from.1`.
-pub fn bilinear(map: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<Vec<f32>, MetricError> {
+pub fn resize_bilinear(map: &[f32], from: (usize, usize), to: (usize, usize)) -> Result<Vec<f32>, ImageError> {
     let (h, w) = from;
     if h == 0 || w == 0 || to.0 == 0 || to.1 == 0 || h.checked_mul(w) != Some(map.len()) {
-        return Err(MetricError::Map { found: map.len(), height: h, width: w });
+        return Err(ImageError::Map { found: map.len(), height: h, width: w });
     }
     if from == to {
         return Ok(map.to_vec());
@@ -46,10 +48,10 @@ mod tests {
 
     #[test]
     fn halves_doubles_and_refuses() {
-        assert_eq!(bilinear(&[0.0, 1.0], (1, 2), (1, 4)).unwrap(), [0.0, 0.25, 0.75, 1.0]);
-        assert_eq!(bilinear(&[0.0, 1.0, 2.0, 3.0], (2, 2), (1, 1)).unwrap(), [1.5]);
-        assert!(bilinear(&[0.0; 3], (2, 2), (1, 1)).is_err());
-        assert!(bilinear(&[], (0, 2), (1, 1)).is_err());
-        assert!(bilinear(&[0.0; 4], (2, 2), (0, 1)).is_err());
+        assert_eq!(resize_bilinear(&[0.0, 1.0], (1, 2), (1, 4)).unwrap(), [0.0, 0.25, 0.75, 1.0]);
+        assert_eq!(resize_bilinear(&[0.0, 1.0, 2.0, 3.0], (2, 2), (1, 1)).unwrap(), [1.5]);
+        assert!(resize_bilinear(&[0.0; 3], (2, 2), (1, 1)).is_err());
+        assert!(resize_bilinear(&[], (0, 2), (1, 1)).is_err());
+        assert!(resize_bilinear(&[0.0; 4], (2, 2), (0, 1)).is_err());
     }
 }

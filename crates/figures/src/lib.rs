@@ -1,20 +1,38 @@
-//! Pictures of predictions: mask overlays, pages of image | expression | truth | prediction, and grids of heat maps.
+//! Mask overlays, pages of image | expression | truth | prediction, tables of attention heat maps, and training curves as SVG.
 //!
-//! Everything is drawn into plain [`image::RgbImage`] buffers; masks are 0/1 bytes, row by row.
+//! Use it to show what a segmenter did. Everything is drawn into plain [`image::RgbImage`] buffers with a font of its own, so
+//! the same figure has the same bytes on every machine; masks are 0/1 bytes, row by row. It knows no network and no tensor.
+//!
+//! ```
+//! use figures::{Mask, colour, overlay};
+//! use image::RgbImage;
+//!
+//! let photo = RgbImage::from_pixel(4, 3, image::Rgb([90, 90, 90]));
+//! let inside = [0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0];
+//! let drawn = overlay(&photo, &Mask::new(4, 3, &inside)?, colour::PREDICTION)?;
+//! assert_ne!(drawn.get_pixel(1, 0), photo.get_pixel(1, 0));
+//! # Ok::<(), figures::FigureError>(())
+//! ```
+//!
+//! # Limits
+//! Text is ASCII in one monospaced font. Curves are SVG only, everything else pixels only.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod draw;
 mod heat;
 mod overlay;
 mod page;
+mod plot;
 
 pub use draw::{Canvas, Rect, Rgb, TextSize, text_width, wrap};
 pub use heat::{HeatMap, HeatPage};
 pub use overlay::{overlay, overlay_many};
 pub use page::{Page, Row, Tile, compose_tiles};
+pub use plot::{Axis, Panel, Series, curves};
 
-/// Colours of the pictures, readable on photographs and on the light page.
+/// Colours of figures, readable on photographs and on the light page.
 pub mod colour {
-    use super::Rgb;
+    use crate::Rgb;
 
     /// Page background.
     pub const PAPER: Rgb = [250, 250, 252];
@@ -38,9 +56,9 @@ pub mod colour {
     pub const GOOD: Rgb = [31, 147, 77];
 }
 
-/// A picture that cannot be drawn.
+/// A figure that cannot be drawn.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PictureError {
+pub enum FigureError {
     /// A mask that does not fit its own size.
     #[error("a mask of {width} x {height} needs {want} bytes of 0 or 1, but has {found}")]
     MaskLength {
@@ -62,7 +80,7 @@ pub enum PictureError {
         column: String,
         /// Values it has.
         found: usize,
-        /// Values a row of its grid.
+        /// Values per row of its grid.
         columns: usize,
     },
     /// A mask of another size than its image.
@@ -78,7 +96,7 @@ pub enum PictureError {
     },
 }
 
-/// A borrowed mask: one byte a pixel, row by row, 0 outside and anything else inside.
+/// A borrowed mask: one byte per pixel, row by row, 0 outside and anything else inside.
 #[derive(Debug, Clone, Copy)]
 pub struct Mask<'a> {
     width: u32,
@@ -90,11 +108,11 @@ impl<'a> Mask<'a> {
     /// A mask of the given size.
     ///
     /// # Errors
-    /// [`PictureError::MaskLength`] when there is not one byte a pixel.
-    pub fn new(width: u32, height: u32, bytes: &'a [u8]) -> Result<Self, PictureError> {
+    /// [`FigureError::MaskLength`] when there is not one byte per pixel.
+    pub fn new(width: u32, height: u32, bytes: &'a [u8]) -> Result<Self, FigureError> {
         let want = u64::from(width) * u64::from(height);
         if bytes.len() as u64 != want {
-            return Err(PictureError::MaskLength { width, height, want, found: bytes.len() });
+            return Err(FigureError::MaskLength { width, height, want, found: bytes.len() });
         }
         Ok(Self { width, height, bytes })
     }
@@ -126,11 +144,11 @@ impl<'a> Mask<'a> {
         Some(if union == 0 { 1.0 } else { intersection as f64 / union as f64 })
     }
 
-    fn fits(&self, image: &image::RgbImage) -> Result<(), PictureError> {
+    fn fits(&self, image: &image::RgbImage) -> Result<(), FigureError> {
         if self.size() == image.dimensions() {
             return Ok(());
         }
-        Err(PictureError::MaskSize { mask: self.size(), image: image.dimensions() })
+        Err(FigureError::MaskSize { mask: self.size(), image: image.dimensions() })
     }
 }
 

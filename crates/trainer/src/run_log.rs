@@ -3,7 +3,7 @@
 //! These lines hold nothing of the wall clock, so a run that was interrupted and resumed has the same bytes as one that was not.
 //! Seconds and rates go to `timing.jsonl`, which is only ever added to.
 //!
-//! The order within a step that makes this hold: log the step, evaluate and log that, then [`Journal::sync`], then save the
+//! The order within a step that makes this hold: log the step, evaluate and log that, then [`RunLog::sync`], then save the
 //! checkpoint. Resuming from the checkpoint at step N keeps the lines up to and with step N.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::run_dir::RunDir;
 
 /// A journal that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub enum LogError {
     /// The system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -52,22 +52,22 @@ pub enum JournalError {
     },
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
     let path = path.to_owned();
-    move |source| JournalError::Io { what, path, source }
+    move |source| LogError::Io { what, path, source }
 }
 
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum JournalLine {
+pub enum LogLine {
     /// A training step.
     Step(StepLine),
     /// An evaluation.
     Eval(EvalLine),
 }
 
-impl JournalLine {
+impl LogLine {
     /// Optimiser steps done when the line was written.
     #[must_use]
     pub fn step(&self) -> u64 {
@@ -148,7 +148,7 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 
 /// An open journal.
 #[derive(Debug)]
-pub struct Journal {
+pub struct RunLog {
     log: (PathBuf, File),
     timing: (PathBuf, File),
 }
@@ -164,12 +164,12 @@ pub struct Cut {
     pub torn: bool,
 }
 
-impl Journal {
+impl RunLog {
     /// Begins the journal of a new run.
     ///
     /// # Errors
-    /// [`JournalError::Io`] when the system refuses.
-    pub fn create(dir: &RunDir) -> Result<Self, JournalError> {
+    /// [`LogError::Io`] when the system refuses.
+    pub fn create(dir: &RunDir) -> Result<Self, LogError> {
         for path in [dir.log(), dir.timing()] {
             File::create(&path).map_err(io_error("create", &path))?;
         }
@@ -180,8 +180,8 @@ impl Journal {
     /// steps. A journal that is not there begins anew.
     ///
     /// # Errors
-    /// [`JournalError::Line`] when a line that is not the last one is damaged, [`JournalError::Io`] when the system refuses.
-    pub fn resume(dir: &RunDir, step: u64) -> Result<(Self, Cut), JournalError> {
+    /// [`LogError::Line`] when a line that is not the last one is damaged, [`LogError::Io`] when the system refuses.
+    pub fn resume(dir: &RunDir, step: u64) -> Result<(Self, Cut), LogError> {
         let path = dir.log();
         let text = read_or_empty(&path)?;
         let (lines, torn) = parse(&path, &text)?;
@@ -197,7 +197,7 @@ impl Journal {
         Ok((Self::append(dir)?, cut))
     }
 
-    fn append(dir: &RunDir) -> Result<Self, JournalError> {
+    fn append(dir: &RunDir) -> Result<Self, LogError> {
         let open = |path: PathBuf| {
             OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path)).map(|file| (path, file))
         };
@@ -207,32 +207,32 @@ impl Journal {
     /// Adds a training step.
     ///
     /// # Errors
-    /// [`JournalError::Io`] when the system refuses.
-    pub fn step(&mut self, line: StepLine) -> Result<(), JournalError> {
-        write_line(&mut self.log, &JournalLine::Step(line))
+    /// [`LogError::Io`] when the system refuses.
+    pub fn step(&mut self, line: StepLine) -> Result<(), LogError> {
+        write_line(&mut self.log, &LogLine::Step(line))
     }
 
     /// Adds an evaluation.
     ///
     /// # Errors
-    /// [`JournalError::Io`] when the system refuses.
-    pub fn eval(&mut self, line: EvalLine) -> Result<(), JournalError> {
-        write_line(&mut self.log, &JournalLine::Eval(line))
+    /// [`LogError::Io`] when the system refuses.
+    pub fn eval(&mut self, line: EvalLine) -> Result<(), LogError> {
+        write_line(&mut self.log, &LogLine::Eval(line))
     }
 
     /// Adds wall-clock values.
     ///
     /// # Errors
-    /// [`JournalError::Io`] when the system refuses.
-    pub fn timing(&mut self, line: &TimingLine) -> Result<(), JournalError> {
+    /// [`LogError::Io`] when the system refuses.
+    pub fn timing(&mut self, line: &TimingLine) -> Result<(), LogError> {
         write_line(&mut self.timing, line)
     }
 
     /// Makes all lines so far durable.
     ///
     /// # Errors
-    /// [`JournalError::Io`] when the system refuses.
-    pub fn sync(&mut self) -> Result<(), JournalError> {
+    /// [`LogError::Io`] when the system refuses.
+    pub fn sync(&mut self) -> Result<(), LogError> {
         let (path, file) = &self.log;
         file.sync_data().map_err(io_error("sync", path))
     }
@@ -241,21 +241,21 @@ impl Journal {
 /// Reads the lines of a journal; a torn last line is left out.
 ///
 /// # Errors
-/// [`JournalError::Line`] when another line is damaged, [`JournalError::Io`] when the file cannot be read.
-pub fn read_journal(path: &Path) -> Result<Vec<JournalLine>, JournalError> {
+/// [`LogError::Line`] when another line is damaged, [`LogError::Io`] when the file cannot be read.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>, LogError> {
     let text = fs::read(path).map_err(io_error("read", path))?;
     let (lines, _) = parse(path, &text)?;
     Ok(lines.into_iter().map(|(_, line)| line).collect())
 }
 
-fn read_or_empty(path: &Path) -> Result<Vec<u8>, JournalError> {
+fn read_or_empty(path: &Path) -> Result<Vec<u8>, LogError> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result.map_err(io_error("read", path)),
     }
 }
 
-fn truncate(path: &Path, length: u64) -> Result<(), JournalError> {
+fn truncate(path: &Path, length: u64) -> Result<(), LogError> {
     OpenOptions::new()
         .create(true)
         .write(true)
@@ -268,18 +268,18 @@ fn truncate(path: &Path, length: u64) -> Result<(), JournalError> {
         .map_err(io_error("cut", path))
 }
 
-fn write_line<T: Serialize>((path, file): &mut (PathBuf, File), line: &T) -> Result<(), JournalError> {
+fn write_line<T: Serialize>((path, file): &mut (PathBuf, File), line: &T) -> Result<(), LogError> {
     let mut text =
-        serde_json::to_string(line).map_err(|error| JournalError::Value { path: path.clone(), reason: error.to_string() })?;
+        serde_json::to_string(line).map_err(|error| LogError::Value { path: path.clone(), reason: error.to_string() })?;
     text.push('\n');
     // One write a line: a kill between lines leaves whole lines.
     file.write_all(text.as_bytes()).map_err(io_error("write", path))
 }
 
-type Lines = Vec<(std::ops::Range<usize>, JournalLine)>;
+type Lines = Vec<(std::ops::Range<usize>, LogLine)>;
 
 /// The whole lines with their places, and whether a torn one follows.
-fn parse(path: &Path, text: &[u8]) -> Result<(Lines, bool), JournalError> {
+fn parse(path: &Path, text: &[u8]) -> Result<(Lines, bool), LogError> {
     let mut lines: Lines = Vec::new();
     let mut start = 0;
     for (index, piece) in text.split_inclusive(|&b| b == b'\n').enumerate() {
@@ -294,7 +294,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<(Lines, bool), JournalError> {
             // A power cut can leave a block of zeros where the last line should be.
             Err(_) if last => return Ok((lines, true)),
             Err(error) => {
-                return Err(JournalError::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() });
+                return Err(LogError::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() });
             }
         }
     }
@@ -326,7 +326,7 @@ mod tests {
         TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0 }
     }
 
-    fn run(journal: &mut Journal, steps: std::ops::RangeInclusive<u64>) {
+    fn run(journal: &mut RunLog, steps: std::ops::RangeInclusive<u64>) {
         for n in steps {
             journal.step(step(n)).unwrap();
             journal.timing(&timing(n)).unwrap();
@@ -341,7 +341,7 @@ mod tests {
     fn whole() -> Vec<u8> {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        run(&mut Journal::create(&dir).unwrap(), 1..=12);
+        run(&mut RunLog::create(&dir).unwrap(), 1..=12);
         fs::read(dir.log()).unwrap()
     }
 
@@ -358,7 +358,7 @@ mod tests {
             .unwrap();
         for cut in (at_4..=want.len()).rev().step_by(13) {
             fs::write(dir.log(), &want[..cut]).unwrap();
-            let (mut journal, found) = Journal::resume(&dir, 4).unwrap();
+            let (mut journal, found) = RunLog::resume(&dir, 4).unwrap();
             assert_eq!(found.kept, 5);
             assert_eq!(found.torn, want[cut - 1] != b'\n');
             run(&mut journal, 5..=12);
@@ -370,10 +370,10 @@ mod tests {
     fn timing_is_kept_but_for_a_torn_line() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        run(&mut Journal::create(&dir).unwrap(), 1..=3);
+        run(&mut RunLog::create(&dir).unwrap(), 1..=3);
         let text = fs::read(dir.timing()).unwrap();
         fs::write(dir.timing(), [&text[..], b"{\"step\""].concat()).unwrap();
-        let (_, cut) = Journal::resume(&dir, 1).unwrap();
+        let (_, cut) = RunLog::resume(&dir, 1).unwrap();
         assert_eq!(cut, Cut { kept: 1, dropped: 2, torn: false });
         assert_eq!(fs::read(dir.timing()).unwrap(), text);
     }
@@ -382,17 +382,17 @@ mod tests {
     fn a_missing_log_begins_anew() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        let (mut journal, cut) = Journal::resume(&dir, 4).unwrap();
+        let (mut journal, cut) = RunLog::resume(&dir, 4).unwrap();
         assert_eq!(cut, Cut { kept: 0, dropped: 0, torn: false });
         run(&mut journal, 5..=6);
-        assert_eq!(read_journal(&dir.log()).unwrap().len(), 2);
+        assert_eq!(read_log(&dir.log()).unwrap().len(), 2);
     }
 
     #[test]
     fn lines_read_back() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        let mut journal = Journal::create(&dir).unwrap();
+        let mut journal = RunLog::create(&dir).unwrap();
         let mut odd = step(1);
         odd.loss = f64::NAN;
         odd.parts.insert("bce".to_owned(), Some(0.5));
@@ -400,19 +400,19 @@ mod tests {
         journal.eval(eval(1)).unwrap();
         let text = fs::read_to_string(dir.log()).unwrap();
         assert!(text.starts_with(r#"{"kind":"step","step":1,"epoch":0,"loss":null,"lr":0.0001,"#), "{text}");
-        let lines = read_journal(&dir.log()).unwrap();
-        assert!(matches!(&lines[0], JournalLine::Step(line) if line.loss.is_nan()));
-        assert_eq!(lines[1], JournalLine::Eval(eval(1)));
+        let lines = read_log(&dir.log()).unwrap();
+        assert!(matches!(&lines[0], LogLine::Step(line) if line.loss.is_nan()));
+        assert_eq!(lines[1], LogLine::Eval(eval(1)));
     }
 
     #[test]
     fn a_damaged_line_is_named() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        run(&mut Journal::create(&dir).unwrap(), 1..=3);
+        run(&mut RunLog::create(&dir).unwrap(), 1..=3);
         let text = fs::read_to_string(dir.log()).unwrap().replacen("\"step\":2", "\"step\":x", 1);
         fs::write(dir.log(), &text).unwrap();
-        let error = Journal::resume(&dir, 3).unwrap_err().to_string();
+        let error = RunLog::resume(&dir, 3).unwrap_err().to_string();
         assert!(error.contains("log.jsonl line 2 is not a journal line"), "{error}");
         assert_eq!(fs::read_to_string(dir.log()).unwrap(), text, "nothing was cut");
     }
