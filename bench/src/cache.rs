@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use clap::Args;
+use run_config::{Method, RunConfig};
 use serde::Serialize;
 use trainer::data::open_train;
 use trainer::event::Event;
 use trainer::models;
-use trainer::plan::{Method, RunPlan};
 use trainer::tokenizer::RunTokenizer;
 
 use saymask::origin::Origin;
@@ -86,8 +86,8 @@ const PUBLISHED: [&str; 23] = [
 pub fn run(args: &CacheArgs) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let demo = demonstration(Method::Evf);
-    let small = RunPlan::resolve(demo, None, &FROZEN)?;
-    let frozen = RunPlan::load(&root()?.join(FROZEN_DEMO), &[] as &[&str])?;
+    let small = RunConfig::resolve(demo, None, &FROZEN)?;
+    let frozen = RunConfig::load(&root()?.join(FROZEN_DEMO), &[] as &[&str])?;
     let mut rows = vec![
         measure("demonstration: 64 pixels, encoder of 0.1 M parameters", &folder.join("demo"), &small, args.steps)?,
         measure(
@@ -99,8 +99,8 @@ pub fn run(args: &CacheArgs) -> Result<()> {
     ];
     if args.published {
         let set: Vec<&str> = FROZEN.iter().chain(&PUBLISHED).copied().collect();
-        let plan = RunPlan::resolve(demo, None, &set)?;
-        rows.push(measure("BEiT-3 base, SAM ViT-H at 1024", &folder.join("published"), &plan, 2)?);
+        let run_config = RunConfig::resolve(demo, None, &set)?;
+        rows.push(measure("BEiT-3 base, SAM ViT-H at 1024", &folder.join("published"), &run_config, 2)?);
     }
     std::fs::remove_dir_all(&folder)?;
     let figures = Figures { origin: Origin::here(&command(args)), rows };
@@ -125,26 +125,26 @@ fn command(args: &CacheArgs) -> String {
 }
 
 /// Times `steps` steps, after as many to warm up, both ways.
-fn measure(what: &str, folder: &Path, plan: &RunPlan, steps: u64) -> Result<Timed> {
+fn measure(what: &str, folder: &Path, run_config: &RunConfig, steps: u64) -> Result<Timed> {
     let mut rates = [0.0; 2];
     for (rate, kept) in rates.iter_mut().zip([false, true]) {
         let mut set = vec![format!("data.root={}", folder.join("data").display())];
         set.push(format!("run.dir={}", folder.join(if kept { "kept" } else { "computed" }).display()));
         set.push(format!("train.stop_after={}", 2 * steps));
-        let images = plan.data.synth.as_ref().map_or(MOST_PICTURES, |synth| synth.images.min(MOST_PICTURES));
+        let images = run_config.data.synth.as_ref().map_or(MOST_PICTURES, |synth| synth.images.min(MOST_PICTURES));
         set.push(format!("data.synth.images={images}"));
         if kept {
             set.push(format!("train.feature_cache={}", folder.join("features").display()));
         }
-        *rate = steps_a_second(&plan.with_overrides(&set)?, steps)?;
+        *rate = steps_a_second(&run_config.with_overrides(&set)?, steps)?;
     }
     Ok(Timed { what: what.to_owned(), computed: rates[0], kept: rates[1] })
 }
 
-fn steps_a_second(plan: &RunPlan, warm: u64) -> Result<f64> {
-    prepare_data(plan)?;
-    let data = Arc::new(open_train(plan)?);
-    let tokenizer = RunTokenizer::open(plan, &data, None)?;
+fn steps_a_second(run_config: &RunConfig, warm: u64) -> Result<f64> {
+    prepare_data(run_config)?;
+    let data = Arc::new(open_train(run_config)?);
+    let tokenizer = RunTokenizer::open(run_config, &data, None)?;
     let (mut begun, mut ended) = (None, None);
     let mut on_event = |event: Event<'_>| match event {
         Event::Step { step, .. } if step == warm => begun = Some(std::time::Instant::now()),
@@ -152,7 +152,7 @@ fn steps_a_second(plan: &RunPlan, warm: u64) -> Result<f64> {
         Event::Note(text) => eprintln!("{text}"),
         _ => {}
     };
-    models::train(plan, tokenizer, data, &cpu()?, false, &mut on_event)?;
+    models::train(run_config, tokenizer, data, &cpu()?, false, &mut on_event)?;
     match (begun, ended) {
         (Some(begun), Some(ended)) => Ok(warm as f64 / (ended - begun).as_secs_f64()),
         _ => bail!("--steps {warm}: the run ended before they were done"),

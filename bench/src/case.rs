@@ -1,12 +1,12 @@
-//! A case in words that another program can read: sizes, token ids and recipe. `tools/bench_torch.py` builds its model of it.
+//! A case in words that another program can read: sizes, token ids and config. `tools/bench_torch.py` builds its model of it.
 
 use anyhow::Result;
 use burn::tensor::Device;
 use nn_ops::weights::parameters;
+use run_config::{Method, RunConfig};
 use serde_json::{Value, json, to_value};
 use text_encoders::Padding;
 use trainer::models::{Dit, Evf, Risam};
-use trainer::plan::{Method, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::tokenizer::RunTokenizer;
 
@@ -16,22 +16,22 @@ use saymask::device;
 /// Rows of BEiT-3's table of text positions that no token has.
 const UNUSED_POSITIONS: usize = 2;
 
-/// The case of a plan.
-pub(crate) fn describe(size: Size, plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Value> {
+/// The case of a config.
+pub(crate) fn describe(size: Size, run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Value> {
     let words = tokenizer.shared();
-    let parameters = count(plan, tokenizer.clone(), &device::open("cpu")?)?;
-    let (model, length) = match plan.model.method {
+    let parameters = count(run_config, tokenizer.clone(), &device::open("cpu")?)?;
+    let (model, length) = match run_config.model.method {
         Method::Dit => {
-            let config = Dit::new(plan, tokenizer)?.config;
+            let config = Dit::new(run_config, tokenizer)?.config;
             (to_value(&config)?, config.text_tokens)
         }
         Method::Evf => {
-            let config = Evf::new(plan, tokenizer)?.config;
+            let config = Evf::new(run_config, tokenizer)?.config;
             let most = config.beit3.max_positions.saturating_sub(UNUSED_POSITIONS);
             (to_value(&config)?, config.max_tokens.min(most))
         }
         Method::Risam => {
-            let config = Risam::new(plan, tokenizer)?.config;
+            let config = Risam::new(run_config, tokenizer)?.config;
             (to_value(&config)?, config.max_tokens())
         }
     };
@@ -39,30 +39,30 @@ pub(crate) fn describe(size: Size, plan: &RunPlan, tokenizer: RunTokenizer) -> R
     let ids: Vec<&[u32]> = (0..batch.rows()).map(|row| batch.row(row)).collect();
     let (width, height) = size.photo();
     Ok(json!({
-        "method": plan.model.method,
+        "method": run_config.model.method,
         "size": size,
         "parameters": parameters,
-        "input": plan.data.image_size,
+        "input": run_config.data.image_size,
         "photo": [height, width],
         "model": model,
         "ids": ids,
         "lengths": batch.lengths(),
-        "freeze": plan.model.freeze,
-        "train": plan.model.train,
-        "optim": plan.optim,
-        "ema": plan.train.ema,
+        "freeze": run_config.model.freeze,
+        "train": run_config.model.train,
+        "optim": run_config.optim,
+        "ema": run_config.train.ema,
     }))
 }
 
-/// Parameters of a plan's model, none of which is made.
-pub(crate) fn count(plan: &RunPlan, tokenizer: RunTokenizer, device: &Device) -> Result<usize> {
+/// Parameters of a config's model, none of which is made.
+pub(crate) fn count(run_config: &RunConfig, tokenizer: RunTokenizer, device: &Device) -> Result<usize> {
     fn of<S: Segmenter>(segmenter: &S, device: &Device) -> Result<usize> {
         let all = parameters(&segmenter.init(device)?, &segmenter.names());
         Ok(all.iter().map(|p| p.shape.iter().product::<usize>()).sum())
     }
-    match plan.model.method {
-        Method::Dit => of(&Dit::new(plan, tokenizer)?, device),
-        Method::Evf => of(&Evf::new(plan, tokenizer)?, device),
-        Method::Risam => of(&Risam::new(plan, tokenizer)?, device),
+    match run_config.model.method {
+        Method::Dit => of(&Dit::new(run_config, tokenizer)?, device),
+        Method::Evf => of(&Evf::new(run_config, tokenizer)?, device),
+        Method::Risam => of(&Risam::new(run_config, tokenizer)?, device),
     }
 }

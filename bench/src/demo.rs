@@ -43,9 +43,9 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
     );
     println!("{block}");
     if args.write.write {
-        let (docs, plan) = (root()?.join("docs"), RunDir::at(&args.run).plan()?);
+        let (docs, run_config) = (root()?.join("docs"), RunDir::at(&args.run).config()?);
         // The first demonstration's block is the demonstration.
-        let name = if plan.run.name == "demo-dit" { "demo".to_owned() } else { plan.run.name };
+        let name = if run_config.run.name == "demo-dit" { "demo".to_owned() } else { run_config.run.name };
         // A run without a block in README leaves no files behind.
         fill(&name, &block)?;
         save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;

@@ -8,10 +8,10 @@ use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use fusion_dit::{DitConfig, DitModel, Variant};
 use nn_ops::formula;
+use run_config::{Init, Recompute, RunConfig};
 use serde::{Deserialize, Serialize};
 use text_encoders::tokenizer::WordPiece;
 use trainer::models::Dit;
-use trainer::plan::{Init, Recompute, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::step::StepContext;
 use trainer::tokenizer::RunTokenizer;
@@ -193,23 +193,23 @@ fn forward(repeat: usize) -> Result<Forward> {
     Ok(Forward { default_fusion, layer_wise })
 }
 
-/// The step of the row's own recipe on a made batch.
+/// The step of the row's own config on a made batch.
 fn step(case: Case, recompute: Recompute, batch: usize) -> Result<Step> {
     let path = root()?.join(format!("configs/dit/table8-{}.toml", case.name()));
-    let mut plan = RunPlan::load(&path, &["text.vocabulary=train-from-data"])?;
-    plan.model.init = Init::default();
-    plan.train.recompute = recompute;
+    let mut run_config = RunConfig::load(&path, &["text.vocabulary=train-from-data"])?;
+    run_config.model.init = Init::default();
+    run_config.train.recompute = recompute;
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let tokenizer = vocabulary(&folder)?;
-    let segmenter = Dit::new(&plan, tokenizer)?;
-    let context = StepContext::new(&segmenter, &plan, &saymask::device::open("cpu")?)?;
+    let segmenter = Dit::new(&run_config, tokenizer)?;
+    let context = StepContext::new(&segmenter, &run_config, &saymask::device::open("cpu")?)?;
     let training = context.begin()?;
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
     let made = synthetic_batch(batch, SIDE, &[SENTENCE], &segmenter.inputs())?;
     let before_bytes = status("VmRSS:").context("memory is read from Linux's /proc/self/status")?;
     let begun = Instant::now();
-    let (training, report) = training.step(&context, plan.optim.lr, || Ok(Some(made.clone())))?;
-    ensure!(report.skipped.is_none() && training.average.is_some(), "a step that does all that the recipe says");
+    let (training, report) = training.step(&context, run_config.optim.lr, || Ok(Some(made.clone())))?;
+    ensure!(report.skipped.is_none() && training.average.is_some(), "a step that does all that the config says");
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Step {
         case,
@@ -230,7 +230,7 @@ fn vocabulary(folder: &Path) -> Result<RunTokenizer> {
     std::fs::create_dir_all(folder)?;
     let file = folder.join("vocab.txt");
     std::fs::write(&file, tokens.join("\n") + "\n")?;
-    let loaded = RunTokenizer::load(trainer::plan::Tokenizer::Wordpiece, &file);
+    let loaded = RunTokenizer::load(run_config::Tokenizer::Wordpiece, &file);
     std::fs::remove_dir_all(folder)?;
     Ok(loaded?)
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 use fusion_dit::{DitConfig, EncoderAttention};
 use fusion_evf::{Encoder, EvfConfig};
 use fusion_risam::RisamConfig;
+use run_config::{Method, RunConfig};
 use sam_vit::ImageEncoderConfig;
-use trainer::plan::{Method, RunPlan};
 
 /// Operations that a method's image encoders need for one picture: forward, and in a training step, where a trained encoder
 /// needs twice as many again for its gradients. Text encoders, fusion and decoder are left out, so a share of a device's peak
@@ -18,18 +18,18 @@ pub(crate) struct Work {
     pub step: f64,
 }
 
-/// The work of the plan's model.
-pub(crate) fn work(plan: &RunPlan) -> Result<Work> {
+/// The work of the config's model.
+pub(crate) fn work(run_config: &RunConfig) -> Result<Work> {
     let step = |forward: f64, trained: bool| forward * if trained { 3.0 } else { 1.0 };
-    Ok(match plan.model.method {
+    Ok(match run_config.model.method {
         Method::Dit => {
-            let config: DitConfig = plan.method_section()?;
+            let config: DitConfig = run_config.method_section()?;
             let windows = config.attention != EncoderAttention::Global;
-            let forward = encoder(&config.sam.image_encoder, plan.data.image_size as usize, windows);
-            Work { forward, step: step(forward, plan.model.trains("visual_encoder.blocks.0.attn.qkv.weight")) }
+            let forward = encoder(&config.sam.image_encoder, run_config.data.image_size as usize, windows);
+            Work { forward, step: step(forward, run_config.model.trains("visual_encoder.blocks.0.attn.qkv.weight")) }
         }
         Method::Evf => {
-            let config: EvfConfig = plan.method_section()?;
+            let config: EvfConfig = run_config.method_section()?;
             let sam = encoder(&config.sam.image_encoder, config.input_size(), true);
             let joint = match config.encoder {
                 Encoder::Beit3Early | Encoder::Beit3Late => {
@@ -43,8 +43,8 @@ pub(crate) fn work(plan: &RunPlan) -> Result<Work> {
             Work { forward: sam + joint, step: step(sam, config.train_image_encoder) + step(joint, config.train_encoder) }
         }
         Method::Risam => {
-            let config: RisamConfig = plan.method_section()?;
-            let forward = encoder(&config.sam.image_encoder, plan.data.image_size as usize, true);
+            let config: RisamConfig = run_config.method_section()?;
+            let forward = encoder(&config.sam.image_encoder, run_config.data.image_size as usize, true);
             Work { forward, step: step(forward, config.train_image_encoder) }
         }
     })

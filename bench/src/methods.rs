@@ -4,14 +4,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use nn_ops::formula;
 use pil_ops::Image;
+use run_config::Method;
 use serde::{Deserialize, Serialize};
 use trainer::models;
-use trainer::plan::Method;
 
 use super::case::count;
 use super::flops::work;
 use super::measure::{Memory, median, timed};
-use super::models::{Figures, Models, SENTENCES, Size, plan};
+use super::models::{Figures, Models, SENTENCES, Size, config_and_tokenizer};
 use super::torch::{Torch, heads, says};
 use saymask::device;
 
@@ -68,9 +68,9 @@ pub(crate) fn run(args: &MethodsArgs) -> Result<()> {
 /// One case in this process, with random weights.
 fn measure(method: Method, size: Size, args: &Models) -> Result<Case> {
     let device = device::open(&args.device)?;
-    let (plan, tokenizer) = plan(method, size, args)?;
-    let parameters = count(&plan, tokenizer.clone(), &device)?;
-    let model = models::open(&plan, tokenizer, &device, None)?;
+    let (run_config, tokenizer) = config_and_tokenizer(method, size, args)?;
+    let parameters = count(&run_config, tokenizer.clone(), &device)?;
+    let model = models::open(&run_config, tokenizer, &device, None)?;
     let (width, height) = size.photo();
     let values = formula::tensor("bench", "in.image", &[height, width, 3], 127.5, 127.5);
     let image = Image::new(width, height, 3, values.iter().map(|v| *v as u8).collect())?;
@@ -87,8 +87,8 @@ fn measure(method: Method, size: Size, args: &Models) -> Result<Case> {
             further.push((all - one) / (SENTENCES.len() - 1) as f64);
         }
     }
-    let forward_flops = work(&plan)?.forward;
-    let (method, input) = (method.name().into(), plan.data.image_size);
+    let forward_flops = work(&run_config)?.forward;
+    let (method, input) = (method.name().into(), run_config.data.image_size);
     Ok(Case { method, size, input, first, further, parameters, forward_flops, memory, torch: Vec::new() })
 }
 
@@ -121,7 +121,7 @@ fn table(figures: &Figures<Case>) -> String {
     let passes = figures.cases.first().map_or(0, |c| c.first.len());
     let memory = figures.cases.first().map_or("", |c| c.memory.says());
     out + &format!(
-        "\nFrom a decoded photograph to the mask at its size, by the method's recipe{}; {} weights, medians of {passes} passes, \
+        "\nFrom a decoded photograph to the mask at its size, by the method's config{}; {} weights, medians of {passes} passes, \
          memory is {memory}. DIT's text runs through the image encoder, so it encodes the image again for every sentence; EVF-SAM \
          and RISAM encode it once.{} {}",
         figures.changes(),

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use run_config::{Init, Method, RunConfig, Tokenizer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use text_encoders::tokenizer::WordPiece;
-use trainer::plan::{Init, Method, RunPlan, Tokenizer};
 use trainer::tokenizer::RunTokenizer;
 
 use super::measure::{Peak, Precision, load, matrix_peak};
@@ -28,11 +28,11 @@ pub(crate) const SENTENCES: [&str; 4] =
 pub(crate) enum Size {
     /// The demonstration's, for trying the command out.
     Tiny,
-    /// The method's recipe with ViT-B; EVF-SAM with BEiT-3 base.
+    /// The method's config with ViT-B; EVF-SAM with BEiT-3 base.
     B,
-    /// The method's recipe with ViT-L.
+    /// The method's config with ViT-L.
     L,
-    /// The method's recipe with ViT-H.
+    /// The method's config with ViT-H.
     H,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Models {
     pub warm_up: usize,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     pub device: String,
-    /// Changes to the recipes.
+    /// Changes to the configs.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Numbers that the matrix peak is measured in.
@@ -63,7 +63,7 @@ pub(crate) struct Models {
     torch: TorchArgs,
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Measure nothing and print the first case's sizes, token ids and recipe as JSON, as tools/bench_torch.py reads them.
+    /// Measure nothing and print the first case's sizes, token ids and config as JSON, as tools/bench_torch.py reads them.
     #[arg(long)]
     pub describe: bool,
     /// Measure one case in this process and print it as JSON.
@@ -79,7 +79,7 @@ pub(crate) struct Figures<C> {
     /// Load of the machine before the first case, over one minute.
     load: Option<f64>,
     pub peak: Peak,
-    /// Changes to the recipes.
+    /// Changes to the configs.
     #[serde(default)]
     pub set: Vec<String>,
     pub cases: Vec<C>,
@@ -92,7 +92,7 @@ impl<C> Figures<C> {
         format!("{}{load} {}.", self.peak.line(), self.origin.line())
     }
 
-    /// The changes to the recipes, in words behind "recipe".
+    /// The changes to the configs, in words behind "config".
     pub(crate) fn changes(&self) -> String {
         if self.set.is_empty() { String::new() } else { format!(" with {}", self.set.join(", ")) }
     }
@@ -128,7 +128,7 @@ impl Size {
         }
     }
 
-    /// What the recipe changes for this size.
+    /// What the config changes for this size.
     fn changes(self, of: Method) -> Vec<String> {
         let Some((width, depth, heads, [first, second, third, last])) = self.encoder() else { return Vec::new() };
         let name = of.name();
@@ -155,19 +155,19 @@ impl Size {
     }
 }
 
-/// The plan of a method at a size, without weight files, and a tokenizer whose table is as large as the published one.
-pub(crate) fn plan(of: Method, size: Size, args: &Models) -> Result<(RunPlan, RunTokenizer)> {
+/// The config of a method at a size, without weight files, and a tokenizer whose table is as large as the published one.
+pub(crate) fn config_and_tokenizer(of: Method, size: Size, args: &Models) -> Result<(RunConfig, RunTokenizer)> {
     let mut set = size.changes(of);
     if args.device != "cpu" {
         // Parts of a batch are for processors.
         set.push("train.shards=1".into());
     }
     set.extend(args.set.iter().cloned());
-    let mut plan = match size {
-        Size::Tiny => RunPlan::resolve(demonstration(of), None, &set)?,
-        _ => RunPlan::load(&root()?.join(format!("configs/{}/base.toml", of.name())), &set)?,
+    let mut run_config = match size {
+        Size::Tiny => RunConfig::resolve(demonstration(of), None, &set)?,
+        _ => RunConfig::load(&root()?.join(format!("configs/{}/base.toml", of.name())), &set)?,
     };
-    plan.model.init = Init::default();
+    run_config.model.init = Init::default();
     let rows = match (size, of) {
         (Size::Tiny, _) => 0,
         (_, Method::Dit) => 30_522,
@@ -175,7 +175,7 @@ pub(crate) fn plan(of: Method, size: Size, args: &Models) -> Result<(RunPlan, Ru
         (_, Method::Risam) => 49_408,
     };
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
-    Ok((plan, vocabulary(&folder, rows)?))
+    Ok((run_config, vocabulary(&folder, rows)?))
 }
 
 /// A few words and as many rows as asked for: what is read does not change what it costs.
@@ -201,8 +201,8 @@ impl Models {
 
     /// The first case, described.
     pub(crate) fn described(&self) -> Result<Value> {
-        let (plan, tokenizer) = plan(self.methods[0], self.sizes[0], self)?;
-        case::describe(self.sizes[0], &plan, tokenizer)
+        let (run_config, tokenizer) = config_and_tokenizer(self.methods[0], self.sizes[0], self)?;
+        case::describe(self.sizes[0], &run_config, tokenizer)
     }
 
     /// Measures every method at every size, where `each` makes the cases of one, and the device's peak.
@@ -229,19 +229,19 @@ impl Models {
         child::figures(&mut command, "").with_context(|| format!("{} {}", of.name(), size.title()))
     }
 
-    /// PyTorch on the same case, in the plan's precision and on the same GPU if it is one of NVIDIA's; nothing without
+    /// PyTorch on the same case, in the config's precision and on the same GPU if it is one of NVIDIA's; nothing without
     /// `--torch`.
     pub(crate) fn torch(&self, bench: &str, of: Method, size: Size, more: &[&str]) -> Result<Vec<Torch>> {
         if !self.torch.torch {
             return Ok(Vec::new());
         }
-        let (plan, tokenizer) = plan(of, size, self)?;
-        let kind = if bench == "train" { plan.train.precision } else { plan.eval.precision };
+        let (run_config, tokenizer) = config_and_tokenizer(of, size, self)?;
+        let kind = if bench == "train" { run_config.train.precision } else { run_config.eval.precision };
         let device = if self.device.starts_with("cuda") { &self.device } else { "cpu" };
         let (repeat, warm_up) = (self.repeat.to_string(), self.warm_up.to_string());
         let mut args = vec!["--device", device, "--dtype", kind.name(), "--repeat", &repeat, "--warm-up", &warm_up];
         args.extend(more);
-        let case = case::describe(size, &plan, tokenizer)?;
+        let case = case::describe(size, &run_config, tokenizer)?;
         self.torch.figures(bench, &args, &case).with_context(|| format!("{} {}", of.name(), size.title()))
     }
 }
@@ -264,14 +264,14 @@ mod tests {
         for of in [Method::Dit, Method::Evf, Method::Risam] {
             for size in [Size::Tiny, Size::B, Size::L, Size::H] {
                 let args = only(of, size);
-                let (plan, tokenizer) = plan(of, size, &args).unwrap();
+                let (run_config, tokenizer) = config_and_tokenizer(of, size, &args).unwrap();
                 let made = match of {
-                    Method::Dit => trainer::models::Dit::new(&plan, tokenizer).map(|_| ()),
-                    Method::Evf => trainer::models::Evf::new(&plan, tokenizer).map(|_| ()),
-                    Method::Risam => trainer::models::Risam::new(&plan, tokenizer).map(|_| ()),
+                    Method::Dit => trainer::models::Dit::new(&run_config, tokenizer).map(|_| ()),
+                    Method::Evf => trainer::models::Evf::new(&run_config, tokenizer).map(|_| ()),
+                    Method::Risam => trainer::models::Risam::new(&run_config, tokenizer).map(|_| ()),
                 };
                 assert!(made.is_ok(), "{of:?} {size:?}: {made:?}");
-                assert!(super::super::flops::work(&plan).unwrap().forward > 1e6);
+                assert!(super::super::flops::work(&run_config).unwrap().forward > 1e6);
             }
         }
     }

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use nn_ops::formula;
+use run_config::Precision;
 use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
-use trainer::plan::Precision;
 use trainer::precision::seen;
 
 use super::measure::{load, median, status};

@@ -6,16 +6,16 @@ use clap::Args;
 use nn_ops::formula;
 use pil_ops::{Fit, Image, Letterbox};
 use refcoco_data::Transformed;
+use run_config::{Method, RunConfig};
 use serde::{Deserialize, Serialize};
 use trainer::batch::{HostBatch, Inputs};
 use trainer::models::{Dit, Evf, Risam};
-use trainer::plan::{Method, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::step::StepContext;
 
 use super::flops::work;
 use super::measure::{Memory, median, timed};
-use super::models::{Figures, Models, SENTENCES, Size, plan};
+use super::models::{Figures, Models, SENTENCES, Size, config_and_tokenizer};
 use super::torch::{Torch, heads, says};
 use saymask::device;
 
@@ -78,34 +78,35 @@ pub(crate) fn run(args: &TrainBenchArgs) -> Result<()> {
 
 fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Case> {
     let device = device::open(&args.device)?;
-    let (plan, tokenizer) = plan(method, size, args)?;
+    let (run_config, tokenizer) = config_and_tokenizer(method, size, args)?;
     let (seconds, parameters, memory) = match method {
-        Method::Dit => steps(&Dit::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
-        Method::Evf => steps(&Evf::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
-        Method::Risam => steps(&Risam::new(&plan, tokenizer)?, &plan, &device, batch, args)?,
+        Method::Dit => steps(&Dit::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
+        Method::Evf => steps(&Evf::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
+        Method::Risam => steps(&Risam::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
     };
-    let step_flops = work(&plan)?.step;
-    let (method, input) = (method.name().into(), plan.data.image_size);
+    let step_flops = work(&run_config)?.step;
+    let (method, input) = (method.name().into(), run_config.data.image_size);
     Ok(Case { method, size, input, batch, seconds, parameters, step_flops, memory, torch: Vec::new() })
 }
 
 /// The trainer's own step, again and again on the same batch.
 fn steps<S: Segmenter>(
     segmenter: &S,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     device: &Device,
     count: usize,
     args: &Models,
 ) -> Result<(Vec<f64>, (usize, usize), Memory)> {
-    let context = StepContext::new(segmenter, plan, device)?;
+    let context = StepContext::new(segmenter, run_config, device)?;
     let mut training = context.begin()?;
     let all = nn_ops::weights::parameters(&training.net, &segmenter.names());
     let all = all.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
-    let batch = synthetic_batch(count, plan.data.image_size as usize, &SENTENCES, &segmenter.inputs())?;
+    let batch = synthetic_batch(count, run_config.data.image_size as usize, &SENTENCES, &segmenter.inputs())?;
     let (mut seconds, mut memory) = (Vec::new(), Memory::default());
     for pass in 0..args.warm_up + args.repeat {
-        let (took, (next, report)) = timed(device, || Ok(training.step(&context, plan.optim.lr, || Ok(Some(batch.clone())))?))?;
+        let (took, (next, report)) =
+            timed(device, || Ok(training.step(&context, run_config.optim.lr, || Ok(Some(batch.clone())))?))?;
         ensure!(report.skipped.is_none(), "loss {}, gradient norm {}: nothing worth timing", report.loss, report.grad_norm);
         training = next;
         memory.note(device);
@@ -167,7 +168,7 @@ fn table(figures: &Figures<Case>) -> String {
     let steps = figures.cases.first().map_or(0, |c| c.seconds.len());
     let memory = figures.cases.first().map_or("", |c| c.memory.says());
     out + &format!(
-        "\nForward, backward, clipping, optimiser and moving average, as the method's recipe{} has them; {} weights, medians of \
+        "\nForward, backward, clipping, optimiser and moving average, as the method's config{} has them; {} weights, medians of \
          {steps} steps, memory is {memory}.{} {}",
         figures.changes(),
         figures.weights,

@@ -25,7 +25,7 @@ pub struct AgreeArgs {
     /// The device that is right.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     against: String,
-    /// Split; the plan's first one if absent.
+    /// Split; the config's first one if absent.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
     /// Expressions compared.
@@ -70,13 +70,14 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
     let devices = [args.against.as_str(), args.source.device()];
     for device in devices {
         let session = args.source.open_on(device)?;
-        let plan = session.plan.with_overrides(&[format!("eval.limit={}", args.limit)])?;
-        let first = || plan.data.val_splits.first().cloned().context("--split: the plan names no split to judge; name one");
+        let run_config = session.run_config.with_overrides(&[format!("eval.limit={}", args.limit)])?;
+        let first =
+            || run_config.data.val_splits.first().cloned().context("--split: the config names no split to judge; name one");
         split = args.split.clone().map_or_else(first, Ok)?;
-        let data = EvalData::open(&plan, &split, session.model.inputs())?;
+        let data = EvalData::open(&run_config, &split, session.model.inputs())?;
         let of = data.items.len();
         let (mut progress, name) = (Progress::new(), format!("{split} on {device}"));
-        found.push(session.model.evaluate(&data, &profile(&plan)?, None, &mut |done| progress.judging(&name, done, of))?);
+        found.push(session.model.evaluate(&data, &profile(&run_config)?, None, &mut |done| progress.judging(&name, done, of))?);
         progress.finish();
         label = session.label;
     }

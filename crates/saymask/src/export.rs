@@ -23,7 +23,7 @@ pub struct ExportArgs {
 pub fn run(args: &ExportArgs) -> Result<()> {
     let session = args.source.open()?;
     let weights = session.model.weights();
-    let method = session.plan.model.method.name();
+    let method = session.run_config.model.method.name();
     let says = [("format", "pt"), ("method", method), ("source", session.label.as_str())];
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;

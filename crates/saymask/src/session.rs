@@ -1,11 +1,11 @@
-//! Weights to use: those of a run, or a recipe with a weight file.
+//! Weights to use: those of a run, or a config with a weight file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use run_config::RunConfig;
 use trainer::models::{self, Model};
-use trainer::plan::RunPlan;
 use trainer::run_dir::{Checkpoint, RunDir};
 use trainer::tokenizer::RunTokenizer;
 
@@ -18,7 +18,7 @@ pub struct Source {
     /// Run folder, or one of its checkpoints; the newest run below `runs` if absent.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "weights"])]
     run: Option<PathBuf>,
-    /// Recipe of a model whose weights are in --weights.
+    /// Config of a model whose weights are in --weights.
     #[arg(long, value_name = "FILE", requires = "weights")]
     config: Option<PathBuf>,
     /// Weights: a file (.pth, .pt, .bin, .safetensors, a sharded index; with --config), an EVF-SAM folder with config.json,
@@ -27,15 +27,15 @@ pub struct Source {
     weights: Option<String>,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
-    /// Changes to the recipe, such as `eval.profile=dit`.
+    /// Changes to the config, such as `eval.profile=dit`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 /// A model ready to judge and predict.
 pub struct Session {
-    /// Its plan.
-    pub plan: RunPlan,
+    /// Its config.
+    pub run_config: RunConfig,
     /// Its run folder, if it comes from one.
     pub dir: Option<RunDir>,
     /// The method with its weights.
@@ -50,7 +50,7 @@ impl Source {
         &self.device
     }
 
-    /// Opens plan and weights.
+    /// Opens config and weights.
     pub fn open(&self) -> Result<Session> {
         self.open_on(&self.device)
     }
@@ -59,23 +59,23 @@ impl Source {
     pub fn open_on(&self, word: &str) -> Result<Session> {
         let device = device::open(word)?;
         if let Some(weights) = &self.weights {
-            let plan = self.published(weights)?;
-            let Some(vocabulary) = plan.text.vocabulary_file() else {
+            let run_config = self.published(weights)?;
+            let Some(vocabulary) = run_config.text.vocabulary_file() else {
                 bail!("text.vocabulary: released weights need their own vocabulary file; pass --set text.vocabulary=FILE");
             };
-            let tokenizer = RunTokenizer::load(plan.text.tokenizer, vocabulary)?;
-            let model = models::open(&plan, tokenizer, &device, None)?;
-            return Ok(Session { plan, dir: None, model, label: weights.clone() });
+            let tokenizer = RunTokenizer::load(run_config.text.tokenizer, vocabulary)?;
+            let model = models::open(&run_config, tokenizer, &device, None)?;
+            return Ok(Session { run_config, dir: None, model, label: weights.clone() });
         }
         let (dir, checkpoint) = self.checkpoint()?;
-        let plan = checkpoint.plan()?.with_overrides(&self.set)?;
-        let model = models::open(&plan, RunTokenizer::kept(&plan, &checkpoint)?, &device, Some(&checkpoint))?;
+        let run_config = checkpoint.config()?.with_overrides(&self.set)?;
+        let model = models::open(&run_config, RunTokenizer::kept(&run_config, &checkpoint)?, &device, Some(&checkpoint))?;
         let label = checkpoint.path.display().to_string();
-        Ok(Session { plan, dir, model, label })
+        Ok(Session { run_config, dir, model, label })
     }
 
-    /// The plan of weights that no run of ours made.
-    fn published(&self, weights: &str) -> Result<RunPlan> {
+    /// The config of weights that no run of ours made.
+    fn published(&self, weights: &str) -> Result<RunConfig> {
         let folder = match weights.strip_prefix(hub::PREFIX) {
             Some(repository) => hub::folder(repository)?,
             None => PathBuf::from(weights),
@@ -84,10 +84,10 @@ impl Source {
             Some(config) => {
                 let mut set = self.set.clone();
                 set.push(format!("model.init.method={}", folder.display()));
-                Ok(RunPlan::load(config, &set)?)
+                Ok(RunConfig::load(config, &set)?)
             }
-            None if folder.is_dir() => Ok(models::pretrained_plan(&folder, &self.set)?),
-            None => bail!("--weights {weights}: pass the model's recipe with --config, or a folder with config.json"),
+            None if folder.is_dir() => Ok(models::pretrained_config(&folder, &self.set)?),
+            None => bail!("--weights {weights}: pass the model's config with --config, or a folder with config.json"),
         }
     }
 
@@ -101,7 +101,7 @@ impl Source {
             return Ok((None, Checkpoint::open(&folder)?));
         }
         let dir = RunDir::at(&folder);
-        dir.plan()?;
+        dir.config()?;
         let found = dir.latest_whole()?;
         let Some(latest) = found.checkpoint else { bail!("{}: no whole checkpoint in this run yet", folder.display()) };
         let best = latest.manifest.state.best.as_ref().map(|b| dir.checkpoint_path(b.step)).filter(|p| p.exists());

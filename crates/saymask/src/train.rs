@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use run_config::{Method, RunConfig};
 use trainer::data::open_train;
 use trainer::event::Event;
 use trainer::models;
-use trainer::plan::{Method, RunPlan};
 use trainer::run_dir::RunDir;
 use trainer::tokenizer::RunTokenizer;
 use trainer::train::Summary;
@@ -17,7 +17,7 @@ use crate::origin::{Origin, RunFigures, command_line, program};
 use crate::progress::Progress;
 use crate::{device, table};
 
-/// The built-in plan of a method.
+/// The built-in config of a method.
 pub fn demonstration(method: Method) -> &'static str {
     match method {
         Method::Dit => include_str!("../demos/dit.toml"),
@@ -29,7 +29,7 @@ pub fn demonstration(method: Method) -> &'static str {
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Recipe, a TOML file; without one, the built-in demonstration.
+    /// Config, a TOML file; without one, the built-in demonstration.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Method of the built-in demonstration.
@@ -41,7 +41,7 @@ pub struct TrainArgs {
     /// Device, as `run.device=...` would say it; `devices` lists them.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Changes to the recipe, such as `train.batch_size=8`.
+    /// Changes to the config, such as `train.batch_size=8`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }
@@ -55,28 +55,28 @@ pub fn method(word: &str) -> Result<Method, String> {
 pub fn run(args: TrainArgs) -> Result<()> {
     let mut overrides = args.overrides;
     overrides.extend(args.device.map(|d| format!("run.device={d}")));
-    let mut plan = match &args.config {
-        Some(path) => RunPlan::load(path, &overrides)?,
-        None => RunPlan::resolve(demonstration(args.method), None, &overrides)?,
+    let mut run_config = match &args.config {
+        Some(path) => RunConfig::load(path, &overrides)?,
+        None => RunConfig::resolve(demonstration(args.method), None, &overrides)?,
     };
-    if let Some(threads) = plan.run.threads {
+    if let Some(threads) = run_config.run.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("run.threads")?;
     }
-    let device = device::open(&plan.run.device)?;
+    let device = device::open(&run_config.run.device)?;
     if !args.resume && args.config.is_none() {
-        plan.run.name = RunDir::free_name(&plan);
+        run_config.run.name = RunDir::free_name(&run_config);
     }
-    prepare_data(&plan)?;
-    let data = Arc::new(open_train(&plan)?);
+    prepare_data(&run_config)?;
+    let data = Arc::new(open_train(&run_config)?);
     let mut progress = Progress::new();
     let mut on_event = |event: Event<'_>| progress.on_event(event);
-    let resumed = if args.resume { RunDir::of(&plan).latest_whole()?.checkpoint } else { None };
-    let tokenizer = RunTokenizer::open(&plan, &data, resumed.as_ref())?;
-    let summary = models::train(&plan, tokenizer, data, &device, args.resume, &mut on_event)?;
+    let resumed = if args.resume { RunDir::of(&run_config).latest_whole()?.checkpoint } else { None };
+    let tokenizer = RunTokenizer::open(&run_config, &data, resumed.as_ref())?;
+    let summary = models::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
     progress.finish();
     if !summary.reports.is_empty() {
         let figures = RunFigures {
-            origin: Origin::on(&plan.run.device, &device, &command_line()),
+            origin: Origin::on(&run_config.run.device, &device, &command_line()),
             steps: summary.step,
             seconds: summary.seconds,
             reports: summary.reports.clone(),
@@ -84,28 +84,28 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer::report::write_json(&summary.dir.root().join("figures.json"), &figures)?;
     }
-    report(&plan, &summary);
+    report(&run_config, &summary);
     Ok(())
 }
 
-/// Generates the demonstration set where the plan asks for one and it is not there yet.
-pub fn prepare_data(plan: &RunPlan) -> Result<()> {
-    let Some(synth) = &plan.data.synth else { return Ok(()) };
-    if plan.data.root.exists() {
-        return match refcoco_data::generated_by(&plan.data.root)? {
+/// Generates the demonstration set where the config asks for one and it is not there yet.
+pub fn prepare_data(run_config: &RunConfig) -> Result<()> {
+    let Some(synth) = &run_config.data.synth else { return Ok(()) };
+    if run_config.data.root.exists() {
+        return match refcoco_data::generated_by(&run_config.data.root)? {
             Some(found) if found != *synth => bail!(
                 "data.synth: {} holds a set generated with other settings; remove it, or name another folder with data.root=...",
-                plan.data.root.display()
+                run_config.data.root.display()
             ),
             _ => Ok(()),
         };
     }
-    eprintln!("Generating {} images in {} ...", synth.images, plan.data.root.display());
-    refcoco_data::generate(synth, &plan.data.root)?;
+    eprintln!("Generating {} images in {} ...", synth.images, run_config.data.root.display());
+    refcoco_data::generate(synth, &run_config.data.root)?;
     Ok(())
 }
 
-fn report(plan: &RunPlan, summary: &Summary) {
+fn report(run_config: &RunConfig, summary: &Summary) {
     let root = summary.dir.root().display().to_string();
     if summary.reports.is_empty() {
         println!(
@@ -121,6 +121,6 @@ fn report(plan: &RunPlan, summary: &Summary) {
     println!("  curves     {}", summary.dir.curves().display());
     println!("  figures    {}", summary.dir.eval().display());
     println!();
-    let image = plan.data.root.join("images/train2014/COCO_train2014_000000000001.jpg");
+    let image = run_config.data.root.join("images/train2014/COCO_train2014_000000000001.jpg");
     println!("Next: {} predict {} \"the red circle\" --run {root}", program(), image.display());
 }

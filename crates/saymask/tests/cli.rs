@@ -128,8 +128,8 @@ const SHORT: &[&str] = &[
     "schedule.warmup_steps=2",
     "train.batch_size=4",
     "train.steps=4",
-    "train.eval_every=0",
-    "train.save_every=0",
+    "train.eval_every=never",
+    "train.save_every=never",
     "eval.limit=6",
     "eval.pictures=3",
 ];
@@ -191,7 +191,7 @@ fn a_killed_run_resumes_from_its_last_whole_checkpoint() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // The demonstration plan by name, with --resume, continues in the same folder.
+    // The demonstration config by name, with --resume, continues in the same folder.
     let config = "runs/killed/config.toml";
     let said = s.ok(&["train", "--config", config, "--resume"]);
     assert!(said.contains("12 steps"), "{said}");
@@ -214,11 +214,11 @@ fn wrong_input_is_named() {
     says(&["train", "--config", "nope.toml"], &["nope.toml"]);
     says(&["train", "run.device=tpu"], &["tpu", "cpu"]);
     says(&["train", "--device", "cuda"], &["cuda", "feature"]);
-    says(&["train", "data.root=elsewhere", "--config", "plan.toml"], &["plan.toml"]);
-    std::fs::write(s.path("plan.toml"), "[data]\nroot = \"elsewhere\"\n").unwrap();
-    says(&["train", "--config", "plan.toml"], &["elsewhere"]);
-    std::fs::write(s.path("plan.toml"), "[data]\nroot = \"data\"\n[model.dit]\ndeph = 3\n").unwrap();
-    says(&["train", "--config", "plan.toml"], &["model.dit.deph"]);
+    says(&["train", "data.root=elsewhere", "--config", "config.toml"], &["config.toml"]);
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"elsewhere\"\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["elsewhere"]);
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"data\"\n[model.dit]\ndeph = 3\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["model.dit.deph"]);
     says(&["predict", "nope.jpg", "x"], &["nope.jpg"]);
     std::fs::write(s.path("bad.jpg"), b"not a picture").unwrap();
     says(&["predict", "bad.jpg", "the circle"], &["run"]);
@@ -231,11 +231,11 @@ fn wrong_input_is_named() {
     let refs = s.path("data/refcoco/refs(unc).p");
     let whole = std::fs::read(&refs).unwrap();
     std::fs::write(&refs, &whole[..whole.len() / 2]).unwrap();
-    std::fs::write(s.path("plan.toml"), "[data]\nroot = \"data\"\n").unwrap();
-    says(&["train", "--config", "plan.toml"], &["refs(unc).p"]);
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"data\"\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["refs(unc).p"]);
     std::fs::write(&refs, &whole).unwrap();
     std::fs::write(s.path("data/refcoco/instances.json"), "{\"images\": 3}").unwrap();
-    says(&["train", "--config", "plan.toml"], &["instances.json", "images"]);
+    says(&["train", "--config", "config.toml"], &["instances.json", "images"]);
     assert!(!s.path("runs").exists(), "a refused run must leave nothing behind");
 }
 

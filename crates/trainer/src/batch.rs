@@ -9,8 +9,8 @@ use pil_ops::{Image, ImageError, Letterbox, Normalisation};
 use rayon::prelude::*;
 use refcoco_data::Transformed;
 
-use crate::plan::PromptKind;
 use crate::prompts::prompt_of;
+use run_config::PromptKind;
 
 /// How photographs become the inputs of a method, on the loader's threads.
 #[derive(Clone)]

@@ -26,9 +26,9 @@ use crate::data::host_batch;
 use crate::error::TrainError;
 use crate::event::{Event, OnEvent};
 use crate::manifest::hex;
-use crate::plan::RunPlan;
 use crate::run_dir::write_whole;
 use crate::segmenter::Segmenter;
+use run_config::RunConfig;
 
 /// Pictures computed together.
 const TOGETHER: usize = 8;
@@ -44,37 +44,37 @@ pub struct FeatureCache {
 }
 
 impl FeatureCache {
-    /// The cache that the plan asks for, filled: pictures that are not there yet are computed. The size is told before.
+    /// The cache that the config asks for, filled: pictures that are not there yet are computed. The size is told before.
     ///
     /// # Errors
     /// A method without a frozen image encoder, training that changes pictures, a system that refuses.
     pub fn prepare<S: Segmenter>(
         segmenter: &S,
         net: &S::Net,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         data: &Dataset,
         device: &Device,
         on_event: &mut OnEvent<'_>,
     ) -> Result<Option<Self>, TrainError> {
         const KEY: &str = "train.feature_cache";
-        let Some(folder) = &plan.train.feature_cache else { return Ok(None) };
-        let wrong = |expected: String| plan.value_error(KEY, folder.display(), expected);
+        let Some(folder) = &run_config.train.feature_cache else { return Ok(None) };
+        let wrong = |expected: String| run_config.value_error(KEY, folder.display(), expected);
         let Some(prefix) = segmenter.frozen_prefix() else {
-            let method = plan.model.method.name();
+            let method = run_config.model.method.name();
             return Err(wrong(format!("nothing, for in \"{method}\" as configured no image encoder stays the same")).into());
         };
         if let Some(moving) = trained(net, &segmenter.names()).into_iter().find(|p| p.name.starts_with(prefix)) {
             return Err(wrong(format!("nothing, for {} is trained", moving.name)).into());
         }
-        if plan.data.augment != refcoco_data::Augment::default() {
+        if run_config.data.augment != refcoco_data::Augment::default() {
             return Err(wrong("nothing, for data.augment changes the pictures in every epoch".into()).into());
         }
         let settings = serde_json::json!({
             "weights": digest(net, segmenter, prefix),
-            "method": plan.model.method.name(),
-            "settings": plan.method_section::<toml::Table>()?,
-            "image_size": plan.data.image_size,
-            "fit": plan.data.fit,
+            "method": run_config.model.method.name(),
+            "settings": run_config.method_section::<toml::Table>()?,
+            "image_size": run_config.data.image_size,
+            "fit": run_config.data.fit,
             "normalisation": { "mean": segmenter.inputs().normalisation.mean, "std": segmenter.inputs().normalisation.std },
         });
         let text = serde_json::to_vec_pretty(&settings).unwrap_or_default();
@@ -82,7 +82,7 @@ impl FeatureCache {
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::File { path: folder.clone(), what: e.to_string() })?;
         write_whole(&folder.join("cache.json"), &text)?;
         let cache = Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder };
-        cache.fill(segmenter, &net.valid(), plan, data, device, on_event)?;
+        cache.fill(segmenter, &net.valid(), run_config, data, device, on_event)?;
         Ok(Some(cache))
     }
 
@@ -90,7 +90,7 @@ impl FeatureCache {
         &self,
         segmenter: &S,
         net: &S::Net,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         data: &Dataset,
         device: &Device,
         on_event: &mut OnEvent<'_>,
@@ -101,7 +101,7 @@ impl FeatureCache {
         }
         let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
         let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
-        let transform = Transform::eval(plan.data.image_size as usize, plan.data.fit)?;
+        let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
         let pictures = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };

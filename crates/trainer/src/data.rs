@@ -1,4 +1,4 @@
-//! The plan's data, opened and checked.
+//! The config's data, opened and checked.
 
 use std::sync::Arc;
 
@@ -7,27 +7,27 @@ use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::plan::{LossSize, PromptKind, RunPlan};
+use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
 
-/// Opens one split of the plan's data set.
+/// Opens one split of the config's data set.
 ///
 /// # Errors
 /// As [`Dataset::open`].
-pub fn open_split(plan: &RunPlan, split: &str) -> Result<Dataset, TrainError> {
-    let mut spec = DatasetSpec::new(&plan.data.root, &plan.data.dataset);
-    spec.split_by.clone_from(&plan.data.split_by);
+pub fn open_split(run_config: &RunConfig, split: &str) -> Result<Dataset, TrainError> {
+    let mut spec = DatasetSpec::new(&run_config.data.root, &run_config.data.dataset);
+    spec.split_by.clone_from(&run_config.data.split_by);
     Ok(Dataset::open(&spec, split)?)
 }
 
-/// Opens the plan's training split, with that of the further sets behind it.
+/// Opens the config's training split, with that of the further sets behind it.
 ///
 /// # Errors
 /// As [`Dataset::open`].
-pub fn open_train(plan: &RunPlan) -> Result<Dataset, TrainError> {
-    let (data, mut set) = (&plan.data, open_split(plan, &plan.data.train_split)?);
+pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
+    let (data, mut set) = (&run_config.data, open_split(run_config, &run_config.data.train_split)?);
     for source in &data.also {
         let spec = DatasetSpec { root: data.root.clone(), name: source.dataset.clone(), split_by: source.split_by.clone() };
         set = set.with(Dataset::open(&spec, &data.train_split)?);
@@ -50,7 +50,7 @@ pub struct TrainData {
     ahead: usize,
 }
 
-/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention recipes).
+/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention configs).
 #[derive(Debug, Clone)]
 pub struct Scales {
     sides: Vec<u32>,
@@ -59,10 +59,10 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// The plan's sides.
-    pub fn new(plan: &RunPlan) -> Self {
-        let batches_a_step = plan.optim.accumulate.max(1) as u64;
-        Self { sides: plan.train.multi_scale.clone(), seed: plan.run.seed, batches_a_step }
+    /// The config's sides.
+    pub fn new(run_config: &RunConfig) -> Self {
+        let batches_a_step = run_config.optim.accumulate.max(1) as u64;
+        Self { sides: run_config.train.multi_scale.clone(), seed: run_config.run.seed, batches_a_step }
     }
 
     /// The side of a batch, counted from the start of training; none where batches keep theirs. All batches of a step have
@@ -76,19 +76,19 @@ impl Scales {
 }
 
 impl TrainData {
-    /// The training split of the plan.
+    /// The training split of the config.
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
-        let sampler = Sampler::new(&dataset, plan.data.items, plan.train.batch_size, plan.run.seed)?
-            .with_expressions(plan.data.expressions);
-        let side = plan.data.image_size as usize;
-        let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?
-            .with_full_masks(plan.train.loss_size == LossSize::Original)
+    pub fn open(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
+        let sampler = Sampler::new(&dataset, run_config.data.items, run_config.train.batch_size, run_config.run.seed)?
+            .with_expressions(run_config.data.expressions);
+        let side = run_config.data.image_size as usize;
+        let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
+            .with_full_masks(run_config.train.loss_size == LossSize::Original)
             .with_photo(inputs.photo.is_some());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
-        let (prompts, scales, ahead) = (plan.train.prompts.clone(), Scales::new(plan), plan.data.prefetch);
+        let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
         Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
     }
 
@@ -140,31 +140,32 @@ pub struct EvalData {
 }
 
 impl EvalData {
-    /// An evaluation split of the plan.
+    /// An evaluation split of the config.
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, split: &str, inputs: Inputs) -> Result<Self, TrainError> {
-        Self::of(plan, Arc::new(open_split(plan, split)?), inputs)
+    pub fn open(run_config: &RunConfig, split: &str, inputs: Inputs) -> Result<Self, TrainError> {
+        Self::of(run_config, Arc::new(open_split(run_config, split)?), inputs)
     }
 
     /// A data set that is open already.
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn of(plan: &RunPlan, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
+    pub fn of(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let mut items = refcoco_data::sequential(&dataset);
-        if let Some(limit) = plan.eval.limit {
+        if let Some(limit) = run_config.eval.limit {
             items.truncate(limit);
         }
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?.with_photo(inputs.photo.is_some()),
+            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?
+                .with_photo(inputs.photo.is_some()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             inputs,
-            prompt: plan.eval.prompt,
-            batch: plan.eval.batch_size.max(1),
+            prompt: run_config.eval.prompt,
+            batch: run_config.eval.batch_size.max(1),
         })
     }
 
@@ -226,17 +227,17 @@ mod tests {
 
     #[test]
     fn a_step_has_one_side_and_all_sides_come_up() {
-        let plan = RunPlan::from_toml_str("[train]\nmulti_scale = [224, 256, 512]\n[optim]\naccumulate = 2").unwrap();
-        let scales = Scales::new(&plan);
+        let run_config = RunConfig::from_toml_str("[train]\nmulti_scale = [224, 256, 512]\n[optim]\naccumulate = 2").unwrap();
+        let scales = Scales::new(&run_config);
         let sides: Vec<usize> = (0..600).map(|batch| scales.side(batch).unwrap()).collect();
         assert!(sides.chunks(2).all(|step| step[0] == step[1]));
         for side in [224, 256, 512] {
             let count = sides.iter().filter(|s| **s == side).count();
             assert!((140..260).contains(&count), "{side}: {count}");
         }
-        assert_eq!(Scales::new(&plan).side(431), Some(sides[431]));
-        let other = plan.with_overrides(&["run.seed=5"]).unwrap();
+        assert_eq!(Scales::new(&run_config).side(431), Some(sides[431]));
+        let other = run_config.with_overrides(&["run.seed=5"]).unwrap();
         assert!((0..600).any(|batch| Scales::new(&other).side(batch) != Some(sides[batch as usize])));
-        assert_eq!(Scales::new(&RunPlan::from_toml_str("").unwrap()).side(3), None);
+        assert_eq!(Scales::new(&RunConfig::from_toml_str("").unwrap()).side(3), None);
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 /// Why a run cannot start, continue or finish.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The plan.
+    /// The config.
     #[error(transparent)]
-    Plan(#[from] crate::plan::PlanError),
+    Plan(#[from] run_config::ConfigError),
     /// The run folder or a checkpoint in it.
     #[error(transparent)]
     RunDir(#[from] crate::run_dir::RunDirError),

@@ -10,8 +10,8 @@ use sam_vit::{Prediction, SamError};
 
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::plan::RunPlan;
 use crate::segmenter::Segmenter;
+use run_config::RunConfig;
 
 /// One expression and what the model made of it.
 #[derive(Debug, Clone)]
@@ -28,14 +28,14 @@ pub struct ItemResult {
     pub iou: f64,
 }
 
-/// The profile that the plan asks for, its threshold replaced where the plan says so.
+/// The profile that the config asks for, its threshold replaced where the config says so.
 ///
 /// # Errors
 /// A profile that does not exist.
-pub fn profile(plan: &RunPlan) -> Result<EvalProfile, TrainError> {
-    let mut profile = EvalProfile::named(plan.eval.profile.name())?;
-    if let Some(threshold) = plan.eval.threshold {
-        // The plan speaks of probabilities, whatever the profile compares.
+pub fn profile(run_config: &RunConfig) -> Result<EvalProfile, TrainError> {
+    let mut profile = EvalProfile::named(run_config.eval.profile.name())?;
+    if let Some(threshold) = run_config.eval.threshold {
+        // The config speaks of probabilities, whatever the profile compares.
         (profile.threshold, profile.space) = (threshold, Space::Probability);
     }
     Ok(profile)

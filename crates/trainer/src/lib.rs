@@ -1,16 +1,16 @@
-//! One trainer for every Saymask model: run plan, loop, moving average, checkpoints, evaluation, pictures.
+//! One trainer for every Saymask model: run config, loop, moving average, checkpoints, evaluation, pictures.
 //!
-//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`plan::RunPlan`] and leaves a run
-//! folder behind. A run is a function of its plan: stopping and resuming changes nothing, bit for bit on the CPU.
+//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`config::RunConfig`] and leaves a run
+//! folder behind. A run is a function of its config: stopping and resuming changes nothing, bit for bit on the CPU.
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use trainer::{data::open_split, models, plan::RunPlan, tokenizer::RunTokenizer};
+//! use trainer::{data::open_split, models, config::RunConfig, tokenizer::RunTokenizer};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let folder = temp.path();
 //! refcoco_data::generate(&refcoco_data::SynthConfig { images: 12, size: 48, ..Default::default() }, &folder.join("data"))?;
-//! let plan = RunPlan::resolve(
+//! let config = RunConfig::resolve(
 //!     "[data]\nimage_size = 32\n[text]\nmax_tokens = 8\n[model.dit]\ntext_dim = 8\n\
 //!      [model.dit.bert]\nhidden = 8\nlayers = 1\nheads = 1\nffn = 8\n\
 //!      [model.dit.sam]\ndecoder_heads = 1\ndecoder_depth = 1\ndecoder_mlp_dim = 8\n\
@@ -19,9 +19,9 @@
 //!     None,
 //!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
 //! )?;
-//! let data = std::sync::Arc::new(open_split(&plan, "train")?);
-//! let tokenizer = RunTokenizer::open(&plan, &data, None)?;
-//! let summary = models::train(&plan, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
+//! let data = std::sync::Arc::new(open_split(&config, "train")?);
+//! let tokenizer = RunTokenizer::open(&config, &data, None)?;
+//! let summary = models::train(&config, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
 //! assert_eq!(summary.step, 2);
 //! assert!(summary.dir.curves().exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -43,7 +43,6 @@ pub mod finite;
 pub mod manifest;
 pub mod models;
 pub mod optimise;
-pub mod plan;
 pub mod precision;
 pub mod prompts;
 pub mod report;

@@ -121,10 +121,10 @@ pub struct Manifest {
     pub version: String,
     /// Where the run stands.
     pub state: RunState,
-    /// Hash of the run's plan.
+    /// Hash of the run's config.
     pub plan_sha256: String,
-    /// The run's resolved plan as TOML, so that a checkpoint can be used alone.
-    pub plan: String,
+    /// The run's resolved config as TOML, so that a checkpoint can be used alone.
+    pub run_config: String,
     /// Every other file of the checkpoint.
     pub files: BTreeMap<String, FileRecord>,
     /// SHA-256 of this file's text with zeros in this place.
@@ -134,13 +134,13 @@ pub struct Manifest {
 impl Manifest {
     /// A manifest of this version.
     #[must_use]
-    pub fn new(state: RunState, plan: String, plan_sha256: String, files: BTreeMap<String, FileRecord>) -> Self {
+    pub fn new(state: RunState, run_config: String, plan_sha256: String, files: BTreeMap<String, FileRecord>) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             plan_sha256,
-            plan,
+            run_config,
             files,
             manifest_sha256: UNSET.to_owned(),
         }
@@ -235,7 +235,7 @@ mod tests {
                 skips: Skips { all: 7, in_a_row: 1 },
             },
             "[run]\n".to_owned(),
-            sha256(b"plan"),
+            sha256(b"config"),
             files.into_iter().collect(),
         )
     }

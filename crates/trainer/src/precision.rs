@@ -13,36 +13,36 @@ use burn::tensor::{DType, Device, Gradients, Tensor};
 use nn_ops::precision::wide;
 use nn_ops::recompute::lifted;
 
-use crate::plan::{PlanError, Precision, RunPlan};
+use run_config::{ConfigError, Precision, RunConfig};
 
 /// Modules whose parameters stay in single precision: norms, and the frequencies of positions, whose sines and cosines have
 /// arguments of tens. A norm that is missing here still computes in f32, on rounded parameters.
 const SINGLE: [&str; 5] =
     ["Struct:LayerNorm", "Struct:LayerNorm2d", "Struct:BatchNorm", "Struct:StdNorm", "Struct:PositionEmbedding"];
 
-/// Fails when the plan asks for a precision of training or evaluation that the device does not have.
+/// Fails when the config asks for a precision of training or evaluation that the device does not have.
 ///
 /// # Errors
-/// [`PlanError::Value`] with the plan's key.
-pub fn check_training(plan: &RunPlan, device: &Device) -> Result<(), PlanError> {
-    check(plan, "train.precision", plan.train.precision, |kind| device.supports_dtype(kind))?;
-    check_evaluation(plan, device)
+/// [`ConfigError::Value`] with the config's key.
+pub fn check_training(run_config: &RunConfig, device: &Device) -> Result<(), ConfigError> {
+    check(run_config, "train.precision", run_config.train.precision, |kind| device.supports_dtype(kind))?;
+    check_evaluation(run_config, device)
 }
 
 /// As [`check_training`], of `eval.precision` alone.
 ///
 /// # Errors
-/// [`PlanError::Value`] with the plan's key.
-pub fn check_evaluation(plan: &RunPlan, device: &Device) -> Result<(), PlanError> {
-    check(plan, "eval.precision", plan.eval.precision, |kind| device.supports_dtype(kind))
+/// [`ConfigError::Value`] with the config's key.
+pub fn check_evaluation(run_config: &RunConfig, device: &Device) -> Result<(), ConfigError> {
+    check(run_config, "eval.precision", run_config.eval.precision, |kind| device.supports_dtype(kind))
 }
 
-fn check(plan: &RunPlan, key: &str, precision: Precision, has: impl Fn(DType) -> bool) -> Result<(), PlanError> {
+fn check(run_config: &RunConfig, key: &str, precision: Precision, has: impl Fn(DType) -> bool) -> Result<(), ConfigError> {
     if precision == Precision::F32 || has(DType::BF16) {
         return Ok(());
     }
-    let expected = format!("\"f32\", for the device {} has no bf16", plan.run.device);
-    Err(plan.value_error(key, format!("{:?}", precision.name()), expected))
+    let expected = format!("\"f32\", for the device {} has no bf16", run_config.run.device);
+    Err(run_config.value_error(key, format!("{:?}", precision.name()), expected))
 }
 
 /// A module as evaluation and prediction see it.
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn a_device_without_bf16_is_refused() {
-        let plan = RunPlan::from_toml_str("[run]\ndevice = \"webgpu\"\n[train]\nprecision = \"bf16\"").unwrap();
-        let error = check(&plan, "train.precision", plan.train.precision, |_| false).unwrap_err().to_string();
+        let run_config = RunConfig::from_toml_str("[run]\ndevice = \"webgpu\"\n[train]\nprecision = \"bf16\"").unwrap();
+        let error = check(&run_config, "train.precision", run_config.train.precision, |_| false).unwrap_err().to_string();
         assert!(error.contains("`train.precision`") && error.contains("\"f32\", for the device webgpu"), "{error}");
-        assert!(check(&plan, "eval.precision", plan.eval.precision, |_| false).is_ok());
-        assert!(check_training(&plan, &Device::flex()).is_ok());
-        let error = RunPlan::from_toml_str("[eval]\nprecision = \"bf61\"").unwrap_err().to_string();
+        assert!(check(&run_config, "eval.precision", run_config.eval.precision, |_| false).is_ok());
+        assert!(check_training(&run_config, &Device::flex()).is_ok());
+        let error = RunConfig::from_toml_str("[eval]\nprecision = \"bf61\"").unwrap_err().to_string();
         assert!(error.contains("\"f32\" or \"bf16\""), "{error}");
     }
 }

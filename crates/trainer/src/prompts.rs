@@ -3,7 +3,7 @@
 use fusion_dit::Prompt;
 use nn_ops::formula::uniform;
 
-use crate::plan::PromptKind;
+use run_config::PromptKind;
 
 /// Points of a point prompt: "5 random points of the mask".
 const POINTS: usize = 5;

@@ -42,7 +42,7 @@ pub trait Segmenter: Send + Sync {
     /// The parameters.
     type Net: Module + Sync + 'static;
 
-    /// Fresh parameters, or those of the weight files that the plan names.
+    /// Fresh parameters, or those of the weight files that the config names.
     ///
     /// # Errors
     /// A weight file that does not fit.
@@ -56,7 +56,7 @@ pub trait Segmenter: Send + Sync {
         Inputs::CANVAS
     }
 
-    /// Whether the parameter with this official name is trained where the plan freezes nothing.
+    /// Whether the parameter with this official name is trained where the config freezes nothing.
     fn trains(&self, _name: &str) -> bool {
         true
     }

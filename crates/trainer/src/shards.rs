@@ -12,9 +12,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Recompute, RunPlan};
 use crate::precision::View;
 use crate::segmenter::{Loss, Segmenter};
+use run_config::{Recompute, RunConfig};
 
 /// Loss and gradients of a part of a batch, weighted by its share.
 pub struct PartGradients {
@@ -39,21 +39,21 @@ impl Shards {
     ///
     /// # Errors
     /// When the method's batches cannot be cut, or threads cannot be made.
-    pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
-        let (view, recompute) = (View::new(plan.train.precision), plan.train.recompute);
-        let count = plan.train.shards;
+    pub fn new<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> Result<Self, TrainError> {
+        let (view, recompute) = (View::new(run_config.train.precision), run_config.train.recompute);
+        let count = run_config.train.shards;
         if count <= 1 {
             return Ok(Self { pools: Vec::new(), view, recompute });
         }
         if let Some(reason) = segmenter.sharding_blocker() {
-            return Err(plan.value_error("train.shards", count, format!("1, because {reason}")).into());
+            return Err(run_config.value_error("train.shards", count, format!("1, because {reason}")).into());
         }
         let threads = (rayon::current_num_threads() / count).max(1);
         let pool = |_| ThreadPoolBuilder::new().num_threads(threads).build();
         let pools = (0..count)
             .map(pool)
             .collect::<Result<_, _>>()
-            .map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
+            .map_err(|e| run_config.value_error("train.shards", e, "threads that the system grants"))?;
         Ok(Self { pools, view, recompute })
     }
 

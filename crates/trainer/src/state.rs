@@ -8,9 +8,9 @@ use burn::store::ModuleRecord;
 use crate::error::TrainError;
 use crate::manifest::{Best, RunState, Skips};
 use crate::optimise::Optimisers;
-use crate::plan::RunPlan;
 use crate::run_dir::{Checkpoint, RunDir, RunDirError};
 use crate::segmenter::Segmenter;
+use run_config::RunConfig;
 
 /// File of the weights.
 const MODEL: &str = "model.bpk";
@@ -21,7 +21,7 @@ const AVERAGE: &str = "average.bpk";
 pub struct Training<N> {
     /// Weights, on the training device.
     pub net: N,
-    /// Their exponential moving average, on the plain device; absent when the plan turns it off.
+    /// Their exponential moving average, on the plain device; absent when the config turns it off.
     pub average: Option<N>,
     /// Optimisers.
     pub optimisers: Optimisers,
@@ -46,7 +46,7 @@ impl<N: Module> Training<N> {
     pub fn save<S: Segmenter<Net = N>>(
         &self,
         dir: &RunDir,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         segmenter: &S,
         epoch: u64,
     ) -> Result<Checkpoint, TrainError> {
@@ -67,11 +67,11 @@ impl<N: Module> Training<N> {
             step: self.step,
             epoch,
             sampler: serde_json::json!({ "step": self.step }),
-            rng: serde_json::json!({ "seed": plan.run.seed.to_string() }),
+            rng: serde_json::json!({ "seed": run_config.run.seed.to_string() }),
             best: self.best.clone(),
             skips: self.skips,
         };
-        Ok(writer.finish(run, plan)?)
+        Ok(writer.finish(run, run_config)?)
     }
 
     /// Reads a checkpoint back into freshly built parts.

@@ -10,17 +10,17 @@ use crate::error::TrainError;
 use crate::finite::{self, NotFinite};
 use crate::manifest::Skips;
 use crate::optimise::{Optimisers, clip};
-use crate::plan::{Recompute, RunPlan};
 use crate::segmenter::Segmenter;
 use crate::shards::Shards;
 use crate::state::Training;
 use crate::statistics;
 use nn_ops::weights::{freeze_unless, name_ids};
+use run_config::{Recompute, RunConfig};
 
 /// What every step of a run shares.
 pub struct StepContext<'a, S> {
     segmenter: &'a S,
-    plan: &'a RunPlan,
+    run_config: &'a RunConfig,
     device: Device,
     graph: Device,
     shards: Shards,
@@ -49,13 +49,13 @@ pub struct SkippedStep {
 }
 
 impl<'a, S: Segmenter> StepContext<'a, S> {
-    /// A context for steps of `plan` on `device`.
+    /// A context for steps of `config` on `device`.
     ///
     /// # Errors
-    /// When the method's batches cannot be cut as the plan says, or threads cannot be made.
-    pub fn new(segmenter: &'a S, plan: &'a RunPlan, device: &Device) -> Result<Self, TrainError> {
-        let (graph, shards) = (graph(plan, device), Shards::new(plan, segmenter)?);
-        Ok(Self { segmenter, plan, device: device.clone(), graph, shards })
+    /// When the method's batches cannot be cut as the config says, or threads cannot be made.
+    pub fn new(segmenter: &'a S, run_config: &'a RunConfig, device: &Device) -> Result<Self, TrainError> {
+        let (graph, shards) = (graph(run_config, device), Shards::new(run_config, segmenter)?);
+        Ok(Self { segmenter, run_config, device: device.clone(), graph, shards })
     }
 
     /// The device with gradients on which parameters and batches live.
@@ -63,27 +63,27 @@ impl<'a, S: Segmenter> StepContext<'a, S> {
         &self.graph
     }
 
-    /// Fresh weights, frozen as the plan says, with optimisers and average.
+    /// Fresh weights, frozen as the config says, with optimisers and average.
     ///
     /// # Errors
     /// Weight files that do not fit.
     pub fn begin(&self) -> Result<Training<S::Net>, TrainError> {
-        self.graph.seed(self.plan.run.seed);
+        self.graph.seed(self.run_config.run.seed);
         let names = self.segmenter.names();
         // Naming the parameters also draws those that are still lazy, in the module's order.
         let net = name_ids(self.segmenter.init(&self.graph)?, &names);
-        let net = freeze_unless(net, &names, |name| self.segmenter.trains(name) && self.plan.model.trains(name));
-        let optimisers = Optimisers::new(&self.plan.optim, &net, &names);
-        let average = self.plan.train.ema.enabled.then(|| net.valid());
+        let net = freeze_unless(net, &names, |name| self.segmenter.trains(name) && self.run_config.model.trains(name));
+        let optimisers = Optimisers::new(&self.run_config.optim, &net, &names);
+        let average = self.run_config.train.ema.enabled.then(|| net.valid());
         Ok(Training { net, average, optimisers, step: 0, best: None, skips: Skips::default() })
     }
 }
 
-/// `device` with gradients, keeping activations as the plan says. Parameters and batches have to come from this one: tensors
+/// `device` with gradients, keeping activations as the config says. Parameters and batches have to come from this one: tensors
 /// that keep activations in different ways must not meet.
-fn graph(plan: &RunPlan, device: &Device) -> Device {
+fn graph(run_config: &RunConfig, device: &Device) -> Device {
     let graph = device.clone().autodiff();
-    match plan.train.recompute {
+    match run_config.train.recompute {
         Recompute::Operations => graph.gradient_checkpointing(),
         // Blocks are up to the forward pass: `nn_ops::recompute`.
         Recompute::None | Recompute::Blocks => graph,
@@ -103,11 +103,11 @@ impl<N: Module> Training<N> {
         lr: f64,
         mut next_batch: impl FnMut() -> Result<Option<HostBatch>, TrainError>,
     ) -> Result<(Self, StepReport), TrainError> {
-        let (segmenter, plan) = (context.segmenter, context.plan);
+        let (segmenter, run_config) = (context.segmenter, context.run_config);
         // Dropout draws from the device's generator: a pure function of seed and step makes resuming exact.
-        context.device.seed(plan.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.step));
+        context.device.seed(run_config.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.step));
         let before = Some(statistics::kept(&self.net)).filter(|kept| !kept.is_empty());
-        let accumulate = plan.optim.accumulate.max(1);
+        let accumulate = run_config.optim.accumulate.max(1);
         let (mut grads, mut loss, mut terms) = (GradientsAccumulator::new(), 0.0, Vec::new());
         for _ in 0..accumulate {
             let Some(batch) = next_batch()? else { break };
@@ -117,13 +117,13 @@ impl<N: Module> Training<N> {
                 grads.accumulate(&self.net, part.grads);
             }
         }
-        let (grads, grad_norm) = clip(&self.net, grads.grads(), plan.optim.grad_clip);
+        let (grads, grad_norm) = clip(&self.net, grads.grads(), run_config.optim.grad_clip);
         let mut skipped = None;
         if loss.is_finite() && grad_norm.is_finite() {
             self.skips.in_a_row = 0;
             self.net = self.optimisers.step(lr, self.net, grads);
             if let Some(average) = self.average.take() {
-                self.average = Some(average::update(average, &self.net, plan.train.ema.decay_at(self.step)));
+                self.average = Some(average::update(average, &self.net, run_config.train.ema.decay_at(self.step)));
             }
         } else {
             self.skips.all += 1;

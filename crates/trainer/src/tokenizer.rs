@@ -8,8 +8,8 @@ use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, WordPiece};
 
 use crate::error::TrainError;
-use crate::plan::{RunPlan, Tokenizer};
 use crate::run_dir::Checkpoint;
+use run_config::{RunConfig, Tokenizer};
 
 /// Most pieces of a vocabulary made from the training sentences.
 const TRAINED_PIECES: usize = 1000;
@@ -24,17 +24,17 @@ pub struct RunTokenizer {
 }
 
 impl RunTokenizer {
-    /// The plan's tokenizer: that of `resumed` if given, else that of the plan's vocabulary file, else one made from the
+    /// The config's tokenizer: that of `resumed` if given, else that of the config's vocabulary file, else one made from the
     /// sentences of `data`.
     ///
     /// # Errors
     /// A vocabulary file that cannot be read.
-    pub fn open(plan: &RunPlan, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<Self, TrainError> {
+    pub fn open(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<Self, TrainError> {
         if let Some(checkpoint) = resumed {
-            return Self::kept(plan, checkpoint);
+            return Self::kept(run_config, checkpoint);
         }
-        if let Some(path) = plan.text.vocabulary_file() {
-            return Self::load(plan.text.tokenizer, path);
+        if let Some(path) = run_config.text.vocabulary_file() {
+            return Self::load(run_config.text.tokenizer, path);
         }
         let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
@@ -47,10 +47,10 @@ impl RunTokenizer {
     ///
     /// # Errors
     /// A checkpoint without one.
-    pub fn kept(plan: &RunPlan, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
-        let names = names(plan.text.tokenizer);
+    pub fn kept(run_config: &RunConfig, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
+        let names = names(run_config.text.tokenizer);
         let name = names.iter().find(|n| checkpoint.manifest.files.contains_key(**n)).unwrap_or(&names[0]);
-        Self::load(plan.text.tokenizer, &checkpoint.file(name)?)
+        Self::load(run_config.text.tokenizer, &checkpoint.file(name)?)
     }
 
     /// A published vocabulary: `vocab.txt`; `merges.txt`, OpenAI's merges or `tokenizer.json`; `beit3.spm`, with
@@ -80,12 +80,12 @@ impl RunTokenizer {
     ///
     /// # Errors
     /// `text.tokenizer`, with the kind that would be right.
-    pub fn expect(&self, plan: &RunPlan, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), TrainError> {
+    pub fn expect(&self, run_config: &RunConfig, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), TrainError> {
         if !pretrained || self.kind == kind {
             return Ok(());
         }
         let expected = format!("\"{}\", which {encoder} was trained with", kind.name());
-        Err(plan.value_error("text.tokenizer", format!("\"{}\"", self.kind.name()), expected).into())
+        Err(run_config.value_error("text.tokenizer", format!("\"{}\"", self.kind.name()), expected).into())
     }
 
     /// Rows that an encoder's table needs: no more than there are pieces, but that BEiT-3's published table has some that

@@ -18,7 +18,6 @@ use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate, profile};
 use crate::event::{Event, OnEvent};
 use crate::manifest::Best;
-use crate::plan::{RunPlan, Select};
 use crate::precision;
 use crate::report;
 use crate::run_dir::{Checkpoint, Damaged, RunDir, write_whole};
@@ -27,6 +26,7 @@ use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
 use crate::state::{Training, evaluated_weights};
 use crate::step::{StepContext, StepReport};
+use run_config::{RunConfig, Select};
 
 /// Steps in a row without finite gradients after which a run is given up.
 const GIVE_UP: u64 = 20;
@@ -53,30 +53,31 @@ pub struct Summary {
 /// Trains, or continues where the last whole checkpoint stands.
 ///
 /// # Errors
-/// Data, weights or a plan that do not fit; a file system that refuses; a loss that stops being a number.
+/// Data, weights or a config that do not fit; a file system that refuses; a loss that stops being a number.
 pub fn train<S: Segmenter>(
     segmenter: &S,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     data: Arc<Dataset>,
     device: &Device,
     resume: bool,
     on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
-    precision::check_training(plan, device)?;
+    precision::check_training(run_config, device)?;
     // A wrong profile must not surface after hours of training.
-    profile(plan)?;
-    let train_data = TrainData::open(plan, data.clone(), segmenter.inputs())?;
-    let schedule = Schedule::new(plan, steps_per_epoch(plan, &train_data))?;
-    let first = plan.data.val_splits.first().map(|split| EvalData::open(plan, split, segmenter.inputs())).transpose()?;
-    let context = StepContext::new(segmenter, plan, device)?;
+    profile(run_config)?;
+    let train_data = TrainData::open(run_config, data.clone(), segmenter.inputs())?;
+    let schedule = Schedule::new(run_config, steps_per_epoch(run_config, &train_data))?;
+    let first =
+        run_config.data.val_splits.first().map(|split| EvalData::open(run_config, split, segmenter.inputs())).transpose()?;
+    let context = StepContext::new(segmenter, run_config, device)?;
     let training = context.begin()?;
-    let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, on_event)?;
+    let cache = FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event)?;
     let train_data = train_data.with_features(cache);
-    let (dir, log, training) = if resume { continued(plan, training, on_event)? } else { started(plan, training)? };
+    let (dir, log, training) = if resume { continued(run_config, training, on_event)? } else { started(run_config, training)? };
     let trainable: usize = trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
     if trainable == 0 {
         let expected = "patterns that leave something to train; to judge weights as they are, use eval";
-        return Err(plan.value_error("model.freeze", format!("{:?}", plan.model.freeze), expected).into());
+        return Err(run_config.value_error("model.freeze", format!("{:?}", run_config.model.freeze), expected).into());
     }
     on_event(Event::Start {
         step: training.step,
@@ -85,36 +86,36 @@ pub fn train<S: Segmenter>(
         items: (data.referents.len(), data.sentences()),
     });
     let mut run =
-        Run { segmenter, plan, device, context, schedule, train_data, first, dir, log, begun: Instant::now(), on_event };
+        Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun: Instant::now(), on_event };
     let training = run.steps(training)?;
     run.finish(training)
 }
 
 /// Optimiser steps of an epoch.
-fn steps_per_epoch(plan: &RunPlan, data: &TrainData) -> u64 {
-    data.sampler.steps_per_epoch() as u64 / plan.optim.accumulate.max(1) as u64
+fn steps_per_epoch(run_config: &RunConfig, data: &TrainData) -> u64 {
+    data.sampler.steps_per_epoch() as u64 / run_config.optim.accumulate.max(1) as u64
 }
 
 /// A new run folder and its log.
-fn started<N>(plan: &RunPlan, training: Training<N>) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
-    let dir = RunDir::create(plan)?;
+fn started<N>(run_config: &RunConfig, training: Training<N>) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
+    let dir = RunDir::create(run_config)?;
     let log = RunLog::create(&dir)?;
     Ok((dir, log, training))
 }
 
 /// The run folder as it stands, cut back to its newest whole checkpoint.
 fn continued<N: Module>(
-    plan: &RunPlan,
+    run_config: &RunConfig,
     mut training: Training<N>,
     on_event: &mut OnEvent<'_>,
 ) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
-    let dir = RunDir::resume(plan)?;
+    let dir = RunDir::resume(run_config)?;
     let found = dir.latest_whole()?;
     for Damaged { path, reason } in &found.damaged {
         on_event(Event::Note(format!("skipped the damaged checkpoint {}: {reason}", path.display())));
     }
     if let Some(checkpoint) = found.checkpoint {
-        checkpoint.check_plan(plan)?;
+        checkpoint.check_config(run_config)?;
         training = training.restore(&checkpoint)?;
         on_event(Event::Note(format!("continuing from {}", checkpoint.path.display())));
     } else {
@@ -128,7 +129,7 @@ fn continued<N: Module>(
 /// A run whose folder is open and whose steps can begin.
 struct Run<'a, 'e, S: Segmenter> {
     segmenter: &'a S,
-    plan: &'a RunPlan,
+    run_config: &'a RunConfig,
     device: &'a Device,
     context: StepContext<'a, S>,
     schedule: Schedule,
@@ -175,20 +176,22 @@ impl Pace {
 impl<S: Segmenter> Run<'_, '_, S> {
     /// All steps up to the end, with their evaluations and checkpoints.
     fn steps(&mut self, mut training: Training<S::Net>) -> Result<Training<S::Net>, TrainError> {
-        let accumulate = self.plan.optim.accumulate.max(1) as u64;
+        let accumulate = self.run_config.optim.accumulate.max(1) as u64;
         let total = self.schedule.total_steps();
-        let end = self.plan.train.stop_after.map_or(total, |n| n.min(total));
+        let end = self.run_config.train.stop_after.map_or(total, |n| n.min(total));
         let mut batches = self.train_data.batches(training.step * accumulate, end * accumulate);
         let mut pace = Pace::new();
+        let per_epoch = steps_per_epoch(self.run_config, &self.train_data);
         while training.step < end {
             let lr = self.schedule.lr(training.step);
             let (next, report) = training.step(&self.context, lr, || pace.next(&mut batches))?;
             training = next;
             let step = training.step;
             (self.on_event)(Event::Step { step, loss: report.loss, lr });
-            let out_of_time = self.plan.train.time_limit_minutes.is_some_and(|m| self.begun.elapsed().as_secs_f64() > m * 60.0);
+            let out_of_time =
+                self.run_config.train.time_limit_minutes.is_some_and(|m| self.begun.elapsed().as_secs_f64() > m * 60.0);
             let last = step == end || out_of_time;
-            let due_line = last || due(step, self.plan.train.log_every);
+            let due_line = last || step.is_multiple_of(self.run_config.train.log_every.max(1));
             if due_line || report.skipped.is_some() {
                 self.log_step(&training, lr, report)?;
             }
@@ -196,12 +199,13 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 self.log.timing(&pace.line(step, self.begun))?;
                 pace = Pace::new();
             }
-            let judge = self.first.is_some() && (due(step, self.plan.train.eval_every) || (step == total && end == total));
+            let judge = self.first.is_some()
+                && (self.run_config.train.eval_every.is_due(step, per_epoch) || (step == total && end == total));
             if judge {
                 self.evaluate_first(&mut training)?;
                 pace.since = Instant::now();
             }
-            if judge || last || due(step, self.plan.train.save_every) {
+            if judge || last || self.run_config.train.save_every.is_due(step, per_epoch) {
                 self.save(&training)?;
             }
             if out_of_time {
@@ -213,7 +217,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
     }
 
     fn epoch(&self, step: u64) -> u64 {
-        step / steps_per_epoch(self.plan, &self.train_data)
+        step / steps_per_epoch(self.run_config, &self.train_data)
     }
 
     /// Writes the step's line; a run whose steps are skipped again and again ends here.
@@ -246,8 +250,8 @@ impl<S: Segmenter> Run<'_, '_, S> {
         let Some(split) = &self.first else { return Ok(()) };
         let step = training.step;
         let (report, _) =
-            evaluate_split(self.segmenter, &training.evaluated(), split, self.plan, None, self.device, self.on_event)?;
-        let best = note_best(&mut training.best, &report, self.plan, step);
+            evaluate_split(self.segmenter, &training.evaluated(), split, self.run_config, None, self.device, self.on_event)?;
+        let best = note_best(&mut training.best, &report, self.run_config, step);
         (self.on_event)(Event::Evaluated { step, report: &report, best });
         let epoch = self.epoch(step);
         Ok(self.log.eval(eval_line(&report, step, epoch))?)
@@ -256,15 +260,15 @@ impl<S: Segmenter> Run<'_, '_, S> {
     /// Writes a checkpoint, the log before it.
     fn save(&mut self, training: &Training<S::Net>) -> Result<(), TrainError> {
         self.log.sync()?;
-        training.save(&self.dir, self.plan, self.segmenter, self.epoch(training.step))?;
-        self.dir.prune(training.step, self.plan.train.keep, training.best.as_ref().map(|b| b.step))?;
+        training.save(&self.dir, self.run_config, self.segmenter, self.epoch(training.step))?;
+        self.dir.prune(training.step, self.run_config.train.keep, training.best.as_ref().map(|b| b.step))?;
         Ok(())
     }
 
     /// Draws the curves and, at the end of the schedule, judges the best weights on every split, with and without its own
     /// sentences.
     fn finish(mut self, training: Training<S::Net>) -> Result<Summary, TrainError> {
-        let curves = crate::curves::curves_svg(&self.plan.run.name, &read_log(&self.dir.log())?);
+        let curves = crate::curves::curves_svg(&self.run_config.run.name, &read_log(&self.dir.log())?);
         write_whole(&self.dir.curves(), curves.as_bytes())?;
         let (step, total) = (training.step, self.schedule.total_steps());
         let (mut reports, mut shuffled, mut judged_step) = (Vec::new(), None, step);
@@ -272,8 +276,13 @@ impl<S: Segmenter> Run<'_, '_, S> {
             let net;
             (net, judged_step) = self.best_weights(&training)?;
             let first = self.first.take();
-            let rest =
-                self.plan.data.val_splits.iter().skip(1).map(|split| EvalData::open(self.plan, split, self.segmenter.inputs()));
+            let rest = self
+                .run_config
+                .data
+                .val_splits
+                .iter()
+                .skip(1)
+                .map(|split| EvalData::open(self.run_config, split, self.segmenter.inputs()));
             for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
                 let (report, of_shuffled) = self.judge_split(&net, &split?, number == 0)?;
                 reports.push(report);
@@ -296,17 +305,17 @@ impl<S: Segmenter> Run<'_, '_, S> {
 
     /// Judges a split and writes its results; of the first split also figures, and a report with exchanged sentences.
     fn judge_split(&mut self, net: &S::Net, split: &EvalData, first: bool) -> Result<(Report, Option<Report>), TrainError> {
-        let (report, found) = evaluate_split(self.segmenter, net, split, self.plan, None, self.device, self.on_event)?;
+        let (report, found) = evaluate_split(self.segmenter, net, split, self.run_config, None, self.device, self.on_event)?;
         report::write_results(&self.dir, split, &report, &found)?;
         if !first {
             return Ok((report, None));
         }
-        report::write_pictures(&self.dir, split, &report, &found, self.plan.eval.pictures)?;
-        if !self.plan.eval.shuffled_text || split.items.len() < 2 {
+        report::write_pictures(&self.dir, split, &report, &found, self.run_config.eval.pictures)?;
+        if !self.run_config.eval.shuffled_text || split.items.len() < 2 {
             return Ok((report, None));
         }
-        let seed = Some(self.plan.run.seed);
-        let (shuffled, _) = evaluate_split(self.segmenter, net, split, self.plan, seed, self.device, self.on_event)?;
+        let seed = Some(self.run_config.run.seed);
+        let (shuffled, _) = evaluate_split(self.segmenter, net, split, self.run_config, seed, self.device, self.on_event)?;
         report::write_shuffled(&self.dir, &shuffled)?;
         Ok((report, Some(shuffled)))
     }
@@ -316,30 +325,26 @@ fn evaluate_split<S: Segmenter>(
     segmenter: &S,
     net: &S::Net,
     data: &EvalData,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     shuffle: Option<u64>,
     device: &Device,
     on_event: &mut OnEvent<'_>,
 ) -> Result<(Report, Vec<ItemResult>), TrainError> {
-    let net = &precision::seen(net, plan.eval.precision);
+    let net = &precision::seen(net, run_config.eval.precision);
     let (of, split) = (data.items.len(), data.dataset.split.clone());
-    evaluate(segmenter, net, data, &profile(plan)?, shuffle, device, |done| {
+    evaluate(segmenter, net, data, &profile(run_config)?, shuffle, device, |done| {
         on_event(Event::Evaluating { done, of, split: &split })
     })
 }
 
-fn due(step: u64, every: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
-}
-
-fn note_best(best: &mut Option<Best>, report: &Report, plan: &RunPlan, step: u64) -> bool {
-    let value = match plan.eval.select {
+fn note_best(best: &mut Option<Best>, report: &Report, run_config: &RunConfig, step: u64) -> bool {
+    let value = match run_config.eval.select {
         Select::Miou => report.miou,
         Select::Oiou => report.oiou,
     };
     let better = best.as_ref().is_none_or(|b| value > b.value);
     if better {
-        *best = Some(Best { metric: plan.eval.select.name().into(), value, step });
+        *best = Some(Best { metric: run_config.eval.select.name().into(), value, step });
     }
     better
 }

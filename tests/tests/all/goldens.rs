@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use run_config::Precision;
 use saymask::check::{BOUND, COARSE, Verdict, run};
-use trainer::plan::Precision;
 
 fn passes(file: &str) {
     within(file, Precision::F32, BOUND);

@@ -1,10 +1,10 @@
 //! One binary: every integration test links Burn once.
 
+mod configs;
 mod evaluation;
 mod goldens;
 mod precision;
 mod prompts;
-mod recipes;
 mod recompute;
 mod skips;
 mod training;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use nn_ops::weights::export;
+use run_config::Method;
 use tests::{parts, toy};
 use trainer::models::Dit;
-use trainer::plan::Method;
 use trainer::segmenter::Segmenter;
 use trainer::train::Summary;
 
@@ -18,7 +18,7 @@ fn multi_scale_and_mixed_prompts_resume_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let drawn = ["train.multi_scale=[16, 24, 32]", "train.prompts=[\"text\", \"points\", \"box\"]"];
     let with = |name: &str, more: &[&str], drawn: &[&str], resume| {
-        let common = ["train.steps=8", "train.eval_every=0", "train.save_every=4", "schedule.warmup_steps=0", "eval.limit=2"];
+        let common = ["train.steps=8", "train.eval_every=never", "train.save_every=4", "schedule.warmup_steps=0", "eval.limit=2"];
         run(&toy(Method::Dit, folder.path(), name, &[&common[..], drawn, more].concat()), resume)
     };
     let whole = with("whole", &[], &drawn, false);
@@ -43,8 +43,8 @@ fn sams_weights_are_judged_under_points_and_boxes_only() {
         set.extend(weights.map(|path| format!("model.init.method={}", path.display())));
         set.push("model.dit.variant=default_sam".into());
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
-        let plan = toy(Method::Dit, folder.path(), "sam", &set);
-        Dit::new(&plan, parts(&plan).1).unwrap()
+        let run_config = toy(Method::Dit, folder.path(), "sam", &set);
+        Dit::new(&run_config, parts(&run_config).1).unwrap()
     };
     let fresh = dit("box", None);
     let sam = export(&fresh.init(&device).unwrap(), &fresh.names(), "sam");

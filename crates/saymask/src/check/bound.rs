@@ -1,6 +1,6 @@
 //! How far a device may be from the reference.
 
-use trainer::plan::Precision;
+use run_config::Precision;
 
 use crate::device::{Kind, Word};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use burn::tensor::DType;
 use clap::{Args, ValueEnum};
-use trainer::plan::Precision;
+use run_config::Precision;
 
 use super::{Stated, Verdict, find, run, stated};
 use crate::device;

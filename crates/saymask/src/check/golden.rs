@@ -1,4 +1,4 @@
-//! A golden file: expected outputs, and the recipe of the weights and inputs behind them.
+//! A golden file: expected outputs, and the config of the weights and inputs behind them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use nn_ops::formula;
 use nn_ops::weights::{Checkpoint, Names, glob, load_formula};
+use run_config::Precision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use trainer::plan::Precision;
 use trainer::precision::seen;
 
 /// Largest error in f32 on the CPU, relative to the largest expected value where that exceeds 1.

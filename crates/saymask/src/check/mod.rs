@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use trainer::plan::Precision;
+use run_config::Precision;
 
 pub use bound::{COARSE, ROUNDED, Stated, stated};
 pub use command::{CheckArgs, check};

@@ -15,13 +15,13 @@ use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate};
 use crate::event::OnEvent;
-use crate::plan::{Method, RunPlan};
 use crate::precision;
 use crate::run_dir::Checkpoint;
 use crate::segmenter::{Attention, Segmenter};
 use crate::state::evaluated_weights;
 use crate::tokenizer::RunTokenizer;
 use crate::train::Summary;
+use run_config::{Method, RunConfig};
 
 /// A method with its weights on a device.
 pub trait Model: Send + Sync {
@@ -101,43 +101,43 @@ impl<S: Segmenter> Model for Loaded<S> {
 
 fn load<S: Segmenter + 'static>(
     segmenter: S,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     device: &Device,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Box<dyn Model>, TrainError> {
-    precision::check_evaluation(plan, device)?;
+    precision::check_evaluation(run_config, device)?;
     let net = segmenter.init(device)?;
     let net = match checkpoint {
         Some(checkpoint) => evaluated_weights(net, checkpoint)?,
         None => net,
     };
-    let seen = precision::seen(&net, plan.eval.precision);
+    let seen = precision::seen(&net, run_config.eval.precision);
     Ok(Box::new(Loaded { segmenter, net, seen, device: device.clone() }))
 }
 
-/// The plan's method with the weights that `checkpoint` is evaluated with, or with those that the plan starts from.
+/// The config's method with the weights that `checkpoint` is evaluated with, or with those that the config starts from.
 ///
 /// # Errors
 /// Settings that contradict each other, weights that do not fit.
 pub fn open(
-    plan: &RunPlan,
+    run_config: &RunConfig,
     tokenizer: RunTokenizer,
     device: &Device,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Box<dyn Model>, TrainError> {
-    match plan.model.method {
-        Method::Dit => load(Dit::new(plan, tokenizer)?, plan, device, checkpoint),
-        Method::Evf => load(Evf::new(plan, tokenizer)?, plan, device, checkpoint),
-        Method::Risam => load(Risam::new(plan, tokenizer)?, plan, device, checkpoint),
+    match run_config.model.method {
+        Method::Dit => load(Dit::new(run_config, tokenizer)?, run_config, device, checkpoint),
+        Method::Evf => load(Evf::new(run_config, tokenizer)?, run_config, device, checkpoint),
+        Method::Risam => load(Risam::new(run_config, tokenizer)?, run_config, device, checkpoint),
     }
 }
 
-/// Trains the plan's method; see [`train`](crate::train::train).
+/// Trains the config's method; see [`train`](crate::train::train).
 ///
 /// # Errors
 /// As there, and settings that contradict each other.
 pub fn train(
-    plan: &RunPlan,
+    run_config: &RunConfig,
     tokenizer: RunTokenizer,
     data: Arc<Dataset>,
     device: &Device,
@@ -145,9 +145,9 @@ pub fn train(
     on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
     use crate::train::train;
-    match plan.model.method {
-        Method::Dit => train(&Dit::new(plan, tokenizer)?, plan, data, device, resume, on_event),
-        Method::Evf => train(&Evf::new(plan, tokenizer)?, plan, data, device, resume, on_event),
-        Method::Risam => train(&Risam::new(plan, tokenizer)?, plan, data, device, resume, on_event),
+    match run_config.model.method {
+        Method::Dit => train(&Dit::new(run_config, tokenizer)?, run_config, data, device, resume, on_event),
+        Method::Evf => train(&Evf::new(run_config, tokenizer)?, run_config, data, device, resume, on_event),
+        Method::Risam => train(&Risam::new(run_config, tokenizer)?, run_config, data, device, resume, on_event),
     }
 }

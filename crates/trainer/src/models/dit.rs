@@ -8,10 +8,10 @@ use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Init, PromptKind, RunPlan, Tokenizer};
 use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
 use figures::HeatMap;
+use run_config::{Init, PromptKind, RunConfig, Tokenizer};
 
 /// DIT: sizes, tokenizer and first weights.
 pub struct Dit {
@@ -24,40 +24,42 @@ pub struct Dit {
 }
 
 impl Dit {
-    /// The plan's DIT. `[model.dit]` gives sizes; the canvas, the number of text tokens and the vocabulary follow from
+    /// The config's DIT. `[model.dit]` gives sizes; the canvas, the number of text tokens and the vocabulary follow from
     /// `data.image_size`, `text.max_tokens` and the tokenizer.
     ///
     /// # Errors
-    /// Sizes that contradict each other or a tokenizer that the text encoder cannot use, with the plan's key.
-    pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        let mut config: DitConfig = plan.method_section()?;
-        config.input_size = plan.data.image_size as usize;
-        config.text_tokens = plan.text.max_tokens;
-        let init = &plan.model.init;
+    /// Sizes that contradict each other or a tokenizer that the text encoder cannot use, with the config's key.
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+        let mut config: DitConfig = run_config.method_section()?;
+        config.input_size = run_config.data.image_size as usize;
+        config.text_tokens = run_config.text.max_tokens;
+        let init = &run_config.model.init;
         let (kind, name, table, file) = match config.text_encoder {
             TextKind::Bert => (Tokenizer::Wordpiece, "BERT", &mut config.bert.vocab_size, &init.bert),
             TextKind::Clip => (Tokenizer::Clip, "CLIP", &mut config.clip.vocab_size, &init.clip),
         };
-        tokenizer.expect(plan, kind, name, file.is_some())?;
+        tokenizer.expect(run_config, kind, name, file.is_some())?;
         *table = tokenizer.rows(*table);
-        config.validate().map_err(|e| plan.value_error("model.dit", e, "sizes that fit each other"))?;
+        config.validate().map_err(|e| run_config.value_error("model.dit", e, "sizes that fit each other"))?;
         let (width, positions) = config.text_sizes();
         if width != config.text_dim {
             let expected = format!("{width}, the width of the text encoder");
-            return Err(plan.value_error("model.dit.text_dim", config.text_dim, expected).into());
+            return Err(run_config.value_error("model.dit.text_dim", config.text_dim, expected).into());
         }
         if config.text_tokens > positions {
             let expected = format!("at most {positions}, the positions of the text encoder");
-            return Err(plan.value_error("text.max_tokens", config.text_tokens, expected).into());
+            return Err(run_config.value_error("text.max_tokens", config.text_tokens, expected).into());
         }
         let patch = config.sam.image_encoder.patch_size;
-        if let Some((index, side)) = plan.train.multi_scale.iter().enumerate().find(|(_, s)| !s.is_multiple_of(patch as u32)) {
+        if let Some((index, side)) =
+            run_config.train.multi_scale.iter().enumerate().find(|(_, s)| !s.is_multiple_of(patch as u32))
+        {
             let key = format!("train.multi_scale[{index}]");
-            return Err(plan.value_error(&key, side, format!("a multiple of {patch}, the side of a patch")).into());
+            return Err(run_config.value_error(&key, side, format!("a multiple of {patch}, the side of a patch")).into());
         }
         let text = |kind: &PromptKind| *kind == PromptKind::Text;
-        let prompts_only = !text(&plan.eval.prompt) && !plan.train.prompts.iter().any(text);
-        Ok(Self { config, tokenizer, init: plan.model.init.clone(), prompts_only })
+        let prompts_only = !text(&run_config.eval.prompt) && !run_config.train.prompts.iter().any(text);
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone(), prompts_only })
     }
 }
 

@@ -12,10 +12,10 @@ use sam_vit::Prediction;
 
 use crate::batch::{HostBatch, HostTensor, Inputs, PhotoInput};
 use crate::error::TrainError;
-use crate::plan::{Init, RunPlan, Tokenizer};
 use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
 use figures::HeatMap;
+use run_config::{Init, RunConfig, Tokenizer};
 
 /// EVF-SAM: settings, tokenizer and first weights.
 pub struct Evf {
@@ -26,15 +26,15 @@ pub struct Evf {
 }
 
 impl Evf {
-    /// The plan's EVF-SAM. `[model.evf]` gives sizes and choices; the longest sentence and the vocabulary follow from
+    /// The config's EVF-SAM. `[model.evf]` gives sizes and choices; the longest sentence and the vocabulary follow from
     /// `text.max_tokens` and the tokenizer.
     ///
     /// # Errors
-    /// Settings that contradict each other, with the plan's key.
-    pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        super::expect_top_left(plan)?;
-        let mut config: EvfConfig = plan.method_section()?;
-        let pretrained = encoder_file(&config, &plan.model.init).is_some();
+    /// Settings that contradict each other, with the config's key.
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+        super::expect_top_left(run_config)?;
+        let mut config: EvfConfig = run_config.method_section()?;
+        let pretrained = encoder_file(&config, &run_config.model.init).is_some();
         let (kind, name, rows) = match config.encoder {
             Encoder::ClipText | Encoder::ClipLate => (Tokenizer::Clip, "CLIP", &mut config.clip_text.vocab_size),
             Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => {
@@ -44,16 +44,16 @@ impl Evf {
                 (Tokenizer::Sentencepiece, "BEiT-3", &mut config.beit3.vocab_size)
             }
         };
-        tokenizer.expect(plan, kind, name, pretrained)?;
+        tokenizer.expect(run_config, kind, name, pretrained)?;
         *rows = tokenizer.rows(*rows);
-        config.max_tokens = plan.text.max_tokens;
-        config.validate().map_err(|e| plan.value_error("model.evf", e, "settings that fit each other"))?;
-        let side = plan.data.image_size as usize;
+        config.max_tokens = run_config.text.max_tokens;
+        config.validate().map_err(|e| run_config.value_error("model.evf", e, "settings that fit each other"))?;
+        let side = run_config.data.image_size as usize;
         if side != config.input_size() {
             let expected = format!("{}, the side of model.evf.sam.image_encoder.image_size", config.input_size());
-            return Err(plan.value_error("data.image_size", side, expected).into());
+            return Err(run_config.value_error("data.image_size", side, expected).into());
         }
-        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
     }
 }
 
@@ -66,18 +66,18 @@ fn encoder_file<'a>(config: &EvfConfig, init: &'a Init) -> Option<&'a String> {
     }
 }
 
-/// The plan of a published EVF-SAM: a folder with `config.json`, weights and tokenizer.
+/// The config of a published EVF-SAM: a folder with `config.json`, weights and tokenizer.
 ///
 /// # Errors
 /// A folder that is something else, or overrides that do not fit.
-pub fn pretrained_plan<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<RunPlan, TrainError> {
+pub fn pretrained_config<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<RunConfig, TrainError> {
     let found = Pretrained::open(folder)?;
     let kind = match found.vocabulary.file_name().and_then(|n| n.to_str()) {
         Some("vocab.txt") => Tokenizer::Wordpiece,
         Some("merges.txt" | "tokenizer.json") => Tokenizer::Clip,
         _ => Tokenizer::Sentencepiece,
     };
-    let plan = serde_json::json!({
+    let run_config = serde_json::json!({
         "data": { "image_size": found.config.input_size(), "fit": Fit::TopLeft },
         "model": { "method": "evf", "evf": found.config, "init": { "method": found.weights } },
         "text": { "tokenizer": kind, "vocabulary": found.vocabulary, "max_tokens": found.config.max_tokens },
@@ -85,8 +85,8 @@ pub fn pretrained_plan<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<
     });
     let path = folder.join("config.json");
     let unfit = |e: String| TrainError::File { path: path.clone(), what: e };
-    let text = toml::to_string(&without_nulls(plan)).map_err(|e| unfit(e.to_string()))?;
-    Ok(RunPlan::resolve(&text, Some(&path), overrides)?)
+    let text = toml::to_string(&without_nulls(run_config)).map_err(|e| unfit(e.to_string()))?;
+    Ok(RunConfig::resolve(&text, Some(&path), overrides)?)
 }
 
 /// TOML has no word for nothing.

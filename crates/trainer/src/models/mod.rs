@@ -7,13 +7,13 @@ mod risam;
 
 pub use any::{Model, open, train};
 pub use dit::Dit;
-pub use evf::{Evf, pretrained_plan};
+pub use evf::{Evf, pretrained_config};
 pub use risam::Risam;
 
 use pil_ops::Fit;
 
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use run_config::RunConfig;
 
 /// Why a model with this dropout cannot be trained in parts, if it has any.
 fn dropout_divides(dropout: f64) -> Option<&'static str> {
@@ -22,9 +22,9 @@ fn dropout_divides(dropout: f64) -> Option<&'static str> {
 }
 
 /// Fails unless pictures lie in the corner of their canvas, where SAM's preprocessing puts them.
-fn expect_top_left(plan: &RunPlan) -> Result<(), TrainError> {
-    if plan.data.fit == Fit::TopLeft {
+fn expect_top_left(run_config: &RunConfig) -> Result<(), TrainError> {
+    if run_config.data.fit == Fit::TopLeft {
         return Ok(());
     }
-    Err(plan.value_error("data.fit", "\"centre\"", "\"top-left\", as SAM prepares images for this method").into())
+    Err(run_config.value_error("data.fit", "\"centre\"", "\"top-left\", as SAM prepares images for this method").into())
 }

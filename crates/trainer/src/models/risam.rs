@@ -8,10 +8,10 @@ use sam_vit::Prediction;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Init, RunPlan, Tokenizer};
 use crate::segmenter::{Attention, Loss, Segmenter};
 use crate::tokenizer::RunTokenizer;
 use figures::HeatMap;
+use run_config::{Init, RunConfig, Tokenizer};
 
 /// RISAM: settings, tokenizer and first weights.
 pub struct Risam {
@@ -22,20 +22,20 @@ pub struct Risam {
 }
 
 impl Risam {
-    /// The plan's RISAM. `[model.risam]` gives sizes and choices; the canvas, the number of words and the vocabulary follow
+    /// The config's RISAM. `[model.risam]` gives sizes and choices; the canvas, the number of words and the vocabulary follow
     /// from `data.image_size`, `text.max_tokens` and the tokenizer.
     ///
     /// # Errors
-    /// Settings that contradict each other, with the plan's key.
-    pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        super::expect_top_left(plan)?;
-        tokenizer.expect(plan, Tokenizer::Clip, "CLIP", plan.model.init.clip.is_some())?;
-        let mut config: RisamConfig = plan.method_section()?;
-        config.input_size = plan.data.image_size as usize;
-        config.words = plan.text.max_tokens;
+    /// Settings that contradict each other, with the config's key.
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+        super::expect_top_left(run_config)?;
+        tokenizer.expect(run_config, Tokenizer::Clip, "CLIP", run_config.model.init.clip.is_some())?;
+        let mut config: RisamConfig = run_config.method_section()?;
+        config.input_size = run_config.data.image_size as usize;
+        config.words = run_config.text.max_tokens;
         config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
-        config.validate().map_err(|e| plan.value_error("model.risam", e, "settings that fit each other"))?;
-        Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+        config.validate().map_err(|e| run_config.value_error("model.risam", e, "settings that fit each other"))?;
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
     }
 }
 

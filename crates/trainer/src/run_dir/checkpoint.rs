@@ -7,9 +7,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{CheckpointWriter, RunDir, RunDirError, io_error, same_plan};
+use super::{CheckpointWriter, RunDir, RunDirError, io_error, same_config};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::plan::RunPlan;
+use run_config::RunConfig;
 
 /// A whole checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,21 +44,21 @@ impl Checkpoint {
         Err(RunDirError::Damaged { path: self.path.clone(), reason: format!("it has no file {name}, only {}", names.join(", ")) })
     }
 
-    /// The plan it was made by.
+    /// The config it was made by.
     ///
     /// # Errors
-    /// [`RunDirError::Plan`] when this version cannot read it.
-    pub fn plan(&self) -> Result<RunPlan, RunDirError> {
+    /// [`RunDirError::Config`] when this version cannot read it.
+    pub fn config(&self) -> Result<RunConfig, RunDirError> {
         let file = self.path.join(MANIFEST);
-        Ok(RunPlan::resolve(&self.manifest.plan, Some(&file), &[] as &[&str])?)
+        Ok(RunConfig::resolve(&self.manifest.run_config, Some(&file), &[] as &[&str])?)
     }
 
-    /// Refuses a checkpoint that another plan made.
+    /// Refuses a checkpoint that another config made.
     ///
     /// # Errors
-    /// [`RunDirError::OtherPlan`] with the differing keys.
-    pub fn check_plan(&self, plan: &RunPlan) -> Result<(), RunDirError> {
-        same_plan(&self.path, plan, &self.plan()?)
+    /// [`RunDirError::OtherConfig`] with the differing keys.
+    pub fn check_config(&self, run_config: &RunConfig) -> Result<(), RunDirError> {
+        same_config(&self.path, run_config, &self.config()?)
     }
 }
 

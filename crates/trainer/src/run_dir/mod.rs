@@ -1,7 +1,7 @@
 //! The folder of a run: `runs/NAME/`.
 //!
 //! ```text
-//! config.toml            the resolved plan
+//! config.toml            the resolved config
 //! log.jsonl              a line per logged step and per evaluation
 //! timing.jsonl           wall-clock values of the same steps
 //! checkpoints/step-N/    files and manifest.json
@@ -20,7 +20,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::plan::{Difference, PlanError, RunPlan};
+use run_config::{ConfigError, Difference, RunConfig};
 
 pub use checkpoint::{Checkpoint, Damaged, Found};
 pub use writer::CheckpointWriter;
@@ -53,13 +53,13 @@ pub enum RunDirError {
         /// The folder.
         path: PathBuf,
     },
-    /// A run or checkpoint of another plan.
+    /// A run or checkpoint of another config.
     #[error(
-        "{} belongs to another plan; change these keys back or choose another `run.name`:\n{}",
+        "{} belongs to another config; change these keys back or choose another `run.name`:\n{}",
         path.display(),
         list(differences)
     )]
-    OtherPlan {
+    OtherConfig {
         /// The run's folder or the checkpoint.
         path: PathBuf,
         /// The keys: wanted now (here) and kept with the run (there).
@@ -87,9 +87,9 @@ pub enum RunDirError {
         /// Why.
         reason: String,
     },
-    /// A plan that cannot be read or written.
+    /// A config that cannot be read or written.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(#[from] ConfigError),
 }
 
 fn list(differences: &[Difference]) -> String {
@@ -136,10 +136,10 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// The folder that the plan names, whether or not it exists.
+    /// The folder that the config names, whether or not it exists.
     #[must_use]
-    pub fn of(plan: &RunPlan) -> Self {
-        Self::at(plan.run.dir.join(&plan.run.name))
+    pub fn of(run_config: &RunConfig) -> Self {
+        Self::at(run_config.run.dir.join(&run_config.run.name))
     }
 
     /// A folder by path, whether or not it exists.
@@ -147,57 +147,57 @@ impl RunDir {
         Self { root: root.into() }
     }
 
-    /// The plan's name, or with `-2`, `-3`, ... behind it the first one whose folder holds no run.
+    /// The config's name, or with `-2`, `-3`, ... behind it the first one whose folder holds no run.
     #[must_use]
-    pub fn free_name(plan: &RunPlan) -> String {
-        let name = &plan.run.name;
-        let taken = |name: &str| Self::at(plan.run.dir.join(name)).config().exists();
+    pub fn free_name(run_config: &RunConfig) -> String {
+        let name = &run_config.run.name;
+        let taken = |name: &str| Self::at(run_config.run.dir.join(name)).config_path().exists();
         if !taken(name) {
             return name.clone();
         }
         (2u32..).map(|n| format!("{name}-{n}")).find(|name| !taken(name)).unwrap_or_else(|| name.clone())
     }
 
-    /// Starts a new run: makes its folders and writes the resolved plan.
+    /// Starts a new run: makes its folders and writes the resolved config.
     ///
     /// # Errors
     /// [`RunDirError::Exists`] when the folder already holds a run, [`RunDirError::Io`] when the system refuses.
-    pub fn create(plan: &RunPlan) -> Result<Self, RunDirError> {
-        let dir = Self::of(plan);
-        if dir.config().exists() {
+    pub fn create(run_config: &RunConfig) -> Result<Self, RunDirError> {
+        let dir = Self::of(run_config);
+        if dir.config_path().exists() {
             return Err(RunDirError::Exists { path: dir.root });
         }
-        let text = plan.to_toml()?;
+        let text = run_config.to_toml()?;
         for path in [dir.checkpoints(), dir.eval(), dir.pictures()] {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
-        write_whole(&dir.config(), text.as_bytes())?;
+        write_whole(&dir.config_path(), text.as_bytes())?;
         Ok(dir)
     }
 
-    /// Opens the run that the plan names, to continue it.
+    /// Opens the run that the config names, to continue it.
     ///
     /// # Errors
-    /// [`RunDirError::NoRun`] when there is none, [`RunDirError::OtherPlan`] with the differing keys when it was made by another
-    /// plan, [`RunDirError::Plan`] when its own plan cannot be read, [`RunDirError::Io`] when the system refuses.
-    pub fn resume(plan: &RunPlan) -> Result<Self, RunDirError> {
-        let dir = Self::of(plan);
-        same_plan(&dir.root, plan, &dir.plan()?)?;
+    /// [`RunDirError::NoRun`] when there is none, [`RunDirError::OtherConfig`] with the differing keys when it was made by another
+    /// config, [`RunDirError::Config`] when its own config cannot be read, [`RunDirError::Io`] when the system refuses.
+    pub fn resume(run_config: &RunConfig) -> Result<Self, RunDirError> {
+        let dir = Self::of(run_config);
+        same_config(&dir.root, run_config, &dir.config()?)?;
         for path in [dir.checkpoints(), dir.eval(), dir.pictures()] {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         Ok(dir)
     }
 
-    /// The plan kept with the run.
+    /// The config kept with the run.
     ///
     /// # Errors
-    /// [`RunDirError::NoRun`] when there is none, [`RunDirError::Plan`] when it cannot be read.
-    pub fn plan(&self) -> Result<RunPlan, RunDirError> {
-        if !self.config().exists() {
+    /// [`RunDirError::NoRun`] when there is none, [`RunDirError::Config`] when it cannot be read.
+    pub fn config(&self) -> Result<RunConfig, RunDirError> {
+        if !self.config_path().exists() {
             return Err(RunDirError::NoRun { path: self.root.clone() });
         }
-        Ok(RunPlan::from_path(&self.config())?)
+        Ok(RunConfig::from_path(&self.config_path())?)
     }
 
     /// The run's folder.
@@ -206,9 +206,9 @@ impl RunDir {
         &self.root
     }
 
-    /// `config.toml`: the resolved plan.
+    /// `config.toml`: the resolved config.
     #[must_use]
-    pub fn config(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
@@ -250,12 +250,12 @@ impl RunDir {
 }
 
 /// Refuses `kept` when it differs from `wanted` in a key that decides what is computed.
-fn same_plan(path: &Path, wanted: &RunPlan, kept: &RunPlan) -> Result<(), RunDirError> {
+fn same_config(path: &Path, wanted: &RunConfig, kept: &RunConfig) -> Result<(), RunDirError> {
     let differences = wanted.differences(kept)?;
     if differences.is_empty() {
         return Ok(());
     }
-    Err(RunDirError::OtherPlan { path: path.to_owned(), differences })
+    Err(RunDirError::OtherConfig { path: path.to_owned(), differences })
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 use super::*;
 use crate::manifest::{Best, MANIFEST, RunState};
 
-fn plan(dir: &Path) -> RunPlan {
+fn make_config(dir: &Path) -> RunConfig {
     let text = format!("[run]\nname = \"test\"\ndir = {:?}", dir.display().to_string());
-    RunPlan::from_toml_str(&text).unwrap()
+    RunConfig::from_toml_str(&text).unwrap()
 }
 
 fn state(step: u64) -> RunState {
@@ -21,7 +21,7 @@ fn state(step: u64) -> RunState {
     }
 }
 
-fn save(dir: &RunDir, plan: &RunPlan, step: u64) -> Checkpoint {
+fn save(dir: &RunDir, run_config: &RunConfig, step: u64) -> Checkpoint {
     let mut writer = dir.checkpoint(step).unwrap();
     writer.bytes("model.bpk", format!("model {step}").as_bytes()).unwrap();
     writer
@@ -33,18 +33,18 @@ fn save(dir: &RunDir, plan: &RunPlan, step: u64) -> Checkpoint {
         })
         .unwrap();
     writer.at_path::<RunDirError>("ema.bpk", |path| fs::write(path, b"ema").map_err(io_error("write", path))).unwrap();
-    writer.finish(state(step), plan).unwrap()
+    writer.finish(state(step), run_config).unwrap()
 }
 
 fn newest(dir: &RunDir) -> Option<u64> {
     dir.latest_whole().unwrap().checkpoint.map(|c| c.manifest.state.step)
 }
 
-fn new_run() -> (tempfile::TempDir, RunPlan, RunDir) {
+fn new_run() -> (tempfile::TempDir, RunConfig, RunDir) {
     let temp = tempfile::tempdir().unwrap();
-    let plan = plan(temp.path());
-    let dir = RunDir::create(&plan).unwrap();
-    (temp, plan, dir)
+    let run_config = make_config(temp.path());
+    let dir = RunDir::create(&run_config).unwrap();
+    (temp, run_config, dir)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -57,27 +57,27 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_checkpoint_reads_back() {
-    let (_temp, plan, dir) = new_run();
+    let (_temp, run_config, dir) = new_run();
     assert_eq!(newest(&dir), None);
-    save(&dir, &plan, 9);
-    let saved = save(&dir, &plan, 10);
+    save(&dir, &run_config, 9);
+    let saved = save(&dir, &run_config, 10);
     let found = dir.latest_whole().unwrap();
     assert_eq!(found.checkpoint, Some(saved.clone()));
     assert_eq!(found.damaged, []);
     assert_eq!(saved.manifest.state, state(10));
     assert_eq!(fs::read(saved.file("model.bpk").unwrap()).unwrap(), b"model 10");
     assert!(saved.file("other").unwrap_err().to_string().contains("ema.bpk, model.bpk"));
-    saved.check_plan(&plan).unwrap();
-    assert_eq!(saved.plan().unwrap().hash().unwrap(), saved.manifest.plan_sha256);
+    saved.check_config(&run_config).unwrap();
+    assert_eq!(saved.config().unwrap().hash().unwrap(), saved.manifest.plan_sha256);
     assert_eq!(dir.steps().unwrap(), [9, 10]);
 }
 
 /// Each state that a kill during the writing of step 20 can leave, from the first byte to the last rename.
 #[test]
 fn killed_while_writing() {
-    let (_temp, plan, dir) = new_run();
-    save(&dir, &plan, 10);
-    let whole = save(&dir, &plan, 20).path;
+    let (_temp, run_config, dir) = new_run();
+    save(&dir, &run_config, 10);
+    let whole = save(&dir, &run_config, 20).path;
     let model = whole.with_file_name("kept");
     fs::rename(&whole, &model).unwrap();
 
@@ -101,7 +101,7 @@ fn killed_while_writing() {
     // The next run writes step 20 over what was left.
     copy(&model, &partial);
     fs::write(partial.join("junk"), b"junk").unwrap();
-    let saved = save(&dir, &plan, 20);
+    let saved = save(&dir, &run_config, 20);
     assert!(!saved.path.join("junk").exists());
     assert_eq!(newest(&dir), Some(20));
 }
@@ -109,9 +109,9 @@ fn killed_while_writing() {
 /// Each state that a kill during the replacement of a whole step 20 can leave.
 #[test]
 fn killed_while_replacing() {
-    let (_temp, plan, dir) = new_run();
-    save(&dir, &plan, 10);
-    let whole = save(&dir, &plan, 20).path;
+    let (_temp, run_config, dir) = new_run();
+    save(&dir, &run_config, 10);
+    let whole = save(&dir, &run_config, 20).path;
     let (old, partial) = (whole.with_file_name("step-20.old"), whole.with_file_name("step-20.partial"));
     copy(&whole, &partial);
     assert_eq!(newest(&dir), Some(20));
@@ -126,7 +126,7 @@ fn killed_while_replacing() {
     fs::write(whole.join("model.bpk"), b"x").unwrap();
     dir.prune(20, 5, None).unwrap();
     assert_eq!(dir.latest_whole().unwrap().checkpoint.unwrap().path, old);
-    let saved = save(&dir, &plan, 20);
+    let saved = save(&dir, &run_config, 20);
     assert_eq!(saved.path, whole);
     assert!(!old.exists());
     assert_eq!(dir.latest_whole().unwrap().checkpoint, Some(saved));
@@ -134,9 +134,9 @@ fn killed_while_replacing() {
 
 #[test]
 fn damage_is_noticed_and_reported() {
-    let (_temp, plan, dir) = new_run();
-    save(&dir, &plan, 10);
-    let whole = save(&dir, &plan, 20).path;
+    let (_temp, run_config, dir) = new_run();
+    save(&dir, &run_config, 10);
+    let whole = save(&dir, &run_config, 20).path;
     let kept = whole.with_file_name("kept");
     copy(&whole, &kept);
     for name in ["model.bpk", "optimiser.bpk", "ema.bpk", MANIFEST] {
@@ -169,16 +169,16 @@ fn damage_is_noticed_and_reported() {
 
 #[test]
 fn pruning_keeps_the_newest_and_the_best() {
-    let (_temp, plan, dir) = new_run();
+    let (_temp, run_config, dir) = new_run();
     for step in [1, 2, 3, 4, 5, 10] {
-        save(&dir, &plan, step);
+        save(&dir, &run_config, step);
     }
     dir.checkpoint(11).unwrap();
     assert_eq!(dir.prune(10, 2, Some(2)).unwrap(), [1, 3, 4]);
     assert_eq!(dir.steps().unwrap(), [2, 5, 10]);
     assert_eq!(fs::read_dir(dir.checkpoints()).unwrap().count(), 3);
     // The one just written stays, whatever lies after it.
-    save(&dir, &plan, 6);
+    save(&dir, &run_config, 6);
     assert_eq!(dir.prune(6, 1, None).unwrap(), [2, 5]);
     assert_eq!(dir.steps().unwrap(), [6, 10]);
     assert_eq!(dir.discard_after(6).unwrap(), [10]);
@@ -188,9 +188,9 @@ fn pruning_keeps_the_newest_and_the_best() {
 
 #[test]
 fn half_deleted_is_not_damaged() {
-    let (_temp, plan, dir) = new_run();
-    let path = save(&dir, &plan, 1).path;
-    save(&dir, &plan, 2);
+    let (_temp, run_config, dir) = new_run();
+    let path = save(&dir, &run_config, 1).path;
+    save(&dir, &run_config, 2);
     let removed = path.with_file_name("step-1.removed");
     fs::rename(&path, &removed).unwrap();
     fs::remove_file(removed.join(MANIFEST)).unwrap();
@@ -201,40 +201,40 @@ fn half_deleted_is_not_damaged() {
 
 #[test]
 fn another_plan_is_refused_with_its_keys() {
-    let (_temp, plan, dir) = new_run();
-    let saved = save(&dir, &plan, 1);
-    let other = plan.with_overrides(&["optim.lr=0.5", "train.batch_size=3"]).unwrap();
-    for error in [saved.check_plan(&other).unwrap_err(), RunDir::resume(&other).unwrap_err()] {
+    let (_temp, run_config, dir) = new_run();
+    let saved = save(&dir, &run_config, 1);
+    let other = run_config.with_overrides(&["optim.lr=0.5", "train.batch_size=3"]).unwrap();
+    for error in [saved.check_config(&other).unwrap_err(), RunDir::resume(&other).unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains("optim.lr: 0.5 here, 0.0001 there"), "{text}");
         assert!(text.contains("train.batch_size: 3 here, 8 there"), "{text}");
     }
-    let later = plan.with_overrides(&["train.stop_after=5", "train.keep=1"]).unwrap();
-    saved.check_plan(&later).unwrap();
+    let later = run_config.with_overrides(&["train.stop_after=5", "train.keep=1"]).unwrap();
+    saved.check_config(&later).unwrap();
     assert_eq!(RunDir::resume(&later).unwrap(), dir);
 }
 
 #[test]
 fn new_and_resumed_runs_are_not_mixed_up() {
-    let (temp, plan, dir) = new_run();
-    assert!(matches!(RunDir::create(&plan), Err(RunDirError::Exists { .. })));
-    assert_eq!(RunDir::free_name(&plan), "test-2");
-    let unborn = plan.with_overrides(&["run.name=unborn"]).unwrap();
+    let (temp, run_config, dir) = new_run();
+    assert!(matches!(RunDir::create(&run_config), Err(RunDirError::Exists { .. })));
+    assert_eq!(RunDir::free_name(&run_config), "test-2");
+    let unborn = run_config.with_overrides(&["run.name=unborn"]).unwrap();
     assert_eq!(RunDir::free_name(&unborn), "unborn");
     assert!(matches!(RunDir::resume(&unborn), Err(RunDirError::NoRun { .. })));
     assert!(!temp.path().join("unborn").exists(), "nothing half-written");
-    assert_eq!(dir.plan().unwrap().hash().unwrap(), plan.hash().unwrap());
+    assert_eq!(dir.config().unwrap().hash().unwrap(), run_config.hash().unwrap());
 }
 
 #[test]
 fn only_plain_names_and_the_right_step() {
-    let (_temp, plan, dir) = new_run();
+    let (_temp, run_config, dir) = new_run();
     let mut writer = dir.checkpoint(1).unwrap();
     for name in ["", "a/b", "..", ".hidden", MANIFEST] {
         assert!(matches!(writer.bytes(name, b""), Err(RunDirError::FileName { .. })), "{name}");
     }
     writer.bytes("a", b"").unwrap();
     assert!(matches!(writer.bytes("a", b""), Err(RunDirError::FileName { .. })));
-    assert!(matches!(writer.finish(state(2), &plan), Err(RunDirError::Manifest { .. })));
+    assert!(matches!(writer.finish(state(2), &run_config), Err(RunDirError::Manifest { .. })));
     assert_eq!(newest(&dir), None);
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::checkpoint::{Stage, remove};
 use super::{Checkpoint, RunDir, RunDirError, io_error, sync_dir};
 use crate::manifest::{FileRecord, MANIFEST, Manifest, RunState, hex};
-use crate::plan::RunPlan;
+use run_config::RunConfig;
 
 /// A checkpoint that is being written. Dropped without [`CheckpointWriter::finish`], it leaves only a `.partial` folder, which
 /// nobody reads and the next [`RunDir::prune`] deletes.
@@ -82,13 +82,13 @@ impl CheckpointWriter {
     /// # Errors
     /// [`RunDirError::Manifest`] when `state` is of another step or has no JSON form, [`RunDirError::Io`] when the system
     /// refuses.
-    pub fn finish(self, state: RunState, plan: &RunPlan) -> Result<Checkpoint, RunDirError> {
+    pub fn finish(self, state: RunState, run_config: &RunConfig) -> Result<Checkpoint, RunDirError> {
         let refuse = |reason: String| RunDirError::Manifest { path: self.partial.clone(), reason };
         if state.step != self.step {
             let reason = format!("the state is of step {}, not {}", state.step, self.step);
             return Err(refuse(reason));
         }
-        let manifest = Manifest::new(state, plan.to_toml()?, plan.hash()?, self.files.clone());
+        let manifest = Manifest::new(state, run_config.to_toml()?, run_config.hash()?, self.files.clone());
         let text = manifest.to_json().map_err(refuse)?;
         let path = self.partial.join(MANIFEST);
         File::create(&path)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a forward pass, and the backward one behind it, computes in; see [`precision`](crate::precision).
+/// What a forward pass, and the backward one behind it, computes in; see the trainer's `precision`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -14,7 +14,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The word in the plan.
+    /// The word in the config.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -2,8 +2,8 @@
 
 use refcoco_data::ItemPer;
 
-use super::sections::TRAIN_FROM_DATA;
-use super::{LossSize, Method, PlanError, PromptKind, RunPlan, ScheduleKind, Tokenizer, one_of};
+use crate::sections::TRAIN_FROM_DATA;
+use crate::{ConfigError, Every, LossSize, Method, PromptKind, RunConfig, ScheduleKind, Tokenizer, one_of};
 
 /// Largest whole number that TOML can hold.
 const LARGEST: u64 = i64::MAX as u64;
@@ -23,8 +23,8 @@ const KNOWN_SPLITS: [(&str, &str, &[&str]); 9] = [
     ("phrasecut", "vg", &["train", "val", "test", "miniv", "val_miniv"]),
 ];
 
-impl RunPlan {
-    pub(super) fn check(&self) -> Result<(), PlanError> {
+impl RunConfig {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_run()?;
         self.check_data()?;
         self.check_model()?;
@@ -35,36 +35,36 @@ impl RunPlan {
     }
 
     /// Refuses `found` at `key` unless `right`.
-    fn ensure(&self, right: bool, key: &str, found: impl ToString, expected: &str) -> Result<(), PlanError> {
+    fn ensure(&self, right: bool, key: &str, found: impl ToString, expected: &str) -> Result<(), ConfigError> {
         if right { Ok(()) } else { Err(self.value_error(key, found, expected)) }
     }
 
-    fn at_least_one(&self, key: &str, value: u64) -> Result<(), PlanError> {
+    fn at_least_one(&self, key: &str, value: u64) -> Result<(), ConfigError> {
         self.ensure((1..=LARGEST).contains(&value), key, value, "a whole number, 1 or more")
     }
 
-    fn whole(&self, key: &str, value: u64) -> Result<(), PlanError> {
+    fn whole(&self, key: &str, value: u64) -> Result<(), ConfigError> {
         self.ensure(value <= LARGEST, key, value, "a smaller whole number")
     }
 
-    fn probability(&self, key: &str, value: f64) -> Result<(), PlanError> {
+    fn probability(&self, key: &str, value: f64) -> Result<(), ConfigError> {
         self.ensure((0.0..=1.0).contains(&value), key, value, "a probability from 0 to 1")
     }
 
-    fn not_negative(&self, key: &str, value: f64) -> Result<(), PlanError> {
+    fn not_negative(&self, key: &str, value: f64) -> Result<(), ConfigError> {
         self.ensure(value.is_finite() && value >= 0.0, key, value, "a number, 0 or more")
     }
 
-    fn side(&self, key: &str, value: u32) -> Result<(), PlanError> {
+    fn side(&self, key: &str, value: u32) -> Result<(), ConfigError> {
         self.ensure((8..=LARGEST_SIDE).contains(&value), key, value, &format!("a side in pixels from 8 to {LARGEST_SIDE}"))
     }
 
-    fn filled(&self, key: &str, value: &str) -> Result<(), PlanError> {
+    fn filled(&self, key: &str, value: &str) -> Result<(), ConfigError> {
         self.ensure(!value.trim().is_empty(), key, "empty", "a text that is not empty")
     }
 
-    fn contradict(&self, first: &str, second: &str, problem: impl Into<String>) -> PlanError {
-        PlanError::Contradiction {
+    fn contradict(&self, first: &str, second: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Contradiction {
             first: first.to_owned(),
             second: second.to_owned(),
             origin: self.origin.of(first),
@@ -72,7 +72,7 @@ impl RunPlan {
         }
     }
 
-    fn check_run(&self) -> Result<(), PlanError> {
+    fn check_run(&self) -> Result<(), ConfigError> {
         let run = &self.run;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         self.ensure(
@@ -90,7 +90,7 @@ impl RunPlan {
         }
     }
 
-    fn check_data(&self) -> Result<(), PlanError> {
+    fn check_data(&self) -> Result<(), ConfigError> {
         let data = &self.data;
         self.filled("data.root", &data.root.to_string_lossy())?;
         self.filled("data.dataset", &data.dataset)?;
@@ -146,7 +146,7 @@ impl RunPlan {
     }
 
     /// Names of splits, where the data set is a known one.
-    fn check_splits(&self) -> Result<(), PlanError> {
+    fn check_splits(&self) -> Result<(), ConfigError> {
         let data = &self.data;
         let known: Vec<_> = KNOWN_SPLITS.iter().filter(|k| k.0 == data.dataset).collect();
         if known.is_empty() {
@@ -166,7 +166,7 @@ impl RunPlan {
         Ok(())
     }
 
-    fn check_model(&self) -> Result<(), PlanError> {
+    fn check_model(&self) -> Result<(), ConfigError> {
         let model = &self.model;
         for (method, table) in model.tables() {
             if table.is_some() && method != model.method {
@@ -222,7 +222,7 @@ impl RunPlan {
         )
     }
 
-    fn check_optim(&self) -> Result<(), PlanError> {
+    fn check_optim(&self) -> Result<(), ConfigError> {
         let optim = &self.optim;
         self.ensure(optim.lr > 0.0 && optim.lr <= 1.0, "optim.lr", optim.lr, "a learning rate above 0 and at most 1")?;
         for (index, beta) in optim.betas.into_iter().enumerate() {
@@ -241,7 +241,7 @@ impl RunPlan {
         Ok(())
     }
 
-    fn check_schedule(&self) -> Result<(), PlanError> {
+    fn check_schedule(&self) -> Result<(), ConfigError> {
         let (schedule, train, lr) = (&self.schedule, &self.train, self.optim.lr);
         let kind = schedule.kind.name();
         let (epochs, steps) = ("schedule.warmup_epochs", "schedule.warmup_steps");
@@ -292,7 +292,7 @@ impl RunPlan {
         Ok(())
     }
 
-    fn check_train(&self) -> Result<(), PlanError> {
+    fn check_train(&self) -> Result<(), ConfigError> {
         let train = &self.train;
         self.at_least_one("train.batch_size", train.batch_size as u64)?;
         if train.epochs.is_some() && train.steps.is_some() {
@@ -307,8 +307,11 @@ impl RunPlan {
         ] {
             value.map_or(Ok(()), |value| self.at_least_one(key, value))?;
         }
-        self.whole("train.eval_every", train.eval_every)?;
-        self.whole("train.save_every", train.save_every)?;
+        for (key, every) in [("train.eval_every", train.eval_every), ("train.save_every", train.save_every)] {
+            if let Every::Steps(steps) = every {
+                self.whole(key, steps)?;
+            }
+        }
         for (index, &side) in train.multi_scale.iter().enumerate() {
             self.side(&format!("train.multi_scale[{index}]"), side)?;
         }
@@ -325,7 +328,7 @@ impl RunPlan {
         self.ensure((0.0..1.0).contains(&decay), "train.ema.decay", decay, "a number from 0 up to, but not, 1")
     }
 
-    fn check_eval(&self) -> Result<(), PlanError> {
+    fn check_eval(&self) -> Result<(), ConfigError> {
         let eval = &self.eval;
         if let Some(threshold) = eval.threshold {
             self.ensure(threshold > 0.0 && threshold < 1.0, "eval.threshold", threshold, "a probability between 0 and 1")?;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use fusion_risam::{Decoder, Enhancement, Interaction, RisamConfig};
+use run_config::{Optimizer, Profile, RunConfig, ScheduleKind};
 use trainer::evaluate::profile;
 use trainer::models::Risam;
-use trainer::plan::{Optimizer, Profile, RunPlan, ScheduleKind};
 
 use super::{Toy, decodes, key_bias, rows_hold};
 
@@ -92,8 +92,8 @@ impl Kind {
         Some(!fixed && !unread && (!name.starts_with("mask_decoder.") || decodes(name)))
     }
 
-    /// Whether the file says the paper's recipe on the row's set, and the paper's model but for what the row is about.
-    fn says(&self, file: &str, plan: &RunPlan) -> Result<(), String> {
+    /// Whether the file says the paper's config on the row's set, and the paper's model but for what the row is about.
+    fn says(&self, file: &str, run_config: &RunConfig) -> Result<(), String> {
         let set = match file {
             _ if self.stem == "risam/table8" => ("phrasecut", "vg"),
             f if f.ends_with("refcoco-plus") => ("refcoco+", "unc"),
@@ -103,15 +103,20 @@ impl Kind {
             _ => ("refcoco", "unc"),
         };
         let words = if set.0 == "refcoco" || file.ends_with("table8-refcoco") { 17 } else { 25 };
-        let (data, optim, schedule) = (&plan.data, &plan.optim, &plan.schedule);
-        if ((data.dataset.as_str(), data.split_by.as_str()), plan.text.max_tokens) != (set, words) {
-            return Err(format!("{} of {} with {} words", data.dataset, data.split_by, plan.text.max_tokens));
+        let (data, optim, schedule) = (&run_config.data, &run_config.optim, &run_config.schedule);
+        if ((data.dataset.as_str(), data.split_by.as_str()), run_config.text.max_tokens) != (set, words) {
+            return Err(format!("{} of {} with {} words", data.dataset, data.split_by, run_config.text.max_tokens));
         }
         let adamw = (optim.name, optim.lr, optim.betas, optim.eps, optim.weight_decay, optim.grad_clip);
         if adamw != (Optimizer::Adamw, 1e-4, [0.9, 0.999], 1e-8, 0.01, 0.0) {
             return Err(format!("the optimiser is {adamw:?}"));
         }
-        let length = (plan.train.epochs, plan.train.batch_size * optim.accumulate, data.image_size, plan.train.ema.enabled);
+        let length = (
+            run_config.train.epochs,
+            run_config.train.batch_size * optim.accumulate,
+            data.image_size,
+            run_config.train.ema.enabled,
+        );
         if length != (Some(50), 32, 1024, false) || data.augment.flip != 0.0 {
             return Err(format!("epochs, batch, side and average are {length:?}, flips {}", data.augment.flip));
         }
@@ -119,10 +124,10 @@ impl Kind {
         if decay != (ScheduleKind::Step, [30, 42].as_slice(), 0.1) {
             return Err(format!("the schedule is {decay:?}"));
         }
-        let threshold = profile(plan).map_err(|e| e.to_string())?.logit_threshold();
+        let threshold = profile(run_config).map_err(|e| e.to_string())?.logit_threshold();
         let rules = if set.0 == "grefcoco" { Profile::Gres } else { Profile::Risam };
-        if plan.eval.profile != rules || (threshold + 0.619_039_2).abs() > 1e-6 {
-            return Err(format!("judged by {:?} above a logit of {threshold}", plan.eval.profile));
+        if run_config.eval.profile != rules || (threshold + 0.619_039_2).abs() > 1e-6 {
+            return Err(format!("judged by {:?} above a logit of {threshold}", run_config.eval.profile));
         }
         let mut want = RisamConfig::vit_h();
         match self.stem.trim_start_matches("risam/") {
@@ -143,7 +148,7 @@ impl Kind {
             "table11" => want.baseline = true,
             _ => {}
         }
-        let config: RisamConfig = plan.method_section().map_err(|e| e.to_string())?;
+        let config: RisamConfig = run_config.method_section().map_err(|e| e.to_string())?;
         if config == want { Ok(()) } else { Err(format!("the model is {config:?}")) }
     }
 

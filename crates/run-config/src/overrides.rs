@@ -2,11 +2,11 @@
 
 use toml::{Table, Value};
 
-use super::PlanError;
+use crate::ConfigError;
 
 /// Splits `key=value` and reads the value as TOML, or as a bare text.
-pub(super) fn parse_override(text: &str) -> Result<(String, Value), PlanError> {
-    let refuse = |problem: &str| PlanError::Override { text: text.to_owned(), problem: problem.to_owned() };
+pub(crate) fn parse_override(text: &str) -> Result<(String, Value), ConfigError> {
+    let refuse = |problem: &str| ConfigError::Override { text: text.to_owned(), problem: problem.to_owned() };
     let (key, value) = text.split_once('=').ok_or_else(|| refuse("has no `=`"))?;
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() || key.split('.').any(|part| part.trim().is_empty()) {
@@ -25,7 +25,7 @@ pub(super) fn parse_override(text: &str) -> Result<(String, Value), PlanError> {
 }
 
 /// Sets the value at a dotted key, making tables on the way.
-pub(super) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key.to_owned(), value);
         return Ok(());
@@ -39,7 +39,7 @@ pub(super) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), S
 }
 
 /// Takes the value at a dotted key away, if it is there.
-pub(super) fn remove(table: &mut Table, key: &str) {
+pub(crate) fn remove(table: &mut Table, key: &str) {
     match key.split_once('.') {
         None => {
             table.remove(key);

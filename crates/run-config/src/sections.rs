@@ -1,4 +1,4 @@
-//! The sections of a run plan. Every field has a default; the defaults of `[optim]`, `[schedule]` and `[train]` are DIT's recipe.
+//! The sections of a run config. Every field has a default; the defaults of `[optim]`, `[schedule]` and `[train]` are DIT's config.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use pil_ops::Fit;
 use refcoco_data::{Augment, ItemPer, SynthConfig};
 use serde::{Deserialize, Serialize};
 
-use super::pattern::pattern_matches;
+use crate::pattern::pattern_matches;
 
 /// `[run]`: where the run is kept and what it runs on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The word in the plan, which also names the method's own table below `[model]`.
+    /// The word in the config, which also names the method's own table below `[model]`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -166,7 +166,7 @@ impl ModelSection {
     }
 
     /// The tables given for methods, by name.
-    pub(super) fn tables(&self) -> [(Method, Option<&toml::Table>); 3] {
+    pub(crate) fn tables(&self) -> [(Method, Option<&toml::Table>); 3] {
         [(Method::Dit, self.dit.as_ref()), (Method::Evf, self.evf.as_ref()), (Method::Risam, self.risam.as_ref())]
     }
 }
@@ -214,7 +214,7 @@ impl Default for TextSection {
 }
 
 /// The word that stands for a vocabulary made from the training sentences.
-pub(super) const TRAIN_FROM_DATA: &str = "train-from-data";
+pub(crate) const TRAIN_FROM_DATA: &str = "train-from-data";
 
 impl TextSection {
     /// The vocabulary file, or `None` when it is made from the training sentences.
@@ -237,7 +237,7 @@ pub enum Tokenizer {
 }
 
 impl Tokenizer {
-    /// The word in the plan.
+    /// The word in the config.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

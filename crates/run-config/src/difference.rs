@@ -1,19 +1,19 @@
-//! Plans compared key by key.
+//! Configs compared key by key.
 
 use std::collections::BTreeMap;
 
 use toml::Value;
 
-use super::join;
+use crate::join;
 
-/// A key in which two plans differ.
+/// A key in which two configs differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Full dotted key.
     pub key: String,
-    /// TOML text of the first plan's value, if it has one.
+    /// TOML text of the first config's value, if it has one.
     pub here: Option<String>,
-    /// TOML text of the other plan's value, if it has one.
+    /// TOML text of the other config's value, if it has one.
     pub there: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Display for Difference {
 }
 
 /// Every single value below `value`, by dotted key.
-pub(super) fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+pub(crate) fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Table(table) => {
             for (key, value) in table {

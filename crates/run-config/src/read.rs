@@ -9,14 +9,14 @@ use toml::Value;
 
 /// What went wrong at a key, before it is known which file the key came from.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct ReadError {
+pub(crate) struct ReadError {
     /// Full dotted key; empty until the error has left the value it arose in.
-    pub(super) key: Option<String>,
-    pub(super) kind: ReadErrorKind,
+    pub(crate) key: Option<String>,
+    pub(crate) kind: ReadErrorKind,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum ReadErrorKind {
+pub(crate) enum ReadErrorKind {
     /// A key that the section does not have.
     Unknown { found: String, expected: Vec<&'static str> },
     /// A word that is none of the allowed ones.
@@ -112,14 +112,14 @@ impl de::Error for ReadError {
 }
 
 /// `section.key`, or `key` at the top.
-pub(super) fn join(prefix: &str, key: &str) -> String {
+pub(crate) fn join(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 /// A TOML value together with the dotted key it stands at.
-pub(super) struct At {
-    pub(super) key: String,
-    pub(super) value: Value,
+pub(crate) struct At {
+    pub(crate) key: String,
+    pub(crate) value: Value,
 }
 
 impl<'de> de::Deserializer<'de> for At {
@@ -199,7 +199,7 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
 }
 
 /// `"a", "b" or "c"`.
-pub(super) fn one_of<S: AsRef<str>>(words: &[S]) -> String {
+pub(crate) fn one_of<S: AsRef<str>>(words: &[S]) -> String {
     let quoted: Vec<String> = words.iter().map(|w| format!("\"{}\"", w.as_ref())).collect();
     match quoted.split_last() {
         None => "nothing".to_owned(),
@@ -256,7 +256,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 }
 
 /// Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.
-pub(super) fn edit_distance(a: &str, b: &str) -> usize {
+pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
     for (i, row) in rows.iter_mut().enumerate() {
@@ -279,7 +279,7 @@ pub(super) fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// The word of `known` that `found` most likely meant, if any is close.
-pub(super) fn nearest<'a, S: AsRef<str>>(found: &str, known: &'a [S]) -> Option<&'a str> {
+pub(crate) fn nearest<'a, S: AsRef<str>>(found: &str, known: &'a [S]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let wanted = plain(found);
     known

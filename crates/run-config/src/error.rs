@@ -1,12 +1,12 @@
-//! What can be wrong with a run plan.
+//! What can be wrong with a run config.
 
 use std::path::PathBuf;
 
-/// A run plan that cannot be used. Every variant names the key, where it was written, what was found and what would be right.
+/// A run config that cannot be used. Every variant names the key, where it was written, what was found and what would be right.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
+pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the run plan {}: {source}", path.display())]
+    #[error("cannot read the run config {}: {source}", path.display())]
     Read {
         /// The file asked for.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum PlanError {
     /// The text is not TOML.
     #[error("{origin} is not valid TOML: {message}")]
     Syntax {
-        /// The file, or "the run plan".
+        /// The file, or "the run config".
         origin: String,
         /// Line, column and reason.
         message: String,
@@ -71,8 +71,8 @@ pub enum PlanError {
         /// Why they cannot both hold, and what to change.
         problem: String,
     },
-    /// The resolved plan cannot be written as TOML.
-    #[error("the run plan cannot be written as TOML: {message}")]
+    /// The resolved config cannot be written as TOML.
+    #[error("the run config cannot be written as TOML: {message}")]
     Write {
         /// Why.
         message: String,

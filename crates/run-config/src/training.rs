@@ -1,10 +1,10 @@
-//! The sections of a run plan that make up the recipe: optimiser, schedule, loop, evaluation.
+//! The sections of a run config about training: optimiser, schedule, loop, evaluation.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, Recompute};
+use crate::{Every, Precision, Recompute};
 
 /// `[optim]`: the optimiser. The defaults are DIT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// `[schedule]`: the learning rate over the steps; see [`Schedule`](crate::schedule::Schedule). The defaults are DIT's.
+/// `[schedule]`: the learning rate over the steps; see the trainer's `Schedule`. The defaults are DIT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSection {
@@ -144,7 +144,7 @@ impl ScheduleKind {
         matches!(self, Self::WarmupStep | Self::Step)
     }
 
-    /// The word in the plan.
+    /// The word in the config.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -170,7 +170,7 @@ pub struct TrainSection {
     pub precision: Precision,
     /// What the backward pass computes again instead of keeping it: less memory, more time, the same gradients. "operations":
     /// the cheap ones; "blocks": each block of the image encoder and of BEiT-3, of which only the inputs are kept. Default
-    /// "none". Older plans say `false` for "none" and `true` for "operations".
+    /// "none". Older configs say `false` for "none" and `true` for "operations".
     pub recompute: Recompute,
     /// Length in epochs. Default 40, unless `steps` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,10 +180,10 @@ pub struct TrainSection {
     pub steps: Option<u64>,
     /// Steps between log lines. Default 20.
     pub log_every: u64,
-    /// Steps between evaluations; 0 evaluates after every epoch. Default 0.
-    pub eval_every: u64,
-    /// Steps between checkpoints; 0 saves after every epoch. Default 0.
-    pub save_every: u64,
+    /// How often the first validation split is evaluated. Default "epoch".
+    pub eval_every: Every,
+    /// How often a checkpoint is written, besides after each evaluation. Default "epoch".
+    pub save_every: Every,
     /// Newest checkpoints kept, besides the best one. Default 3.
     pub keep: usize,
     /// Sides drawn from per step, to which the batch is resized with nearest neighbours. Default `[]`: never resized.
@@ -216,8 +216,8 @@ impl Default for TrainSection {
             epochs: None,
             steps: None,
             log_every: 20,
-            eval_every: 0,
-            save_every: 0,
+            eval_every: Every::Epoch,
+            save_every: Every::Epoch,
             keep: 3,
             multi_scale: Vec::new(),
             prompts: vec![PromptKind::Text],
@@ -350,7 +350,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// The word in the plan, which is also the profile's name in `metrics`.
+    /// The word in the config, which is also the profile's name in `metrics`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -5,21 +5,21 @@
 use super::*;
 
 fn refused(text: &str) -> String {
-    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), &[] as &[&str]).expect_err("should be refused").to_string()
+    RunConfig::resolve(text, Some(Path::new("configs/x.toml")), &[] as &[&str]).expect_err("should be refused").to_string()
 }
 
 fn refused_over(text: &str, overrides: &[&str]) -> String {
-    RunPlan::resolve(text, Some(Path::new("configs/x.toml")), overrides).expect_err("should be refused").to_string()
+    RunConfig::resolve(text, Some(Path::new("configs/x.toml")), overrides).expect_err("should be refused").to_string()
 }
 
 #[test]
 fn nothing_written_is_the_dit_recipe() {
-    let plan = RunPlan::from_toml_str("").unwrap();
-    assert_eq!(plan.optim.betas, [0.9, 0.98]);
-    assert_eq!(plan.optim.grad_clip, 0.15);
-    assert_eq!((plan.train.epochs, plan.train.steps), (Some(40), None));
-    assert_eq!(plan.schedule.warmup_epochs, Some(3));
-    assert_eq!(plan.text.vocabulary_file(), None);
+    let config = RunConfig::from_toml_str("").unwrap();
+    assert_eq!(config.optim.betas, [0.9, 0.98]);
+    assert_eq!(config.optim.grad_clip, 0.15);
+    assert_eq!((config.train.epochs, config.train.steps), (Some(40), None));
+    assert_eq!(config.schedule.warmup_epochs, Some(3));
+    assert_eq!(config.text.vocabulary_file(), None);
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn contradictions_name_both_keys() {
 
 #[test]
 fn overrides() {
-    let plan = RunPlan::from_toml_str("[train]\nepochs = 25").unwrap();
-    let plan = plan
+    let config = RunConfig::from_toml_str("[train]\nepochs = 25").unwrap();
+    let config = config
         .with_overrides(&[
             "train.batch_size=8",
             "data.dataset=refcoco+",
@@ -126,16 +126,16 @@ fn overrides() {
             "eval.shuffled_text=true",
         ])
         .unwrap();
-    assert_eq!(plan.train.batch_size, 8);
-    assert_eq!(plan.data.dataset, "refcoco+");
-    assert_eq!(plan.data.val_splits, ["val", "testA"]);
-    assert_eq!(plan.run.device, "cuda:1");
-    assert_eq!((plan.train.epochs, plan.train.steps), (None, Some(40)));
-    assert_eq!((plan.schedule.warmup_epochs, plan.schedule.warmup_steps), (None, Some(4)));
-    assert!(plan.eval.shuffled_text);
+    assert_eq!(config.train.batch_size, 8);
+    assert_eq!(config.data.dataset, "refcoco+");
+    assert_eq!(config.data.val_splits, ["val", "testA"]);
+    assert_eq!(config.run.device, "cuda:1");
+    assert_eq!((config.train.epochs, config.train.steps), (None, Some(40)));
+    assert_eq!((config.schedule.warmup_epochs, config.schedule.warmup_steps), (None, Some(4)));
+    assert!(config.eval.shuffled_text);
 
-    let plan = RunPlan::resolve("[train]\nsteps = 40", None, &["train.epochs=7"]).unwrap();
-    assert_eq!((plan.train.epochs, plan.train.steps), (Some(7), None));
+    let config = RunConfig::resolve("[train]\nsteps = 40", None, &["train.epochs=7"]).unwrap();
+    assert_eq!((config.train.epochs, config.train.steps), (Some(7), None));
 
     assert!(refused_over("", &["train.batch_size"]).contains("has no `=`"));
     assert!(refused_over("", &["=3"]).contains("empty key"));
@@ -166,14 +166,14 @@ enum ToyKind {
 
 #[test]
 fn a_method_reads_its_own_table() {
-    let plan = RunPlan::from_toml_str("[model.dit]\nlayers = 7\nkind.B.depth = 3").unwrap();
-    let toy: Toy = plan.method_section().unwrap();
+    let config = RunConfig::from_toml_str("[model.dit]\nlayers = 7\nkind.B.depth = 3").unwrap();
+    let toy: Toy = config.method_section().unwrap();
     assert_eq!(toy, Toy { layers: 7, kind: ToyKind::B { depth: 3 } });
-    let plan = RunPlan::from_toml_str("").unwrap();
-    assert_eq!(plan.section::<Toy>("model.dit").unwrap(), Toy::default());
-    let plan = RunPlan::resolve("[model.dit]\nlayer = 7", Some(Path::new("a.toml")), &[] as &[&str]).unwrap();
+    let config = RunConfig::from_toml_str("").unwrap();
+    assert_eq!(config.section::<Toy>("model.dit").unwrap(), Toy::default());
+    let config = RunConfig::resolve("[model.dit]\nlayer = 7", Some(Path::new("a.toml")), &[] as &[&str]).unwrap();
     assert_eq!(
-        plan.method_section::<Toy>().unwrap_err().to_string(),
+        config.method_section::<Toy>().unwrap_err().to_string(),
         "unknown key `model.dit.layer` in a.toml; did you mean `model.dit.layers`?"
     );
 }
@@ -217,38 +217,39 @@ profile = "dit"
 #[test]
 fn the_resolved_plan_round_trips() {
     for text in ["", FULL] {
-        let plan = RunPlan::from_toml_str(text).unwrap();
-        let written = plan.to_toml().unwrap();
-        let again = RunPlan::from_toml_str(&written).unwrap();
+        let config = RunConfig::from_toml_str(text).unwrap();
+        let written = config.to_toml().unwrap();
+        let again = RunConfig::from_toml_str(&written).unwrap();
         assert_eq!(again.to_toml().unwrap(), written);
-        assert_eq!(again.hash().unwrap(), plan.hash().unwrap());
-        assert_eq!(plan.differences(&again).unwrap(), []);
+        assert_eq!(again.hash().unwrap(), config.hash().unwrap());
+        assert_eq!(config.differences(&again).unwrap(), []);
     }
-    let plan = RunPlan::from_toml_str(FULL).unwrap();
-    assert!(!plan.model.trains("visual_encoder.blocks.0"));
-    assert!(plan.model.trains("visual_encoder.sas.0"));
-    assert!(plan.model.trains("decoder"));
-    assert_eq!(plan.optim.group_of("text.x"), Some(0));
-    assert_eq!(plan.optim.group_of("decoder.bias"), Some(1));
-    assert_eq!(plan.optim.group_of("decoder.weight"), None);
+    let config = RunConfig::from_toml_str(FULL).unwrap();
+    assert!(!config.model.trains("visual_encoder.blocks.0"));
+    assert!(config.model.trains("visual_encoder.sas.0"));
+    assert!(config.model.trains("decoder"));
+    assert_eq!(config.optim.group_of("text.x"), Some(0));
+    assert_eq!(config.optim.group_of("decoder.bias"), Some(1));
+    assert_eq!(config.optim.group_of("decoder.weight"), None);
 }
 
 #[test]
 fn the_hash_is_about_what_is_computed() {
-    let plan = RunPlan::from_toml_str(FULL).unwrap();
-    let moved = plan.with_overrides(&["run.name=other", "run.dir=elsewhere", "train.stop_after=20", "run.device=cuda"]).unwrap();
-    assert_eq!(plan.hash().unwrap(), moved.hash().unwrap());
-    let other = plan.with_overrides(&["optim.lr=2e-4", "run.seed=8", "eval.limit=3"]).unwrap();
-    assert_ne!(plan.hash().unwrap(), other.hash().unwrap());
-    let differences = plan.differences(&other).unwrap();
+    let config = RunConfig::from_toml_str(FULL).unwrap();
+    let moved =
+        config.with_overrides(&["run.name=other", "run.dir=elsewhere", "train.stop_after=20", "run.device=cuda"]).unwrap();
+    assert_eq!(config.hash().unwrap(), moved.hash().unwrap());
+    let other = config.with_overrides(&["optim.lr=2e-4", "run.seed=8", "eval.limit=3"]).unwrap();
+    assert_ne!(config.hash().unwrap(), other.hash().unwrap());
+    let differences = config.differences(&other).unwrap();
     let said: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(said, ["eval.limit: not given here, 3 there", "optim.lr: 0.0001 here, 0.0002 there", "run.seed: 7 here, 8 there"]);
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = RunPlan::from_path(Path::new("no/such.toml")).unwrap_err().to_string();
-    assert!(error.starts_with("cannot read the run plan no/such.toml: "), "{error}");
+    let error = RunConfig::from_path(Path::new("no/such.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the run config no/such.toml: "), "{error}");
 }
 
 #[test]
@@ -259,32 +260,33 @@ fn ema_ramp() {
     assert_eq!(ema.decay_at(1_000_000), 0.9997);
 }
 
-/// The recipe's file against the table of DIT's code, and a whole run's length from it.
+/// The config's file against the table of DIT's code, and a whole run's length from it.
 #[test]
-fn the_dit_recipe_reads() {
-    let text = include_str!("../../../../configs/dit/base.toml");
-    let plan = RunPlan::from_toml_str(text).unwrap();
-    assert_eq!(plan.data.augment.long_sides.len(), 7);
-    assert_eq!(plan.model.init.sam.as_deref(), Some("weights/sam_vit_b_01ec64.pth"));
-    assert_eq!(plan.train.total_steps(42_404 / 64), 26_480);
-    assert_eq!(plan.eval.profile.name(), "dit");
+fn the_dit_config_reads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/dit/base.toml");
+    let config = RunConfig::from_path(&path).unwrap();
+    assert_eq!((config.train.eval_every, config.train.save_every), (Every::Epoch, Every::Epoch));
+    assert_eq!(config.data.augment.long_sides.len(), 7);
+    assert_eq!(config.model.init.sam.as_deref(), Some("weights/sam_vit_b_01ec64.pth"));
+    assert_eq!(config.train.total_steps(42_404 / 64), 26_480);
+    assert_eq!(config.eval.profile.name(), "dit");
 }
 
-/// Files of a folder by name, and the plan of the first one.
-fn chained(files: &[(&str, &str)]) -> Result<RunPlan, String> {
+/// Files of a folder by name, and the config of the first one.
+fn chained(files: &[(&str, &str)]) -> Result<RunConfig, String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let plan = RunPlan::load(&folder.path().join(files[0].0), &["run.seed=9"]);
+    let config = RunConfig::load(&folder.path().join(files[0].0), &["run.seed=9"]);
     // Names of the folder differ from run to run.
-    plan.map_err(|e| e.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    config.map_err(|e| e.to_string().replace(&format!("{}/", folder.path().display()), ""))
 }
 
 #[test]
-fn a_plan_builds_on_another() {
-    let plan = chained(&[
+fn a_config_builds_on_another() {
+    let config = chained(&[
         ("row.toml", "extends = \"sub/middle.toml\"\n[train]\nsteps = 7\n[model]\nfreeze = [\"a\"]\n[model.dit]\nlayers = 3"),
         ("sub/middle.toml", "extends = \"../base.toml\"\n[optim]\nlr = 2e-4"),
         (
@@ -292,15 +294,15 @@ fn a_plan_builds_on_another() {
             "[optim]\nlr = 1e-3\neps = 1e-8\n[train]\nepochs = 40\n[model]\nfreeze = [\"b\", \"c\"]\n[model.dit]\nkind = \"A\"",
         ),
     ]);
-    let plan = plan.unwrap();
-    assert_eq!((plan.optim.lr, plan.optim.eps, plan.run.seed), (2e-4, 1e-8, 9));
+    let config = config.unwrap();
+    assert_eq!((config.optim.lr, config.optim.eps, config.run.seed), (2e-4, 1e-8, 9));
     // A length in steps replaces one in epochs, and a list another list.
-    assert_eq!((plan.train.steps, plan.train.epochs), (Some(7), None));
-    assert_eq!(plan.model.freeze, ["a"]);
-    assert_eq!(plan.method_section::<Toy>().unwrap(), Toy { layers: 3, kind: ToyKind::A });
-    let again = plan.with_overrides(&["train.batch_size=3"]).unwrap();
+    assert_eq!((config.train.steps, config.train.epochs), (Some(7), None));
+    assert_eq!(config.model.freeze, ["a"]);
+    assert_eq!(config.method_section::<Toy>().unwrap(), Toy { layers: 3, kind: ToyKind::A });
+    let again = config.with_overrides(&["train.batch_size=3"]).unwrap();
     assert_eq!((again.optim.lr, again.train.batch_size), (2e-4, 3));
-    assert!(!plan.to_toml().unwrap().contains("extends"));
+    assert!(!config.to_toml().unwrap().contains("extends"));
 }
 
 #[test]
@@ -328,16 +330,4 @@ fn prompts_other_than_text_are_for_dit() {
     assert!(said.starts_with("`train.prompts` and `model.method`"), "{said}");
     assert!(refused("[eval]\nprompt = \"box\"\nshuffled_text = true").starts_with("`eval.shuffled_text` and `eval.prompt`"));
     assert!(refused("[train]\nprompts = []").starts_with("`train.prompts` in configs/x.toml is empty"));
-}
-
-/// Sizes of BERT do not move the layer that DIT's released weights read.
-#[test]
-fn berts_layer_is_the_released_one_unless_named() {
-    let layer = |text: &str| {
-        let plan = RunPlan::from_toml_str(text).unwrap();
-        plan.method_section::<fusion_dit::DitConfig>().unwrap().bert.output_layer
-    };
-    assert_eq!(layer(""), Some(1));
-    assert_eq!(layer("[model.dit.bert]\ndropout = 0.0"), Some(1));
-    assert_eq!(layer("[model.dit.bert]\noutput_layer = 12"), Some(12));
 }

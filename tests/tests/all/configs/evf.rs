@@ -115,9 +115,9 @@ impl Row {
 
 fn check(row: &Row, toy: &Toy) -> Result<(), String> {
     let whole = toy.whole(row.file)?;
-    let recipe = (whole.train.steps, whole.train.batch_size * whole.optim.accumulate, whole.optim.lr, whole.data.also.len());
-    if recipe != (Some(15_000), 128, 1e-4, 3) {
-        return Err(format!("steps, batch, rate and further sets are {recipe:?}"));
+    let config = (whole.train.steps, whole.train.batch_size * whole.optim.accumulate, whole.optim.lr, whole.data.also.len());
+    if config != (Some(15_000), 128, 1e-4, 3) {
+        return Err(format!("steps, batch, rate and further sets are {config:?}"));
     }
     let mut small = SMALL.to_vec();
     if row.file.ends_with("early-half") {

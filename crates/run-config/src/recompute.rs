@@ -3,7 +3,7 @@
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::read::one_of;
+use crate::read::one_of;
 
 /// Activations that are computed again in the backward pass instead of being kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -14,7 +14,7 @@ pub enum Recompute {
     None,
     /// Outputs of cheap operations, by Burn.
     Operations,
-    /// All inside of an encoder's block; see [`nn_ops::recompute`].
+    /// All inside of an encoder's block; see `nn_ops::recompute`.
     Blocks,
 }
 
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Recompute {
                 }
             }
 
-            /// As older plans say it.
+            /// As older configs say it.
             fn visit_bool<E: Error>(self, operations: bool) -> Result<Recompute, E> {
                 Ok(if operations { Recompute::Operations } else { Recompute::None })
             }
@@ -53,14 +53,14 @@ impl<'de> Deserialize<'de> for Recompute {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::RunPlan;
+    use crate::RunConfig;
 
     #[test]
-    fn words_and_what_older_plans_say() {
+    fn words_and_what_older_configs_say() {
         let read = |value: &str| {
-            let plan = RunPlan::from_toml_str(&format!("[train]\nrecompute = {value}")).map_err(|e| e.to_string())?;
-            assert_eq!(RunPlan::from_toml_str(&plan.to_toml().unwrap()).unwrap().train.recompute, plan.train.recompute);
-            Ok::<_, String>(plan.train.recompute)
+            let config = RunConfig::from_toml_str(&format!("[train]\nrecompute = {value}")).map_err(|e| e.to_string())?;
+            assert_eq!(RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap().train.recompute, config.train.recompute);
+            Ok::<_, String>(config.train.recompute)
         };
         for (value, want) in [
             ("\"none\"", Recompute::None),
@@ -71,7 +71,7 @@ mod tests {
         ] {
             assert_eq!(read(value), Ok(want));
         }
-        assert_eq!(RunPlan::from_toml_str("").unwrap().train.recompute, Recompute::None);
+        assert_eq!(RunConfig::from_toml_str("").unwrap().train.recompute, Recompute::None);
         for wrong in ["\"block\"", "2"] {
             let error = read(wrong).unwrap_err();
             assert!(error.contains("`train.recompute`") && error.contains("\"none\", \"operations\" or \"blocks\""), "{error}");

@@ -1,28 +1,35 @@
-//! The run plan: TOML plus overrides become one checked value before any device is touched.
+//! The run config: TOML, extended files and overrides become one checked value before any device is touched.
+//!
+//! Use it to read, check, compare and write what decides a training run. A wrong key, path or value is an error that names the
+//! key, the file that wrote it, what was found and what would be right. It knows no Burn and no model: a method's own section is
+//! read by whoever knows its type ([`RunConfig::section`]).
 //!
 //! ```
-//! # use trainer::plan::RunPlan;
-//! let plan = RunPlan::resolve("[train]\nbatch_size = 16\nepochs = 25", None, &["optim.lr=2e-4"])?;
-//! assert_eq!(plan.train.batch_size, 16);
-//! assert_eq!(plan.optim.lr, 2e-4);
-//! let error = RunPlan::from_toml_str("[train]\nbach_size = 16").unwrap_err();
+//! use run_config::RunConfig;
+//!
+//! let config = RunConfig::resolve("[train]\nbatch_size = 16\nepochs = 25", None, &["optim.lr=2e-4"])?;
+//! assert_eq!(config.train.batch_size, 16);
+//! assert_eq!(config.optim.lr, 2e-4);
+//! let error = RunConfig::from_toml_str("[train]\nbach_size = 16").unwrap_err();
 //! assert!(error.to_string().contains("did you mean `train.batch_size`?"));
-//! # Ok::<(), trainer::plan::PlanError>(())
+//! # Ok::<(), run_config::ConfigError>(())
 //! ```
 //!
-//! Paths and names of splits are checked by whoever opens them; a plan only promises that its values make sense together.
+//! Paths and names of splits are checked by whoever opens them; a config only promises that its values make sense together.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod check;
 mod difference;
 mod error;
+mod every;
 mod extends;
 mod overrides;
 mod pattern;
 mod precision;
 mod read;
-mod recipe;
 mod recompute;
 mod sections;
+mod training;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,23 +41,24 @@ use toml::{Table, Value};
 
 pub use difference::Difference;
 use difference::flatten;
-pub use error::PlanError;
+pub use error::ConfigError;
+pub use every::Every;
 use overrides::{insert, parse_override, remove};
 pub use pattern::pattern_matches;
 pub use precision::Precision;
 use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
-pub use recipe::{
+pub use recompute::Recompute;
+pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
+pub use training::{
     Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
     TrainSection,
 };
-pub use recompute::Recompute;
-pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 
-/// Everything that decides a run. Made by [`RunPlan::resolve`] and its short forms, which check it.
+/// Everything that decides a run. Made by [`RunConfig::resolve`] and its short forms, which check it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
-pub struct RunPlan {
+pub struct RunConfig {
     /// Where the run is kept and what it runs on.
     pub run: RunSection,
     /// What is read.
@@ -100,7 +108,7 @@ impl Origin {
 
 /// A file's name in errors.
 fn name(file: Option<&Path>) -> String {
-    file.map_or_else(|| "the run plan".to_owned(), |path| path.display().to_string())
+    file.map_or_else(|| "the run config".to_owned(), |path| path.display().to_string())
 }
 
 /// Keys that do not change what a run computes: a run may be resumed with other values.
@@ -130,41 +138,41 @@ fn replace_rival(written: &mut Table, key: &str) {
     }
 }
 
-impl RunPlan {
-    /// Reads a plan from TOML text.
+impl RunConfig {
+    /// Reads a config from TOML text.
     ///
     /// # Errors
-    /// [`PlanError`] when the text, a key or a value is wrong.
-    pub fn from_toml_str(text: &str) -> Result<Self, PlanError> {
+    /// [`ConfigError`] when the text, a key or a value is wrong.
+    pub fn from_toml_str(text: &str) -> Result<Self, ConfigError> {
         Self::resolve(text, None, &[] as &[&str])
     }
 
-    /// Reads a plan from a TOML file. Its key `extends` may name another plan, relative to it, whose values hold where it says
+    /// Reads a config from a TOML file. Its key `extends` may name another config, relative to it, whose values hold where it says
     /// nothing itself.
     ///
     /// # Errors
-    /// [`PlanError`] when the file cannot be read or its text, a key or a value is wrong.
-    pub fn from_path(path: &Path) -> Result<Self, PlanError> {
+    /// [`ConfigError`] when the file cannot be read or its text, a key or a value is wrong.
+    pub fn from_path(path: &Path) -> Result<Self, ConfigError> {
         Self::load(path, &[] as &[&str])
     }
 
-    /// Reads a plan from a TOML file and puts `overrides` over it before anything is checked.
+    /// Reads a config from a TOML file and puts `overrides` over it before anything is checked.
     ///
     /// # Errors
-    /// As [`RunPlan::from_path`].
-    pub fn load<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<Self, PlanError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
+    /// As [`RunConfig::from_path`].
+    pub fn load<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::resolve(&text, Some(path), overrides)
     }
 
-    /// Reads a plan from TOML text that came from `file` (which `extends` is relative to), with `overrides` such as `train.batch_size=8` put over it.
+    /// Reads a config from TOML text that came from `file` (which `extends` is relative to), with `overrides` such as `train.batch_size=8` put over it.
     ///
     /// An override's value is TOML (`0.5`, `true`, `["val", "testA"]`, `"a text"`); anything that is not TOML is taken as a
     /// bare text (`data.dataset=refcoco+`). An override of one of `train.epochs` and `train.steps` replaces the other.
     ///
     /// # Errors
-    /// [`PlanError`] when the text, an override, a key or a value is wrong.
-    pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, PlanError> {
+    /// [`ConfigError`] when the text, an override, a key or a value is wrong.
+    pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, ConfigError> {
         let files = extends::chain(text, file)?;
         let mut origin = Origin::default();
         for (_, table) in files.iter().rev() {
@@ -174,27 +182,27 @@ impl RunPlan {
         Self::overlay(origin, overrides)
     }
 
-    /// The same plan with `overrides` put over it, as in [`RunPlan::resolve`].
+    /// The same config with `overrides` put over it, as in [`RunConfig::resolve`].
     ///
     /// # Errors
-    /// [`PlanError`] when an override, or the plan that it gives, is wrong.
-    pub fn with_overrides<S: AsRef<str>>(&self, overrides: &[S]) -> Result<Self, PlanError> {
+    /// [`ConfigError`] when an override, or the config that it gives, is wrong.
+    pub fn with_overrides<S: AsRef<str>>(&self, overrides: &[S]) -> Result<Self, ConfigError> {
         Self::overlay(self.origin.clone(), overrides)
     }
 
-    fn overlay<S: AsRef<str>>(mut origin: Origin, overrides: &[S]) -> Result<Self, PlanError> {
+    fn overlay<S: AsRef<str>>(mut origin: Origin, overrides: &[S]) -> Result<Self, ConfigError> {
         for text in overrides {
             let (key, value) = parse_override(text.as_ref())?;
             replace_rival(&mut origin.written, &key);
             insert(&mut origin.written, &key, value)
-                .map_err(|problem| PlanError::Override { text: text.as_ref().to_owned(), problem })?;
+                .map_err(|problem| ConfigError::Override { text: text.as_ref().to_owned(), problem })?;
             origin.overridden.push(key);
         }
-        let mut plan: Self = read(&origin, "", Value::Table(origin.written.clone()))?;
-        plan.origin = origin;
-        plan.fill();
-        plan.check()?;
-        Ok(plan)
+        let mut config: Self = read(&origin, "", Value::Table(origin.written.clone()))?;
+        config.origin = origin;
+        config.fill();
+        config.check()?;
+        Ok(config)
     }
 
     /// Defaults that depend on other values.
@@ -219,8 +227,8 @@ impl RunPlan {
     /// The table at a dotted key (`model.dit`) as the type of whoever knows it; a table that was not written reads as empty.
     ///
     /// # Errors
-    /// [`PlanError`] with the full dotted key when the type refuses it.
-    pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<T, PlanError> {
+    /// [`ConfigError`] with the full dotted key when the type refuses it.
+    pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<T, ConfigError> {
         let mut value = Value::Table(self.to_table()?);
         for part in key.split('.') {
             value = match value {
@@ -231,18 +239,18 @@ impl RunPlan {
         read(&self.origin, key, value)
     }
 
-    /// The chosen method's own table, as [`RunPlan::section`].
+    /// The chosen method's own table, as [`RunConfig::section`].
     ///
     /// # Errors
-    /// [`PlanError`] with the full dotted key when the type refuses it.
-    pub fn method_section<T: DeserializeOwned>(&self) -> Result<T, PlanError> {
+    /// [`ConfigError`] with the full dotted key when the type refuses it.
+    pub fn method_section<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         self.section(&format!("model.{}", self.model.method.name()))
     }
 
     /// An error about `key` for whoever checks a value that only they understand.
     #[must_use]
-    pub fn value_error(&self, key: &str, found: impl ToString, expected: impl ToString) -> PlanError {
-        PlanError::Value {
+    pub fn value_error(&self, key: &str, found: impl ToString, expected: impl ToString) -> ConfigError {
+        ConfigError::Value {
             key: key.to_owned(),
             origin: self.origin.of(key),
             found: found.to_string(),
@@ -250,20 +258,20 @@ impl RunPlan {
         }
     }
 
-    /// The resolved plan, every default included, as TOML that reads back as the same plan.
+    /// The resolved config, every default included, as TOML that reads back as the same config.
     ///
     /// # Errors
-    /// [`PlanError::Write`] when a value has no TOML form.
-    pub fn to_toml(&self) -> Result<String, PlanError> {
-        toml::to_string(self).map_err(|error| PlanError::Write { message: error.to_string() })
+    /// [`ConfigError::Write`] when a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Write { message: error.to_string() })
     }
 
-    fn to_table(&self) -> Result<Table, PlanError> {
-        Table::try_from(self).map_err(|error| PlanError::Write { message: error.to_string() })
+    fn to_table(&self) -> Result<Table, ConfigError> {
+        Table::try_from(self).map_err(|error| ConfigError::Write { message: error.to_string() })
     }
 
     /// Every deciding value as dotted key and TOML text, in the order of the keys.
-    fn flat(&self) -> Result<BTreeMap<String, String>, PlanError> {
+    fn flat(&self) -> Result<BTreeMap<String, String>, ConfigError> {
         let mut all = BTreeMap::new();
         flatten("", &Value::Table(self.to_table()?), &mut all);
         all.retain(|key, _| !NOT_DECIDING.contains(&key.as_str()));
@@ -274,20 +282,20 @@ impl RunPlan {
     /// prefetch depth, recomputation, checkpoints kept and early stops do not count.
     ///
     /// # Errors
-    /// [`PlanError::Write`] when a value has no TOML form.
-    pub fn hash(&self) -> Result<String, PlanError> {
+    /// [`ConfigError::Write`] when a value has no TOML form.
+    pub fn hash(&self) -> Result<String, ConfigError> {
         let mut hash = Sha256::new();
         for (key, value) in self.flat()? {
             hash.update(format!("{key} = {value}\n"));
         }
-        Ok(crate::manifest::hex(&hash.finalize()))
+        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 
-    /// The deciding keys in which two plans differ, in order, with both values.
+    /// The deciding keys in which two configs differ, in order, with both values.
     ///
     /// # Errors
-    /// [`PlanError::Write`] when a value has no TOML form.
-    pub fn differences(&self, other: &Self) -> Result<Vec<Difference>, PlanError> {
+    /// [`ConfigError::Write`] when a value has no TOML form.
+    pub fn differences(&self, other: &Self) -> Result<Vec<Difference>, ConfigError> {
         let (here, there) = (self.flat()?, other.flat()?);
         let mut keys: Vec<&String> = here.keys().chain(there.keys()).collect();
         keys.sort();
@@ -301,14 +309,14 @@ impl RunPlan {
 }
 
 /// Reads the value at `key` and turns errors into the reader's.
-fn read<T: DeserializeOwned>(origin: &Origin, key: &str, value: Value) -> Result<T, PlanError> {
+fn read<T: DeserializeOwned>(origin: &Origin, key: &str, value: Value) -> Result<T, ConfigError> {
     T::deserialize(At { key: key.to_owned(), value }).map_err(|ReadError { key: at, kind }| {
         let key = at.unwrap_or_else(|| key.to_owned());
         match kind {
             ReadErrorKind::Unknown { found, expected } => {
-                PlanError::UnknownKey { hint: hint(&key, &found, &expected), origin: origin.of(&key), key }
+                ConfigError::UnknownKey { hint: hint(&key, &found, &expected), origin: origin.of(&key), key }
             }
-            ReadErrorKind::Choice { found, expected } => PlanError::Value {
+            ReadErrorKind::Choice { found, expected } => ConfigError::Value {
                 origin: origin.of(&key),
                 expected: match nearest(&found, &expected) {
                     Some(word) => format!("{}; did you mean \"{word}\"?", one_of(&expected)),
@@ -319,11 +327,11 @@ fn read<T: DeserializeOwned>(origin: &Origin, key: &str, value: Value) -> Result
             },
             ReadErrorKind::Missing(field) => {
                 let key = join(&key, field);
-                PlanError::MissingKey { origin: origin.of(&key), key }
+                ConfigError::MissingKey { origin: origin.of(&key), key }
             }
-            ReadErrorKind::Wrong { found, expected } => PlanError::Value { origin: origin.of(&key), key, found, expected },
+            ReadErrorKind::Wrong { found, expected } => ConfigError::Value { origin: origin.of(&key), key, found, expected },
             ReadErrorKind::Other(message) => {
-                PlanError::Value { origin: origin.of(&key), key, found: "not usable".to_owned(), expected: message }
+                ConfigError::Value { origin: origin.of(&key), key, found: "not usable".to_owned(), expected: message }
             }
         }
     })
@@ -335,7 +343,7 @@ fn hint(full: &str, found: &str, expected: &[&str]) -> String {
     if let Some(word) = nearest(found, expected) {
         return format!("did you mean `{}`?", join(parent, word));
     }
-    let elsewhere: Vec<String> = Table::try_from(RunPlan::default())
+    let elsewhere: Vec<String> = Table::try_from(RunConfig::default())
         .into_iter()
         .flatten()
         .filter(|(_, section)| section.get(found).is_some())

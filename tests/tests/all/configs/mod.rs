@@ -11,11 +11,11 @@ use std::sync::{Arc, PoisonError};
 use burn::tensor::Device;
 use nn_ops::weights::{Checkpoint, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
+use run_config::{Init, Precision, RunConfig};
 use tests::begin;
 use trainer::TrainError;
 use trainer::data::{TrainData, open_train};
 use trainer::event::Event;
-use trainer::plan::{Init, Precision, RunPlan};
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
 use trainer::state::Training;
@@ -67,9 +67,9 @@ struct Toy {
 }
 
 impl Toy {
-    /// The recipe of a row as it stands.
-    fn whole(&self, row: &str) -> Result<RunPlan, String> {
-        RunPlan::from_path(&configs().join(row).with_extension("toml")).map_err(|e| e.to_string())
+    /// The config of a row as it stands.
+    fn whole(&self, row: &str) -> Result<RunConfig, String> {
+        RunConfig::from_path(&configs().join(row).with_extension("toml")).map_err(|e| e.to_string())
     }
 
     /// Takes two steps of a row at toy size.
@@ -77,40 +77,40 @@ impl Toy {
         &self,
         row: &str,
         own: &[&str],
-        build: impl Fn(&RunPlan, RunTokenizer) -> Result<S, TrainError>,
+        build: impl Fn(&RunConfig, RunTokenizer) -> Result<S, TrainError>,
     ) -> Result<Stepped, String> {
         let table = format!("model.{}", row.split('/').next().unwrap());
         let mut set: Vec<String> = SMALL.iter().chain(own).map(|s| s.replace("{}", &table)).collect();
         set.push(format!("data.root={}", self.folder.path().join("data").display()));
         set.push(format!("run.dir={}", self.folder.path().join("runs").display()));
-        let mut plan = RunPlan::load(&configs().join(row).with_extension("toml"), &set).map_err(|e| e.to_string())?;
+        let mut run_config = RunConfig::load(&configs().join(row).with_extension("toml"), &set).map_err(|e| e.to_string())?;
         // No weight file is at hand.
-        plan.model.init = Init::default();
-        let data = Arc::new(open_train(&plan).unwrap());
-        let words = RunTokenizer::open(&plan, &data, None).unwrap();
-        let segmenter = build(&plan, words).map_err(|e| e.to_string())?;
+        run_config.model.init = Init::default();
+        let data = Arc::new(open_train(&run_config).unwrap());
+        let words = RunTokenizer::open(&run_config, &data, None).unwrap();
+        let segmenter = build(&run_config, words).map_err(|e| e.to_string())?;
         let device = Device::flex();
         let names = segmenter.names();
         let net = |training: Training<S::Net>| export(&training.net, &names, "net");
-        let before = net(begin(&segmenter, &plan).0);
+        let before = net(begin(&segmenter, &run_config).0);
         let summary =
-            train(&segmenter, &plan, data.clone(), &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
-        half(&segmenter, &plan, data, &begin(&segmenter, &plan).0.net)?;
+            train(&segmenter, &run_config, data.clone(), &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
+        half(&segmenter, &run_config, data, &begin(&segmenter, &run_config).0.net)?;
         let saved = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
-        let after = net(begin(&segmenter, &plan).0.restore(&saved).unwrap());
+        let after = net(begin(&segmenter, &run_config).0.restore(&saved).unwrap());
         Ok(Stepped { before, after })
     }
 }
 
 /// Takes the loss and the gradients of a batch in f32 and in bf16: no operation may meet two precisions.
-fn half<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, net: &S::Net) -> Result<(), String> {
+fn half<S: Segmenter>(segmenter: &S, run_config: &RunConfig, data: Arc<Dataset>, net: &S::Net) -> Result<(), String> {
     let graph = Device::flex().autodiff();
-    let batches = TrainData::open(plan, data, segmenter.inputs()).map_err(|e| e.to_string())?;
+    let batches = TrainData::open(run_config, data, segmenter.inputs()).map_err(|e| e.to_string())?;
     let batch = batches.batches(0, 1).next().ok_or("no batch")?.map_err(|e| e.to_string())?;
     let loss = |precision: Precision| {
-        let mut plan = plan.clone();
-        plan.train.precision = precision;
-        let shards = Shards::new(&plan, segmenter).map_err(|e| e.to_string())?;
+        let mut run_config = run_config.clone();
+        run_config.train.precision = precision;
+        let shards = Shards::new(&run_config, segmenter).map_err(|e| e.to_string())?;
         graph.seed(1);
         let mut found = shards.gradients(segmenter, net, &batch, &graph, 1.0).map_err(|e| e.to_string())?;
         Ok::<f64, String>(found.remove(0).loss)
@@ -142,15 +142,15 @@ impl Stepped {
     }
 }
 
-/// Checks every row of a method, and that each of its recipes is one.
+/// Checks every row of a method, and that each of its configs is one.
 fn rows_hold<'a>(method: &str, rows: impl Iterator<Item = &'a str>, check: impl Fn(&Toy, usize) -> Result<(), String>) {
     let stated: Vec<&str> = rows.collect();
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(configs().join(method)).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let plan = RunPlan::from_path(&path).unwrap();
-        assert_eq!(plan.run.name, format!("{method}-{stem}"), "{}", path.display());
+        let run_config = RunConfig::from_path(&path).unwrap();
+        assert_eq!(run_config.run.name, format!("{method}-{stem}"), "{}", path.display());
         if stem != "base" {
             found.insert(format!("{method}/{stem}"));
         }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use run_config::{RunConfig, Tokenizer};
 use trainer::models::Dit;
-use trainer::plan::Tokenizer;
 
 use super::{Toy, rows_hold};
 
 /// What a row of a table is: the paper's statement, not the file's.
 struct Row {
-    /// Recipe below `configs`, without extension.
+    /// Config below `configs`, without extension.
     file: &'static str,
     /// Whether image and text encoder are trained.
     image: bool,
@@ -170,4 +170,16 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
 #[test]
 fn every_row_trains_what_its_table_says() {
     rows_hold("dit", ROWS.iter().map(|row| row.file), |toy, i| check(&ROWS[i], toy));
+}
+
+/// Sizes of BERT do not move the layer that DIT's released weights read.
+#[test]
+fn berts_layer_is_the_released_one_unless_named() {
+    let layer = |text: &str| {
+        let config = RunConfig::from_toml_str(text).unwrap();
+        config.method_section::<fusion_dit::DitConfig>().unwrap().bert.output_layer
+    };
+    assert_eq!(layer(""), Some(1));
+    assert_eq!(layer("[model.dit.bert]\ndropout = 0.0"), Some(1));
+    assert_eq!(layer("[model.dit.bert]\noutput_layer = 12"), Some(12));
 }

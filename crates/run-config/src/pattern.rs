@@ -29,7 +29,7 @@ pub fn pattern_matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::pattern_matches;
+    use crate::pattern_matches;
 
     #[test]
     fn plain_patterns_stop_at_dots() {
