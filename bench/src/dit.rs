@@ -195,7 +195,7 @@ fn forward(repeat: usize) -> Result<Forward> {
 
 /// The step of the row's own config on a made batch.
 fn step(case: Case, recompute: Recompute, batch: usize) -> Result<Step> {
-    let path = root()?.join(format!("configs/dit/table8-{}.toml", case.name()));
+    let path = root()?.join(format!("configs/dit/table8/{}.toml", case.name()));
     let mut run_config = RunConfig::load(&path, &["text.vocabulary=train-from-data"])?;
     run_config.model.init = Init::default();
     run_config.train.recompute = recompute;

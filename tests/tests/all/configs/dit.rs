@@ -35,45 +35,45 @@ const WIDE: &[&str] = &["prob_text", "probs"];
 
 /// DIT's tables 1 to 9 (those that are about DIT), with the epochs of the released files.
 const ROWS: &[Row] = &[
-    row("dit/table1-default", true, true, &[], 2, 25),
-    row("dit/table1-default-frozen", false, true, &[], 2, 25),
-    row("dit/table1-add-2", true, true, &[], 4, 25),
-    row("dit/table1-add-2-frozen", false, true, &[], 4, 25),
-    row("dit/table1-add-4", true, true, &[], 6, 25),
-    row("dit/table1-add-4-frozen", false, true, &[], 6, 25),
-    row("dit/table1-e2e", true, true, P, 2, 40),
-    row("dit/table1-e2e-frozen", false, true, P, 2, 40),
-    row("dit/table1-layer-wise", true, true, P, 2, 40),
-    row("dit/table1-layer-wise-frozen", false, true, P, 2, 40),
-    row("dit/table2-e2e", true, true, P, 2, 40),
-    row("dit/table2-e2e-static", true, true, PT, 2, 40),
-    row("dit/table2-layer-wise", true, true, P, 2, 40),
-    row("dit/table2-layer-wise-static", true, true, T, 2, 40),
-    row("dit/table3-e2e-both-frozen", false, false, P, 2, 40),
-    row("dit/table3-layer-wise-both-frozen", false, false, P, 2, 25),
-    row("dit/table3-e2e-image-frozen", false, true, P, 2, 40),
-    row("dit/table3-layer-wise-image-frozen", false, true, P, 2, 40),
-    row("dit/table3-e2e", true, true, P, 2, 40),
-    row("dit/table3-layer-wise", true, true, P, 2, 40),
-    row("dit/table4-linear", true, true, P, 2, 40),
-    row("dit/table4-cross-attention", true, true, CROSS, 2, 25),
-    row("dit/table4-cross-attention-opp", true, true, CROSS, 2, 25),
-    row("dit/table4-cross-attention-ffn", true, true, FFN, 2, 25),
-    row("dit/table5-bert", false, true, P, 2, 40),
-    row("dit/table5-clip", false, true, P, 2, 40),
-    row("dit/table6-sam-points", false, false, &[], 2, 40),
-    row("dit/table6-sam-box", false, false, &[], 2, 40),
-    row("dit/table6-default-text", true, true, &[], 2, 25),
-    row("dit/table6-mix-text", true, true, P, 2, 40),
-    row("dit/table6-mix-points", true, true, P, 2, 40),
-    row("dit/table6-mix-box", true, true, P, 2, 40),
-    row("dit/table6-layer-wise-text", true, true, P, 2, 40),
-    row("dit/table7-layer-wise-vit-h", true, true, WIDE, 2, 25),
-    Row { batch: 32, ..row("dit/table8-both-frozen", false, false, P, 2, 25) },
-    Row { batch: 32, ..row("dit/table8-image-frozen", false, true, P, 2, 40) },
-    Row { batch: 32, ..row("dit/table8-tuned", true, true, P, 2, 40) },
-    row("dit/table9-layer-wise", false, true, P, 2, 40),
-    row("dit/table9-cascade", false, true, P, 2, 40),
+    row("dit/table1/default", true, true, &[], 2, 25),
+    row("dit/table1/default-frozen", false, true, &[], 2, 25),
+    row("dit/table1/add-2", true, true, &[], 4, 25),
+    row("dit/table1/add-2-frozen", false, true, &[], 4, 25),
+    row("dit/table1/add-4", true, true, &[], 6, 25),
+    row("dit/table1/add-4-frozen", false, true, &[], 6, 25),
+    row("dit/table1/e2e", true, true, P, 2, 40),
+    row("dit/table1/e2e-frozen", false, true, P, 2, 40),
+    row("dit/table1/layer-wise", true, true, P, 2, 40),
+    row("dit/table1/layer-wise-frozen", false, true, P, 2, 40),
+    row("dit/table2/e2e", true, true, P, 2, 40),
+    row("dit/table2/e2e-static", true, true, PT, 2, 40),
+    row("dit/table2/layer-wise", true, true, P, 2, 40),
+    row("dit/table2/layer-wise-static", true, true, T, 2, 40),
+    row("dit/table3/e2e-both-frozen", false, false, P, 2, 40),
+    row("dit/table3/layer-wise-both-frozen", false, false, P, 2, 25),
+    row("dit/table3/e2e-image-frozen", false, true, P, 2, 40),
+    row("dit/table3/layer-wise-image-frozen", false, true, P, 2, 40),
+    row("dit/table3/e2e", true, true, P, 2, 40),
+    row("dit/table3/layer-wise", true, true, P, 2, 40),
+    row("dit/table4/linear", true, true, P, 2, 40),
+    row("dit/table4/cross-attention", true, true, CROSS, 2, 25),
+    row("dit/table4/cross-attention-opp", true, true, CROSS, 2, 25),
+    row("dit/table4/cross-attention-ffn", true, true, FFN, 2, 25),
+    row("dit/table5/bert", false, true, P, 2, 40),
+    row("dit/table5/clip", false, true, P, 2, 40),
+    row("dit/table6/sam-points", false, false, &[], 2, 40),
+    row("dit/table6/sam-box", false, false, &[], 2, 40),
+    row("dit/table6/default-text", true, true, &[], 2, 25),
+    row("dit/table6/mix-text", true, true, P, 2, 40),
+    row("dit/table6/mix-points", true, true, P, 2, 40),
+    row("dit/table6/mix-box", true, true, P, 2, 40),
+    row("dit/table6/layer-wise-text", true, true, P, 2, 40),
+    row("dit/table7/layer-wise-vit-h", true, true, WIDE, 2, 25),
+    Row { batch: 32, ..row("dit/table8/both-frozen", false, false, P, 2, 25) },
+    Row { batch: 32, ..row("dit/table8/image-frozen", false, true, P, 2, 40) },
+    Row { batch: 32, ..row("dit/table8/tuned", true, true, P, 2, 40) },
+    row("dit/table9/layer-wise", false, true, P, 2, 40),
+    row("dit/table9/cascade", false, true, P, 2, 40),
 ];
 
 impl Row {
@@ -83,7 +83,7 @@ impl Row {
 
     /// The rows that train nothing.
     fn untrained(&self) -> bool {
-        self.file.contains("-sam-")
+        self.file.contains("/sam-")
     }
 
     /// Whether the parameter must move; none where its gradient is nothing but rounding: a constant added to all keys
@@ -103,7 +103,7 @@ impl Row {
         } else if within(&["prompt_encoder."]) {
             let clicks = ["point_embeddings.1", "point_embeddings.2", "point_embeddings.3", "not_a_point_embed"];
             let part = &name["prompt_encoder.".len()..];
-            let clicked = self.file.contains("-mix-") && clicks.iter().any(|click| part.starts_with(click));
+            let clicked = self.file.contains("/mix-") && clicks.iter().any(|click| part.starts_with(click));
             part.starts_with("no_mask_embed") || clicked
         } else {
             // One mask is put out, so the other masks' networks and the predicted IoU have no part in the loss.

@@ -142,17 +142,24 @@ impl Stepped {
     }
 }
 
+/// The configs of a method: `METHOD/base` and `METHOD/TABLE/ROW`, each with its file.
+fn files(method: &str) -> Vec<(String, PathBuf)> {
+    let list = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let (folders, own): (Vec<_>, Vec<_>) = list(&configs().join(method)).into_iter().partition(|p| p.is_dir());
+    let all = own.into_iter().chain(folders.iter().flat_map(|folder| list(folder)));
+    let row = |path: &Path| path.with_extension("").strip_prefix(configs()).unwrap().to_string_lossy().replace('\\', "/");
+    all.map(|path| (row(&path), path)).collect()
+}
+
 /// Checks every row of a method, and that each of its configs is one.
 fn rows_hold<'a>(method: &str, rows: impl Iterator<Item = &'a str>, check: impl Fn(&Toy, usize) -> Result<(), String>) {
     let stated: Vec<&str> = rows.collect();
     let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(configs().join(method)).unwrap() {
-        let path = entry.unwrap().path();
-        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+    for (row, path) in files(method) {
         let run_config = RunConfig::from_path(&path).unwrap();
-        assert_eq!(run_config.run.name, format!("{method}-{stem}"), "{}", path.display());
-        if stem != "base" {
-            found.insert(format!("{method}/{stem}"));
+        assert_eq!(run_config.run.name, row.replace('/', "-"), "{}", path.display());
+        if row != format!("{method}/base") {
+            found.insert(row);
         }
     }
     assert_eq!(found, stated.iter().map(|s| (*s).to_owned()).collect());

@@ -23,10 +23,10 @@ const fn kind(stem: &'static str, sets: &'static [&'static str], parts: &'static
     Kind { stem, sets, parts, text: false }
 }
 
-const THREE: &[&str] = &["-refcoco", "-refcoco-plus", "-gref-umd"];
-const FOUR: &[&str] = &["-refcoco", "-refcoco-plus", "-gref-umd", "-gref-google"];
+const THREE: &[&str] = &["refcoco", "refcoco-plus", "gref-umd"];
+const FOUR: &[&str] = &["refcoco", "refcoco-plus", "gref-umd", "gref-google"];
 const ONE: &[&str] = &[""];
-const TAUS: &[&str] = &["-05", "-10", "-15", "-20", "-25", "-30", "-35", "-40", "-45", "-50"];
+const TAUS: &[&str] = &["05", "10", "15", "20", "25", "30", "35", "40", "45", "50"];
 
 const WHOLE: &[&str] = &["decoder", "fe", "ma", "mask_mlp", "query", "up1", "up1_norm", "up2", "up2_norm"];
 const CONV: &[&str] = &["decoder", "fe", "ma_conv", "mask_mlp", "query", "up1", "up1_norm", "up2", "up2_norm"];
@@ -35,26 +35,26 @@ const SAM: &[&str] = &["fe", "ma", "mask_decoder"];
 const BASELINE: &[&str] = &["mask_decoder", "text_proj"];
 
 const KINDS: &[Kind] = &[
-    kind("risam/figure8-tau", TAUS, WHOLE),
+    kind("risam/figure8/tau", TAUS, WHOLE),
     kind("risam/table1", FOUR, WHOLE),
-    kind("risam/table2-conv", THREE, CONV),
-    kind("risam/table2-sam-decoder", THREE, SAM),
-    kind("risam/table2-without-fe", THREE, WHOLE),
-    kind("risam/table3-bcm", THREE, WHOLE),
-    kind("risam/table3-sdf", THREE, WHOLE),
-    kind("risam/table3-te", THREE, TE),
-    kind("risam/table3-without-mask", THREE, WHOLE),
-    kind("risam/table4-1-block", ONE, WHOLE),
-    kind("risam/table4-2-blocks", ONE, WHOLE),
-    kind("risam/table4-3-blocks", ONE, WHOLE),
-    kind("risam/table5-toi", THREE, WHOLE),
-    kind("risam/table5-without-elg", THREE, WHOLE),
-    kind("risam/table6-fe", ONE, WHOLE),
-    kind("risam/table6-vit-det", ONE, WHOLE),
-    kind("risam/table6-without-fe", ONE, WHOLE),
+    kind("risam/table2/conv", THREE, CONV),
+    kind("risam/table2/sam-decoder", THREE, SAM),
+    kind("risam/table2/without-fe", THREE, WHOLE),
+    kind("risam/table3/bcm", THREE, WHOLE),
+    kind("risam/table3/sdf", THREE, WHOLE),
+    kind("risam/table3/te", THREE, TE),
+    kind("risam/table3/without-mask", THREE, WHOLE),
+    kind("risam/table4/1-block", ONE, WHOLE),
+    kind("risam/table4/2-blocks", ONE, WHOLE),
+    kind("risam/table4/3-blocks", ONE, WHOLE),
+    kind("risam/table5/toi", THREE, WHOLE),
+    kind("risam/table5/without-elg", THREE, WHOLE),
+    kind("risam/table6/fe", ONE, WHOLE),
+    kind("risam/table6/vit-det", ONE, WHOLE),
+    kind("risam/table6/without-fe", ONE, WHOLE),
     kind("risam/table8", THREE, WHOLE),
     Kind { text: true, ..kind("risam/table9", FOUR, WHOLE) },
-    kind("risam/table10-grefcoco", ONE, WHOLE),
+    kind("risam/table10/grefcoco", ONE, WHOLE),
     kind("risam/table11", FOUR, BASELINE),
 ];
 
@@ -72,6 +72,15 @@ const SMALL: &[&str] = &[
 ];
 
 impl Kind {
+    /// The row's file of a set: in the table's folder by itself, or behind the row's own name.
+    fn file(&self, set: &str) -> String {
+        match (set, self.stem.matches('/').count()) {
+            ("", _) => self.stem.to_owned(),
+            (set, 1) => format!("{}/{set}", self.stem),
+            (set, _) => format!("{}-{set}", self.stem),
+        }
+    }
+
     fn moves(&self, name: &str) -> Option<bool> {
         if key_bias(name) || name.contains(".running_") {
             return None;
@@ -102,7 +111,7 @@ impl Kind {
             f if f.ends_with("grefcoco") => ("grefcoco", "unc"),
             _ => ("refcoco", "unc"),
         };
-        let words = if set.0 == "refcoco" || file.ends_with("table8-refcoco") { 17 } else { 25 };
+        let words = if set.0 == "refcoco" || file.ends_with("table8/refcoco") { 17 } else { 25 };
         let (data, optim, schedule) = (&run_config.data, &run_config.optim, &run_config.schedule);
         if ((data.dataset.as_str(), data.split_by.as_str()), run_config.text.max_tokens) != (set, words) {
             return Err(format!("{} of {} with {} words", data.dataset, data.split_by, run_config.text.max_tokens));
@@ -131,19 +140,19 @@ impl Kind {
         }
         let mut want = RisamConfig::vit_h();
         match self.stem.trim_start_matches("risam/") {
-            "figure8-tau" => want.tau = file[file.len() - 2..].parse::<f64>().map_err(|e| e.to_string())? / 100.0,
-            "table2-conv" => want.interaction = Interaction::Conv,
-            "table2-sam-decoder" => want.decoder = Decoder::Sam,
-            "table2-without-fe" | "table6-without-fe" => want.enhancement = Enhancement::None,
-            "table3-bcm" => want.interaction = Interaction::Serial,
-            "table3-sdf" => want.interaction = Interaction::VisionGuided,
-            "table3-te" => want.interaction = Interaction::Transformer,
-            "table3-without-mask" => want.relevance_mask = false,
-            "table4-1-block" => want.interaction_blocks = 1,
-            "table4-3-blocks" => want.interaction_blocks = 3,
-            "table5-toi" => want.token_to_image = true,
-            "table5-without-elg" => want.language_in_decoder = false,
-            "table6-vit-det" => want.enhancement = Enhancement::VitDet,
+            "figure8/tau" => want.tau = file[file.len() - 2..].parse::<f64>().map_err(|e| e.to_string())? / 100.0,
+            "table2/conv" => want.interaction = Interaction::Conv,
+            "table2/sam-decoder" => want.decoder = Decoder::Sam,
+            "table2/without-fe" | "table6/without-fe" => want.enhancement = Enhancement::None,
+            "table3/bcm" => want.interaction = Interaction::Serial,
+            "table3/sdf" => want.interaction = Interaction::VisionGuided,
+            "table3/te" => want.interaction = Interaction::Transformer,
+            "table3/without-mask" => want.relevance_mask = false,
+            "table4/1-block" => want.interaction_blocks = 1,
+            "table4/3-blocks" => want.interaction_blocks = 3,
+            "table5/toi" => want.token_to_image = true,
+            "table5/without-elg" => want.language_in_decoder = false,
+            "table6/vit-det" => want.enhancement = Enhancement::VitDet,
             "table9" => want.text_frozen = false,
             "table11" => want.baseline = true,
             _ => {}
@@ -169,6 +178,6 @@ impl Kind {
 #[test]
 fn every_row_trains_what_its_table_says() {
     let rows: Vec<(&Kind, String)> =
-        KINDS.iter().flat_map(|kind| kind.sets.iter().map(move |set| (kind, format!("{}{set}", kind.stem)))).collect();
+        KINDS.iter().flat_map(|kind| kind.sets.iter().map(move |set| (kind, kind.file(set)))).collect();
     rows_hold("risam", rows.iter().map(|(_, file)| file.as_str()), |toy, i| rows[i].0.check(&rows[i].1, toy));
 }
