@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use metrics::Report;
 use serde::{Deserialize, Serialize};
 use trainer::run_dir::RunDir;
 
@@ -55,6 +56,26 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
         save(&docs.join(format!("{name}.png")), &bytes)?;
     }
     Ok(())
+}
+
+/// Methods and the names of their demonstrations' figures.
+const DEMOS: [(&str, &str); 3] = [("dit", "demo"), ("evf", "demo-evf"), ("risam", "demo-risam")];
+
+/// The first split's figures of all demonstrations, as README shows them.
+pub(crate) fn demos(args: &WriteArgs) -> Result<()> {
+    let mut block = String::from("| `cargo xtask train` | mIoU | text shuffled | time |\n|---|---|---|---|\n");
+    for (method, name) in DEMOS {
+        let path = root()?.join(format!("docs/figures/{name}.json"));
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let figures: RunFigures = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let percent = |r: Option<&Report>| r.map_or("-".to_owned(), |r| format!("{:.1}", 100.0 * r.miou));
+        let (own, shuffled) = (percent(figures.reports.first()), percent(figures.shuffled.as_ref()));
+        block += &format!("| `--method {method}` | {own} | {shuffled} | {:.0} s |\n", figures.seconds);
+    }
+    block += "\n\"Text shuffled\" gives every sentence to another expression: what is left is what the model knows without its text. The \
+              whole tables, with machine and commit: [docs/performance.md](docs/performance.md).";
+    println!("{block}");
+    if args.write { fill("demos", &block) } else { Ok(()) }
 }
 
 pub(crate) fn test(args: &WriteArgs) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of record with machine, commit and command, and the blocks in the docs that show them.
 
+mod build;
 mod cache;
 mod case;
 mod child;
@@ -15,7 +16,7 @@ mod torch;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -35,6 +36,10 @@ pub enum BenchCommand {
     Demo(DemoArgs),
     /// Training steps with and without kept features of the frozen image encoder.
     Cache(CacheArgs),
+    /// README's table of the demonstrations, from docs/figures.
+    Demos(WriteArgs),
+    /// Cold builds of README's two commands: takes as long as they do.
+    Build(WriteArgs),
     /// The time that `cargo xtask test` takes with everything built.
     Test(WriteArgs),
     /// Time of DIT's forward passes and memory of its training steps on the CPU, beside the paper's.
@@ -50,7 +55,7 @@ pub enum BenchCommand {
 /// Whether to write.
 #[derive(Debug, Args)]
 pub struct WriteArgs {
-    /// Write `docs/figures` and the blocks of README.md.
+    /// Write `docs/figures` and the blocks of README.md and docs/performance.md.
     #[arg(long)]
     write: bool,
 }
@@ -66,7 +71,7 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Prints the table of README's block `name` and writes what was asked for.
+    /// Prints the table of the block `name` and writes what was asked for.
     fn publish(&self, name: &str, figures: &impl Serialize, table: &str) -> Result<()> {
         println!("{table}");
         let text = serde_json::to_string_pretty(figures)? + "\n";
@@ -86,6 +91,8 @@ pub fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Demo(args) => demo::demo(args),
         BenchCommand::Cache(args) => cache::run(args),
+        BenchCommand::Demos(args) => demo::demos(args),
+        BenchCommand::Build(args) => build::run(args),
         BenchCommand::Test(args) => demo::test(args),
         BenchCommand::Dit(args) => dit::run(args),
         BenchCommand::Sam(args) => sam::run(args),
@@ -107,12 +114,19 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{}", path.display()))
 }
 
-/// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` in README.md.
+/// Pages with blocks.
+const PAGES: [&str; 2] = ["README.md", "docs/performance.md"];
+
+/// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {
-    let path = root()?.join("README.md");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let filled = replace(&text, name, block).with_context(|| format!("{}: no block `figures:{name}`", path.display()))?;
-    save(&path, filled.as_bytes())
+    for page in PAGES {
+        let path = root()?.join(page);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        if let Some(filled) = replace(&text, name, block) {
+            return save(&path, filled.as_bytes());
+        }
+    }
+    bail!("no block `figures:{name}` in {}", PAGES.join(" or "))
 }
 
 fn replace(text: &str, name: &str, block: &str) -> Option<String> {

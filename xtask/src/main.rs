@@ -1,6 +1,7 @@
-//! Auxiliary build commands: `test` and `tidy`. Every other command is handed to the program (`crates/saymask`) or, as `bench`,
+//! Auxiliary build commands: `test`, `tidy` and `docs`. Every other command is handed to the program (`crates/saymask`) or, as `bench`,
 //! to the benches (`bench/`), which are built first.
 
+mod docs;
 mod handover;
 mod test;
 mod tidy;
@@ -16,7 +17,8 @@ Usage: cargo xtask <COMMAND>
 
 Chores:
   test [--full]  Run every test; with --full also those that need much time or memory
-  tidy           Check formatting, lints, docs and file sizes
+  tidy           Check formatting, lints, docs, packages and file sizes
+  docs           Write the index of configs/
   bench <WHAT>   Measure, and write figures into docs/performance.md
 
 The program:
@@ -42,6 +44,8 @@ fn run(args: &[OsString]) -> Result<i32> {
         ["test", ..] => anyhow::bail!("test: takes nothing or --full, not {:?}", words[1..].join(" ")),
         ["tidy"] => tidy::run().map(|()| 0),
         ["tidy", ..] => anyhow::bail!("tidy: takes no arguments, not {:?}", words[1..].join(" ")),
+        ["docs"] => docs::run(false).map(|()| 0),
+        ["docs", ..] => anyhow::bail!("docs: takes no arguments, not {:?}", words[1..].join(" ")),
         ["bench", ..] => handover::run("saymask-bench", &args[1..]),
         [] | ["--help" | "-h"] => {
             print!("{HELP}");
