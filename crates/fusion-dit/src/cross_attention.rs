@@ -5,7 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{merge_heads, softmax, split_heads};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 
 /// Heads of the injection, each of width 64.
 const HEADS: usize = 8;
@@ -32,10 +32,10 @@ impl StdNorm {
     /// [B, L, C] -> [B, L, C], in the input's precision
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (width, kind) = (x.dims()[2], x.dtype());
-        let x = wide(x);
+        let x = to_f32(x);
         let centred = x.clone() - x.mean_dim(2);
         let variance = centred.clone().powi_scalar(2).sum_dim(2) / (width as f64 - 1.0);
-        let [gain, bias] = [&self.weight, &self.bias].map(|p| wide(p.val()).unsqueeze::<3>());
+        let [gain, bias] = [&self.weight, &self.bias].map(|p| to_f32(p.val()).unsqueeze::<3>());
         (centred / (variance.sqrt() + 1e-6) * gain + bias).cast(kind)
     }
 }

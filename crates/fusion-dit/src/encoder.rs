@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use nn_ops::attention::softmax;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::{cut, segment};
 use sam_vit::{Block, Grid, join, partition};
 
@@ -171,7 +171,7 @@ impl Route {
         let (q, k, _) = block.attn.project(tokens);
         let [_, _, length, head] = q.dims();
         let q = q.narrow(2, 0, self.slots) * (1.0 / (head as f64).sqrt());
-        let map = wide(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
+        let map = to_f32(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
         let map = map.narrow(2, self.slots, length - self.slots);
         Some(match window {
             Some(grid) => {

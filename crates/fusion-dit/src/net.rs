@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::loss::bce_with_logits;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::cut;
 use nn_ops::resize::Resize;
 use nn_ops::weights::Names;
@@ -78,7 +78,7 @@ impl DitNet {
         let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width));
         let (low_res, iou) = self.mask_decoder.forward(image_embedding.clone(), positions, sparse, dense, Output::Single);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (wide(low_res), wide(iou));
+        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = Resize::BILINEAR_ALIGNED.forward(low_res.clone(), [height, width]);
         DitOutput { image_embedding, low_res, iou, logits }
     }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;
@@ -120,7 +120,7 @@ impl EvfNet {
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };
         let (low_res, iou) = self.visual_model.decode(embeddings, prompts, input, Output::Single);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (wide(low_res), wide(iou));
+        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = Resize::BILINEAR.forward(low_res.clone(), [input.0, input.1]);
         Ok(EvfOutput { low_res, iou, logits })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 use nn_ops::rows::take;
 use nn_ops::weights::Names;
@@ -257,7 +257,7 @@ impl RisamNet {
             };
         let patch = config.sam.image_encoder.patch_size;
         // Masks leave in single precision.
-        let low_res = wide(low_res);
+        let low_res = to_f32(low_res);
         let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * patch, grid.1 * patch]);
         Ok(RisamOutput { low_res, logits, attention })
     }

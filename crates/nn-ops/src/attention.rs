@@ -5,7 +5,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Tensor, activation};
 
 use crate::host;
-use crate::precision::wide;
+use crate::precision::to_f32;
 
 /// Most bytes of scores that exist at once outside of training: the smallest storage binding that WebGPU guarantees, and
 /// far below what a GPU may spend (SAM's global blocks at 1024 would take 805 MB an image in ViT-B).
@@ -17,7 +17,7 @@ const SCORES: usize = 128 << 20;
 /// Any; the output has the input's.
 pub fn softmax<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
     let kind = x.dtype();
-    activation::softmax(wide(x), dim).cast(kind)
+    activation::softmax(to_f32(x), dim).cast(kind)
 }
 
 /// `softmax(scale q kᵀ) v` over heads. Every query needs a key that is not masked.
@@ -74,7 +74,7 @@ fn whole(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4, Bool>>
     let kind = q.dtype();
     if matches!(kind, DType::BF16 | DType::F16) && q.device().is_autodiff() {
         // Burn composes the same there, but with a softmax in half precision; its fused kernels sum in single.
-        let scores = wide(q.clone().matmul(k.swap_dims(2, 3))) * (q.dims()[3] as f64).sqrt().recip();
+        let scores = to_f32(q.clone().matmul(k.swap_dims(2, 3))) * (q.dims()[3] as f64).sqrt().recip();
         let scores = match mask {
             Some(mask) => scores.mask_fill(mask, HIDDEN),
             None => scores,

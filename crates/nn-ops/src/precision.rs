@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 ///
 /// # Shapes
 /// Any; the output has the input's.
-pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::F16 | DType::BF16 => x.cast(DType::F32),
         _ => x,
@@ -25,7 +25,7 @@ mod tests {
         for kind in [DType::BF16, DType::F16] {
             let x = Tensor::<1>::zeros([1], (&Device::flex(), kind));
             assert!(!crate::host::applies(&x));
-            assert_eq!(wide(x).dtype(), DType::F32);
+            assert_eq!(to_f32(x).dtype(), DType::F32);
         }
     }
 }
