@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use sam_vit::{Prompts, SamError};
 use text_encoders::TextTokenizer;
 
@@ -102,10 +102,10 @@ impl DitModel {
         }
         for members in groups.values() {
             let mine: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
-            let theirs = if shared { images.clone() } else { take(images.clone(), members) };
+            let theirs = if shared { images.clone() } else { select_rows(images.clone(), members) };
             logits.push(self.forward_group(config, tokenizer, theirs, &mine)?);
         }
-        Ok(take(Tensor::cat(logits, 0), &back))
+        Ok(select_rows(Tensor::cat(logits, 0), &back))
     }
 
     /// Prompts of one kind and length.

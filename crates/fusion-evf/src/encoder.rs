@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use nn_ops::weights::Names;
 use text_encoders::beit3::{Beit3, Beit3Features};
 use text_encoders::clip::{ClipText, ClipVision};
@@ -79,18 +79,18 @@ impl Extractor {
             (Encoder::ClipText, _, _, Some(text), _) => Ok(text.encode(batch)?.pooled),
             (Encoder::ClipLate, _, _, Some(text), Some(vision)) => {
                 let seen = vision.pool(vision.tokens(images)?);
-                Ok(beside(text.encode(batch)?.pooled, take(seen, image_of)))
+                Ok(beside(text.encode(batch)?.pooled, select_rows(seen, image_of)))
             }
             (Encoder::ViltText, _, Some(vilt), _, _) => Ok(vilt.encode(batch)?.pooled),
             (Encoder::ViltLate, _, Some(vilt), _, _) => {
                 let seen = vilt.image_only(images)?.narrow(1, 0, 1).squeeze_dim::<2>(1);
-                Ok(beside(vilt.encode(batch)?.pooled, take(seen, image_of)))
+                Ok(beside(vilt.encode(batch)?.pooled, select_rows(seen, image_of)))
             }
-            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(take(images, image_of), batch)?.cls()),
+            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(select_rows(images, image_of), batch)?.cls()),
             (Encoder::Beit3Text, Some(beit3), _, _, _) => Ok(beit3.encode(batch)?.pooled),
             (Encoder::Beit3Late, Some(beit3), _, _, _) => {
                 let seen = beit3.vision_only(images)?.image_cls().ok_or_else(absent)?;
-                Ok(beside(take(seen, image_of), beit3.encode(batch)?.pooled))
+                Ok(beside(select_rows(seen, image_of), beit3.encode(batch)?.pooled))
             }
             (Encoder::Beit3Early, Some(beit3), _, _, _) => {
                 chosen(config.feature, &beit3.joint(images, batch, image_of)?).ok_or_else(absent)

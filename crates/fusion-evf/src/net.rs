@@ -6,7 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use nn_ops::weights::Names;
 use sam_vit::{Output, Prompts, Sam};
 
@@ -114,7 +114,7 @@ impl EvfNet {
         let tokens = projector.forward(feature).unsqueeze_dim::<3>(1);
         // Kept embeddings come in single precision.
         let embeddings = embeddings.cast(tokens.dtype());
-        let embeddings = if images == 1 { embeddings } else { take(embeddings, image_of) };
+        let embeddings = if images == 1 { embeddings } else { select_rows(embeddings, image_of) };
         let patch = config.sam.image_encoder.patch_size;
         let input = (height * patch, width * patch);
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };

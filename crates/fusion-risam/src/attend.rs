@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use pil_ops::Image;
 use sam_vit::{Placement, preprocess_batch};
 
@@ -57,7 +57,7 @@ impl RisamNet {
         if self.ma.is_empty() {
             return Ok(Vec::new());
         }
-        let map = take(self.enhance(image), image_of);
+        let map = select_rows(self.enhance(image), image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
         let pairs = self.interact(config, map.clone(), text.clone(), lengths);
         let first = (flatten(map), self.placed(config, text));

@@ -7,7 +7,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use nn_ops::weights::Names;
 use sam_vit::{MaskDecoder, Output, PositionEmbedding};
 
@@ -234,9 +234,9 @@ impl RisamNet {
         let image = &image.clone().cast(text.dtype());
         let (low_res, attention) =
             if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
-                (self.decode_sam(sam, take(embedding.clone(), image_of), project.forward(text), lengths), None)
+                (self.decode_sam(sam, select_rows(embedding.clone(), image_of), project.forward(text), lengths), None)
             } else {
-                let map = take(self.enhance(image), image_of);
+                let map = select_rows(self.enhance(image), image_of);
                 let [rows, width, ..] = map.dims();
                 let mut pairs = self.interact(config, map.clone(), text, lengths);
                 let pair = pairs.pop().unwrap_or_else(|| Pair {
@@ -283,16 +283,16 @@ impl RisamNet {
         };
         let order: Vec<usize> = groups.values().flatten().copied().collect();
         let masks = groups.iter().map(|(&length, rows)| {
-            let sparse = take(tokens.clone(), rows).narrow(1, 0, length);
+            let sparse = select_rows(tokens.clone(), rows).narrow(1, 0, length);
             let dense = sam.no_mask_embed.weight.val().reshape([1, width, 1, 1]);
-            sam.mask_decoder.forward(take(embedding.clone(), rows), positions.clone(), sparse, dense, Output::Single).0
+            sam.mask_decoder.forward(select_rows(embedding.clone(), rows), positions.clone(), sparse, dense, Output::Single).0
         });
         let masks = Tensor::cat(masks.collect(), 0);
         let mut back = vec![0; order.len()];
         for (place, &row) in order.iter().enumerate() {
             back[row] = place;
         }
-        take(masks, &back)
+        select_rows(masks, &back)
     }
 
     pub(crate) fn check(
@@ -343,7 +343,7 @@ impl RisamNet {
 fn end_of_text(text: &Tensor<3>, lengths: &[usize]) -> Tensor<2> {
     let [rows, length, width] = text.dims();
     let ends: Vec<usize> = lengths.iter().enumerate().map(|(row, &n)| row * length + n.saturating_sub(1)).collect();
-    take(text.clone().reshape([rows * length, width]), &ends)
+    select_rows(text.clone().reshape([rows * length, width]), &ends)
 }
 
 /// `true` where a word is padding, behind `before` places that never are.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_dit::Prompt;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use rayon::prelude::*;
 use refcoco_data::{Placement, Transformed};
 
@@ -176,7 +176,7 @@ impl HostBatch {
 
     /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
     pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
-        take(self.images(device), &self.image_of)
+        select_rows(self.images(device), &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].

@@ -8,7 +8,7 @@ use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use nn_ops::weights::Names;
 
 use super::config::Beit3Config;
@@ -169,7 +169,7 @@ impl Beit3 {
                 expected: format!("{} numbers below {images}", batch.rows()),
             });
         }
-        let vision = take(self.embed_image(image)?, image_of);
+        let vision = select_rows(self.embed_image(image)?, image_of);
         let (text, padding) = self.embed_text(batch)?;
         let masks = match padding {
             None => Masks::default(),
