@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::multi_head;
+use nn_ops::attention::multi_head_attention;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
@@ -36,7 +36,7 @@ impl Attention {
     /// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: [B, 1, 1, Sk], `true` where a key is hidden; output: [B, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let projected = [self.q.forward(q), self.k.forward(k), self.v.forward(v)];
-        self.out.forward(multi_head(projected, self.heads, mask))
+        self.out.forward(multi_head_attention(projected, self.heads, mask))
     }
 }
 

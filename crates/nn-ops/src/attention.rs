@@ -91,7 +91,7 @@ fn whole(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4, Bool>>
 ///
 /// # Shapes
 /// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: as in [`attention`]; output: [B, Sq, C]
-pub fn multi_head([q, k, v]: [Tensor<3>; 3], heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+pub fn multi_head_attention([q, k, v]: [Tensor<3>; 3], heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
     let of_keys = mask.as_ref().is_none_or(|mask| mask.dims()[1..3] == [1, 1]);
     if of_keys && [&q, &k, &v].into_iter().all(host::applies) {
         return host::attention(q, k, v, heads, mask);

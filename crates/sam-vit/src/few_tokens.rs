@@ -7,7 +7,7 @@
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use nn_ops::attention::{merge_heads, multi_head, split_heads};
+use nn_ops::attention::{merge_heads, multi_head_attention, split_heads};
 use nn_ops::host;
 use nn_ops::linear::{Layer, Then, chain, linear};
 
@@ -35,7 +35,7 @@ pub(crate) fn look(attention: &Attention, tokens: Tensor<3>, keys: Tensor<3>, va
     // Attention will divide by the root of this width instead of the head's. The keys' bias moves all logits of a query alike.
     let scale = (width as f64 / queries.dims()[3] as f64).sqrt();
     let queries = queries.matmul(from_inner(&attention.k_proj, heads)) * scale;
-    let seen = multi_head([queries.reshape([batch, heads * count, width]), keys, values], 1, None);
+    let seen = multi_head_attention([queries.reshape([batch, heads * count, width]), keys, values], 1, None);
     let seen = merge_heads(seen.reshape([batch, heads, count, width]).matmul(to_inner(&attention.v_proj, heads)));
     // Weights of a query sum to one, so the values' bias passes through.
     let seen = match &attention.v_proj.bias {

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::attention::multi_head;
+use nn_ops::attention::multi_head_attention;
 use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
@@ -56,7 +56,7 @@ impl Attention {
     /// Attention as it is written: project, attend, project.
     pub(crate) fn project(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
         let projected = [linear(&self.q_proj, q), linear(&self.k_proj, k), linear(&self.v_proj, v)];
-        linear(&self.out_proj, multi_head(projected, self.heads, None))
+        linear(&self.out_proj, multi_head_attention(projected, self.heads, None))
     }
 }
 

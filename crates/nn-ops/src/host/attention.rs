@@ -466,7 +466,7 @@ mod tests {
             let mask = Tensor::<4, Bool>::from_data(TensorData::new(hidden, [rows, 1, 1, 9]), &device);
             let split = |x: &Tensor<3>| crate::attention::split_heads(x.clone(), 2);
             let want = merge_heads(attention(split(&q), split(&k), split(&v), Some(mask.clone()), None));
-            let got = crate::attention::multi_head([q.clone(), k.clone(), v.clone()], 2, Some(mask));
+            let got = crate::attention::multi_head_attention([q.clone(), k.clone(), v.clone()], 2, Some(mask));
             assert_close(got, want, 1e-5);
         }
     }
