@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc};
 
 use burn::tensor::Device;
 use fusion_dit::{Dit, DitConfig};
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use text_encoders::tokenizer::WordPiece;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (width, height) = pixels.dimensions();
     let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
 
-    let checkpoint = Checkpoint::open(weights)?;
+    let checkpoint = StateDict::open(weights)?;
     let config = DitConfig::detect(&checkpoint)?;
     let (model, _) = config.init(&Device::flex())?.load(&config, checkpoint)?;
     let dit = Dit::new(config, &model, Arc::new(WordPiece::load(vocabulary)?))?;

@@ -277,6 +277,6 @@ fn variants_and_sizes_are_read_off_a_file() {
             assert_eq!(found, config);
         }
     }
-    let error = DitConfig::detect(&nn_ops::weights::Checkpoint::empty("a.pth")).unwrap_err().to_string();
+    let error = DitConfig::detect(&nn_ops::weights::StateDict::empty("a.pth")).unwrap_err().to_string();
     assert!(error.contains("a.pth") && error.contains("text_proj.weight"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
+use nn_ops::weights::{Allow, LoadReport, Names, StateDict, freeze_unless, load};
 use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
@@ -48,7 +48,7 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, config: &EvfConfig, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load(self, config: &EvfConfig, checkpoint: &StateDict) -> Result<(Self, LoadReport), EvfError> {
         Ok(load(self, checkpoint, &Self::names(config.encoder), &Allow::default())?)
     }
 
@@ -56,7 +56,7 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load_sam(mut self, checkpoint: &StateDict) -> Result<(Self, LoadReport), EvfError> {
         let sam = self.net.visual_model;
         let (sam, report) = match Naming::of(checkpoint)? {
             Naming::Facebook => load_facebook(sam, checkpoint)?,
@@ -74,7 +74,7 @@ impl EvfModel {
     pub fn load_encoder(
         mut self,
         config: &EvfConfig,
-        checkpoint: &Checkpoint,
+        checkpoint: &StateDict,
         device: &Device,
     ) -> Result<(Self, LoadReport), EvfError> {
         let extractor = &mut self.mm_extractor;

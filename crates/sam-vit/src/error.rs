@@ -52,7 +52,7 @@ pub enum SamError {
     Weights(#[from] WeightsError),
     /// A weight file that is no SAM.
     #[error("{path}: {what}")]
-    Checkpoint {
+    StateDict {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong.

@@ -1,7 +1,7 @@
 //! Sizes of a BEiT-3.
 
 use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, WeightsError, load};
+use nn_ops::weights::{Allow, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::model::Beit3;
@@ -126,18 +126,18 @@ impl Beit3Config {
         Beit3::new(self, device)
     }
 
-    /// A model with the weights of `checkpoint` (`beit3_*_patch16_224.pth`, whose tensors lie under the key `model`:
-    /// open it with `Checkpoint::open_at(path, Some("model"))`). The heads of pretraining and fine-tuning are not used.
+    /// A model with the weights of `state_dict` (`beit3_*_patch16_224.pth`, whose tensors lie under the key `model`:
+    /// open it with `StateDict::open_at(path, Some("model"))`). The heads of pretraining and fine-tuning are not used.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: &Checkpoint, device: &Device) -> Result<(Beit3, LoadReport), WeightsError> {
+    pub fn load(&self, state_dict: &StateDict, device: &Device) -> Result<(Beit3, LoadReport), WeightsError> {
         let mut model = self.init(device);
         let table = "beit3.text_embed.weight";
-        let on_host = model.text_embed.read_to_host(checkpoint, table, self.host_table_above)?;
+        let on_host = model.text_embed.read_to_host(state_dict, table, self.host_table_above)?;
         let mut unused = HEADS.to_vec();
         unused.extend(on_host.then_some(table));
-        load(model, checkpoint, &Beit3::names().with_prefix("beit3."), &Allow { missing: &[], unused: &unused })
+        load(model, state_dict, &Beit3::names().with_prefix("beit3."), &Allow { missing: &[], unused: &unused })
     }
 }
 

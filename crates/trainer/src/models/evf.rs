@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, Pretrained, loss};
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Checkpoint, Names};
+use nn_ops::weights::{Names, StateDict};
 use pil_ops::Image;
 use refcoco_data::Fit;
 use sam_vit::Prediction;
@@ -106,14 +106,14 @@ impl Segmenter for Evf {
         let (config, init) = (&self.config, &self.init);
         let mut model = config.init(device)?;
         if let Some(path) = &init.sam {
-            (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
         if let Some(path) = encoder_file(config, init) {
             // BEiT-3's pretraining file keeps its tensors under `model`.
-            (model, _) = model.load_encoder(config, &Checkpoint::open(path)?.strip_prefix("model.")?, device)?;
+            (model, _) = model.load_encoder(config, &StateDict::open(path)?.strip_prefix("model.")?, device)?;
         }
         if let Some(path) = &init.method {
-            (model, _) = model.load(config, &Checkpoint::open(path)?)?;
+            (model, _) = model.load(config, &StateDict::open(path)?)?;
         }
         Ok(model)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use burn::tensor::Device;
-use nn_ops::weights::{Checkpoint, export};
+use nn_ops::weights::{StateDict, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
 use trainer::TrainError;
 use trainer::data::{TrainData, open_train};
@@ -124,8 +124,8 @@ fn half<S: Segmenter>(segmenter: &S, plan: &RunPlan, data: Arc<Dataset>, net: &S
 
 /// Parameters before and after two steps.
 struct Stepped {
-    before: Checkpoint,
-    after: Checkpoint,
+    before: StateDict,
+    after: StateDict,
 }
 
 impl Stepped {
