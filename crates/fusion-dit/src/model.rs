@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, load};
 use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
@@ -33,8 +33,8 @@ impl DitConfig {
     }
 
     /// From module paths to the keys of the released checkpoints, without the `module.` of distributed training.
-    pub fn names(&self) -> Names {
-        Names::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
+    pub fn names(&self) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
     }
 }
 

@@ -7,7 +7,7 @@ use nn_ops::loss::bce_with_logits;
 use nn_ops::precision::to_f32;
 use nn_ops::recompute::cut;
 use nn_ops::resize::Resize;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use sam_vit::{ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
 
 use crate::config::DitConfig;
@@ -93,7 +93,7 @@ pub fn loss(logits: Tensor<4>, targets: Tensor<4>) -> Tensor<1> {
 }
 
 /// From the module paths of [`DitNet`] to the keys of the released checkpoints (without `module.`).
-pub fn released_names() -> Names {
+pub fn released_names() -> KeyMap {
     sam_vit::facebook_names().then(&[
         ("instruction.guided.", "instruction.cross."),
         (".ffn_in.", ".ffn.mlp.fc.linear."),

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::rows::select_rows;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use text_encoders::beit3::{Beit3, Beit3Features};
 use text_encoders::clip::{ClipText, ClipVision};
 use text_encoders::vilt::Vilt;
@@ -39,7 +39,7 @@ impl Extractor {
 
     /// From module paths to published names, behind the encoder's own name. CLIP and ViLT have Hugging Face names: there is
     /// no published EVF-SAM with them.
-    pub(crate) fn names(encoder: Encoder) -> Names {
+    pub(crate) fn names(encoder: Encoder) -> KeyMap {
         match encoder {
             Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => Beit3::names(),
             Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => Vilt::names(),

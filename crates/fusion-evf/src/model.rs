@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
 use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
@@ -35,8 +35,8 @@ impl EvfConfig {
 impl EvfModel {
     /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
     /// `text_hidden_fcs.0.{0,2}.*`.
-    pub fn names(encoder: Encoder) -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(Extractor::names(encoder))
+    pub fn names(encoder: Encoder) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(net_names()).and(Extractor::names(encoder))
     }
 
     /// Stops the gradients of what the configuration does not train.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 use nn_ops::rows::select_rows;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use sam_vit::{Output, Prompts, Sam};
 
 use crate::config::EvfConfig;
@@ -67,8 +67,8 @@ impl EvfConfig {
 }
 
 /// From the module paths of [`EvfNet`] to the keys of the released checkpoints.
-pub fn net_names() -> Names {
-    Names::new(&[("^text_hidden_fcs.0.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.0.second.", "text_hidden_fcs.0.2.")])
+pub fn net_names() -> KeyMap {
+    KeyMap::new(&[("^text_hidden_fcs.0.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.0.second.", "text_hidden_fcs.0.2.")])
         .and(sam_vit::facebook_names())
 }
 

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
 use sam_vit::ImageEncoder;
 use text_encoders::clip::ClipText;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
@@ -58,8 +58,8 @@ impl RisamConfig {
 impl RisamModel {
     /// From module paths to the names of our checkpoints: SAM's for its encoder, CLIP's Hugging Face names behind
     /// `text_encoder.`, [`net_names`] for the rest.
-    pub fn names() -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(ClipText::names())
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(net_names()).and(ClipText::names())
     }
 
     /// Stops the gradients of what the configuration does not train.

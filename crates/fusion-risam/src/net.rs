@@ -8,7 +8,7 @@ use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 use nn_ops::rows::select_rows;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use sam_vit::{MaskDecoder, Output, PositionEmbedding};
 
 use crate::alternatives::{ConvInteraction, TransformerInteraction};
@@ -124,8 +124,8 @@ impl RisamConfig {
 
 /// From the module paths of [`RisamNet`] to the names of our checkpoints. There is no published one to follow; SAM's parts
 /// have SAM's names.
-pub fn net_names() -> Names {
-    Names::new(&[
+pub fn net_names() -> KeyMap {
+    KeyMap::new(&[
         ("^head.", ""),
         ("mask_mlp.layers.", "mask_mlp."),
         (".first.", ".0."),

@@ -8,7 +8,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::Device;
 use half::{bf16, f16};
-use nn_ops::weights::{Allow, Names, StateDict, WeightsError, export, glob, load, load_formula, parameters};
+use nn_ops::weights::{Allow, KeyMap, StateDict, WeightsError, export, glob, load, load_formula, parameters};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use tempfile::TempDir;
 
@@ -299,7 +299,7 @@ fn net(device: &Device) -> Net {
 fn modules_round_trip() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    let names = Names::new(&[("conv.", "0."), ("norm.", "1.")]).with_prefix("net.");
+    let names = KeyMap::new(&[("conv.", "0."), ("norm.", "1.")]).with_prefix("net.");
     let (model, count) = load_formula(net(&device), "seed", &names);
     assert_eq!(count, 24 + 3 + 20 + 5 + 8 + 24);
     let written = export(&model, &names, "net");
@@ -332,7 +332,7 @@ fn modules_round_trip() {
 #[test]
 fn every_tensor_is_accounted_for() {
     let device = Device::flex();
-    let names = Names::plain();
+    let names = KeyMap::plain();
     let (model, _) = load_formula(net(&device), "seed", &names);
     let mut file = export(&model, &names, "file");
     file.insert("extra.buffer", &[1], vec![0.0]);

@@ -46,7 +46,7 @@
 //! - **Many sentences on one image.** [`MaskDecoder::forward`] takes one embedding for N prompts or N for N.
 //! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone.
 //! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits.
-//! - **Names.** Build on [`facebook_names`] with [`nn_ops::weights::Names::then`].
+//! - **Names.** Build on [`facebook_names`] with [`nn_ops::weights::KeyMap::then`].
 //!
 //! # Limits
 //! The input is square and a multiple of the patch; sizes other than 1024 resize the position tables, which SAM was not

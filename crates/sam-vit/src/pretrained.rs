@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, WeightsError, export, halve, load_halving};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, export, halve, load_halving};
 
 use crate::config::{ImageEncoderConfig, SamConfig};
 use crate::error::SamError;
@@ -46,7 +46,7 @@ impl Naming {
     }
 
     /// From our module paths to this naming.
-    pub fn names(self) -> Names {
+    pub fn names(self) -> KeyMap {
         match self {
             Self::Facebook => facebook_names(),
             Self::HuggingFace => hugging_face_names(),
@@ -55,7 +55,7 @@ impl Naming {
 }
 
 /// From our module paths to the keys of the Hugging Face port: [`facebook_names`], then the port's own renames in order.
-pub fn hugging_face_names() -> Names {
+pub fn hugging_face_names() -> KeyMap {
     let heads = ["iou_prediction_head".to_owned()].into_iter().chain((0..4).map(|k| format!("output_hypernetworks_mlps.{k}")));
     let rules: Vec<(String, String)> = heads
         // The first layer gives up its number before the middle one takes it.
@@ -155,7 +155,7 @@ impl SamConfig {
 /// Shapes of a file by our module paths.
 struct Shapes<'a> {
     state_dict: &'a StateDict,
-    names: Names,
+    names: KeyMap,
 }
 
 impl Shapes<'_> {

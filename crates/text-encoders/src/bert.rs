@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::check_width;
@@ -255,8 +255,8 @@ pub struct Bert {
 
 impl Bert {
     /// From module paths to Hugging Face names, without the `bert.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("encoder_layers", "encoder.layer"),
             ("attention_self", "attention.self"),

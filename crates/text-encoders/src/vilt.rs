@@ -8,7 +8,7 @@ use nn_ops::activation::gelu;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::{BertConfig, BertEmbeddings, first_token};
@@ -230,8 +230,8 @@ impl ViltFeatures {
 
 impl Vilt {
     /// From module paths to Hugging Face names, without the `vilt.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("text_embeddings", "embeddings.text_embeddings"),
             ("cls_token", "embeddings.cls_token"),

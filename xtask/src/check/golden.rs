@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use nn_ops::formula;
-use nn_ops::weights::{Names, StateDict, glob, load_formula};
+use nn_ops::weights::{KeyMap, StateDict, glob, load_formula};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trainer::plan::Precision;
@@ -87,7 +87,7 @@ impl Golden {
 
     /// A model with the formula's weights under official names, as evaluation in the asked precision sees it, and its number
     /// of parameters.
-    pub fn model<M: Module>(&self, fresh: M, names: &Names) -> Result<(M, usize)> {
+    pub fn model<M: Module>(&self, fresh: M, names: &KeyMap) -> Result<(M, usize)> {
         let (model, count) = load_formula(fresh, &self.seed()?, names);
         Ok((seen(&model, self.precision), count))
     }

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::error::WeightsError;
-use super::names::Location;
+use super::key_map::Location;
 
 /// Keeps the weights of the linear layers that `which` names by their module paths in f16: 11 bits a number, nothing above
 /// 65504. Only layers that [`crate::linear`] computes may be named; it widens them where they are used, so results differ

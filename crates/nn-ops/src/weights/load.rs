@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::error::{WeightsError, few};
 use super::half::rounded;
-use super::names::{Location, Names, parameters};
+use super::key_map::{KeyMap, Location, parameters};
 use super::state_dict::StateDict;
 use crate::formula;
 
@@ -55,7 +55,7 @@ impl std::fmt::Display for LoadReport {
 pub fn load<M: Module>(
     module: M,
     state_dict: &StateDict,
-    names: &Names,
+    names: &KeyMap,
     allow: &Allow<'_>,
 ) -> Result<(M, LoadReport), WeightsError> {
     load_halving(module, state_dict, names, allow, &|_| false)
@@ -68,7 +68,7 @@ pub fn load<M: Module>(
 pub fn load_halving<M: Module>(
     module: M,
     state_dict: &StateDict,
-    names: &Names,
+    names: &KeyMap,
     allow: &Allow<'_>,
     which: &dyn Fn(&str) -> bool,
 ) -> Result<(M, LoadReport), WeightsError> {
@@ -121,7 +121,7 @@ pub fn load_halving<M: Module>(
 
 /// Fills `module` from the golden formula ([`crate::formula::weight`]) by official names and shapes.
 /// Returns it with its number of float parameters, fixed ones included.
-pub fn load_formula<M: Module>(module: M, seed: &str, names: &Names) -> (M, usize) {
+pub fn load_formula<M: Module>(module: M, seed: &str, names: &KeyMap) -> (M, usize) {
     let mut count = 0;
     let mut filler = Filler {
         at: Location::default(),
@@ -138,10 +138,10 @@ pub fn load_formula<M: Module>(module: M, seed: &str, names: &Names) -> (M, usiz
 }
 
 /// Copies every float parameter out under its official name and in PyTorch's layout.
-pub fn export<M: Module>(module: &M, names: &Names, label: &str) -> StateDict {
+pub fn export<M: Module>(module: &M, names: &KeyMap, label: &str) -> StateDict {
     struct Exporter<'a> {
         at: Location,
-        names: &'a Names,
+        names: &'a KeyMap,
         out: StateDict,
     }
     impl ModuleVisitor for Exporter<'_> {
@@ -169,7 +169,7 @@ pub fn export<M: Module>(module: &M, names: &Names, label: &str) -> StateDict {
 
 struct Filler<'a, F, H> {
     at: Location,
-    names: &'a Names,
+    names: &'a KeyMap,
     values: F,
     /// The file of a linear layer's weight that is kept in half precision.
     halved: H,

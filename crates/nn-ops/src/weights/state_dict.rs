@@ -116,7 +116,7 @@ impl StateDict {
         &self.metadata
     }
 
-    /// Names, in order.
+    /// Keys, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }

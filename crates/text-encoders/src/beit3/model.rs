@@ -9,7 +9,7 @@ use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
 use nn_ops::rows::select_rows;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 
 use super::config::Beit3Config;
 use super::layer::{Layer, Masks, Multiway, Streams};
@@ -108,8 +108,8 @@ impl Beit3 {
     }
 
     /// From module paths to published names, without the `beit3.` in front.
-    pub fn names() -> Names {
-        Names::new(&[(".a.", ".A."), (".b.", ".B.")])
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[(".a.", ".A."), (".b.", ".B.")])
     }
 
     /// Moves a token table of more than `limit` bytes to the host.

@@ -5,7 +5,7 @@ use burn::nn::{Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use nn_ops::activation::Activation;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClipLayer, LayerSizes};
@@ -182,8 +182,8 @@ pub struct ClipText {
 
 impl ClipText {
     /// From module paths to Hugging Face names.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("token_embedding", "embeddings.token_embedding"),
             ("position_embedding", "embeddings.position_embedding"),
             ("text_model.layers", "text_model.encoder.layers"),

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, LoadReport, Names, StateDict, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClipLayer, LayerSizes};
@@ -159,8 +159,8 @@ pub struct ClipVision {
 
 impl ClipVision {
     /// From module paths to Hugging Face names.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("class_embedding", "embeddings.class_embedding"),
             ("patch_embedding", "embeddings.patch_embedding"),
             ("position_embedding", "embeddings.position_embedding"),

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use fusion_dit::{DitConfig, DitModel, TextKind, TextTower, loss};
-use nn_ops::weights::{Names, StateDict};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
@@ -88,7 +88,7 @@ impl Segmenter for Dit {
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         self.config.names()
     }
 

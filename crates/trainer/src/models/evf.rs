@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_evf::{Encoder, EvfConfig, EvfModel, EvfSam, Pretrained, loss};
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Names, StateDict};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::Image;
 use refcoco_data::Fit;
 use sam_vit::Prediction;
@@ -118,7 +118,7 @@ impl Segmenter for Evf {
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         EvfModel::names(self.config.encoder)
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use fusion_risam::{ImageFeatures, RisamConfig, RisamModel, loss, valid_areas};
-use nn_ops::weights::{Names, StateDict};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
@@ -56,7 +56,7 @@ impl Segmenter for Risam {
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         RisamModel::names()
     }
 
