@@ -6,7 +6,7 @@
 use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::tensor::Tensor;
 
-use crate::linear::{Layer, Then, chain, product};
+use crate::linear::{Epilogue, Layer, chain, product};
 
 /// A convolution with kernel = stride = k and no padding, channels last at the end.
 ///
@@ -28,7 +28,7 @@ pub fn patch_conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     };
     let weight = conv.weight.val().reshape([out, inner * kh * kw]).transpose();
     let bias = conv.bias.as_ref().map(|b| b.val());
-    product(patches, weight, bias, Then::Nothing).reshape([batch, rows, columns, out])
+    product(patches, weight, bias, Epilogue::None).reshape([batch, rows, columns, out])
 }
 
 /// A transposed convolution with kernel = stride = 2 and no padding.
@@ -39,7 +39,7 @@ pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
     let [inner, out, kh, kw] = conv.weight.dims();
     let [batch, _, height, width] = x.dims();
     let x = x.permute([0, 2, 3, 1]).reshape([batch, height * width, inner]);
-    upscale_tokens(conv, x, Then::Nothing).reshape([batch, height, width, kh, kw, out]).permute([0, 5, 1, 3, 2, 4]).reshape([
+    upscale_tokens(conv, x, Epilogue::None).reshape([batch, height, width, kh, kw, out]).permute([0, 5, 1, 3, 2, 4]).reshape([
         batch,
         out,
         height * kh,
@@ -52,18 +52,18 @@ pub fn upscale_conv(conv: &ConvTranspose2d, x: Tensor<4>) -> Tensor<4> {
 ///
 /// # Shapes
 /// [B, S, I] with weight [I, O, 2, 2] -> [B, S, 2 * 2 * O]
-pub fn upscale_tokens(conv: &ConvTranspose2d, x: Tensor<3>, then: Then) -> Tensor<3> {
+pub fn upscale_tokens(conv: &ConvTranspose2d, x: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
     let [batch, tokens, inner] = x.dims();
-    let layer = upscale_layer(conv, then);
+    let layer = upscale_layer(conv, epilogue);
     let columns = layer.weight.dims()[1];
     chain(x.reshape([batch * tokens, inner]), vec![layer]).reshape([batch, tokens, columns])
 }
 
 /// What [`upscale_tokens`] multiplies tokens by, [I, 2 * 2 * O].
-pub fn upscale_layer(conv: &ConvTranspose2d, then: Then) -> Layer {
+pub fn upscale_layer(conv: &ConvTranspose2d, epilogue: Epilogue) -> Layer {
     let [inner, out, kh, kw] = conv.weight.dims();
     let weight = conv.weight.val().permute([0, 2, 3, 1]).reshape([inner, kh * kw * out]);
-    Layer { weight, bias: conv.bias.as_ref().map(|b| b.val().repeat_dim(0, kh * kw)), then }
+    Layer { weight, bias: conv.bias.as_ref().map(|b| b.val().repeat_dim(0, kh * kw)), epilogue }
 }
 
 #[cfg(test)]

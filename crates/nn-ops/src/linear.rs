@@ -9,7 +9,7 @@ use burn::tensor::module::linear as functional;
 use crate::activation::gelu;
 use crate::attention::softmax;
 use crate::host;
-pub use crate::host::{Layer, Then};
+pub use crate::host::{Epilogue, Layer};
 
 /// Rows below which packing the weights costs more than it gains.
 const LEAST_ROWS: usize = 48;
@@ -19,7 +19,7 @@ const LEAST_ROWS: usize = 48;
 /// # Shapes
 /// [.., I] -> [.., O]
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Then::Nothing)]) } else { plain(layer, x) }
+    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Epilogue::None)]) } else { plain(layer, x) }
 }
 
 /// Burn's layer, its weights in the input's precision.
@@ -37,17 +37,17 @@ fn plain<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
 /// [.., I] -> [.., O]
 pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>) -> Tensor<D> {
     if suits(&x, &first.weight.val()) && host::multiplies(&second.weight.val()) {
-        return host::linear(x, vec![of(first, Then::Gelu), of(second, Then::Nothing)]);
+        return host::linear(x, vec![of(first, Epilogue::Gelu), of(second, Epilogue::None)]);
     }
     plain(second, gelu(plain(first, x)))
 }
 
-/// `then(x w + b)` of matrices.
+/// `epilogue(x w + b)` of matrices.
 ///
 /// # Shapes
 /// [M, I], [I, O] and \[O\] -> [M, O]
-pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<2> {
-    chain(x, vec![Layer { weight, bias, then }])
+pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, epilogue: Epilogue) -> Tensor<2> {
+    chain(x, vec![Layer { weight, bias, epilogue }])
 }
 
 /// [`product`] after product.
@@ -58,16 +58,16 @@ pub fn chain(x: Tensor<2>, layers: Vec<Layer>) -> Tensor<2> {
     if layers.iter().all(|layer| suits(&x, &layer.weight)) {
         return host::linear(x, layers);
     }
-    layers.into_iter().fold(x, |x, Layer { weight, bias, then }| {
+    layers.into_iter().fold(x, |x, Layer { weight, bias, epilogue }| {
         let y = x.clone().matmul(weight.cast(x.dtype()));
         let y = match bias {
             Some(bias) => y + bias.unsqueeze::<2>(),
             None => y,
         };
-        match then {
-            Then::Nothing => y,
-            Then::Gelu => gelu(y),
-            Then::Softmax(run) => {
+        match epilogue {
+            Epilogue::None => y,
+            Epilogue::Gelu => gelu(y),
+            Epilogue::Softmax(run) => {
                 let [rows, columns] = y.dims();
                 softmax(y.reshape([rows, columns / run.max(1), run]), 2).reshape([rows, columns])
             }
@@ -75,8 +75,8 @@ pub fn chain(x: Tensor<2>, layers: Vec<Layer>) -> Tensor<2> {
     })
 }
 
-fn of(layer: &Linear, then: Then) -> Layer {
-    Layer { weight: layer.weight.val(), bias: layer.bias.as_ref().map(|b| b.val()), then }
+fn of(layer: &Linear, epilogue: Epilogue) -> Layer {
+    Layer { weight: layer.weight.val(), bias: layer.bias.as_ref().map(|b| b.val()), epilogue }
 }
 
 fn suits<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) -> bool {

@@ -9,7 +9,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use nn_ops::attention::{merge_heads, multi_head_attention, split_heads};
 use nn_ops::host;
-use nn_ops::linear::{Layer, Then, chain, linear};
+use nn_ops::linear::{Epilogue, Layer, chain, linear};
 
 use crate::two_way::Attention;
 
@@ -70,8 +70,8 @@ pub(crate) fn look_back(attention: &Attention, pixels: Tensor<3>, keys: Tensor<3
     let rows = (0..batch).map(|n| {
         let one = |x: &Tensor<3>| x.clone().narrow(0, n, 1).squeeze_dim::<2>(0);
         let shift = shift.as_ref().map(|s| s.clone().narrow(0, n, 1).squeeze_dim::<1>(0));
-        let logits = Layer { weight: one(&logits), bias: shift, then: Then::Softmax(count) };
-        let mix = Layer { weight: one(&mixed), bias: bias.clone(), then: Then::Nothing };
+        let logits = Layer { weight: one(&logits), bias: shift, epilogue: Epilogue::Softmax(count) };
+        let mix = Layer { weight: one(&mixed), bias: bias.clone(), epilogue: Epilogue::None };
         chain(one(&pixels), vec![logits, mix]).unsqueeze::<3>()
     });
     Tensor::cat(rows.collect(), 0)

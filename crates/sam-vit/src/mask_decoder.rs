@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::{upscale_layer, upscale_tokens};
 use nn_ops::host;
-use nn_ops::linear::{Layer, Then, chain};
+use nn_ops::linear::{Epilogue, Layer, chain};
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
@@ -61,7 +61,7 @@ impl OutputUpscaling {
     /// [N, S, C] -> [N, S * 16, C / 8]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        upscale_tokens(&self.conv2, self.quarters(x), Then::Gelu).reshape([batch, tokens * 16, width / 8])
+        upscale_tokens(&self.conv2, self.quarters(x), Epilogue::Gelu).reshape([batch, tokens * 16, width / 8])
     }
 
     /// The first half: 4 pixels a token.
@@ -70,7 +70,7 @@ impl OutputUpscaling {
     /// [N, S, C] -> [N, S * 4, C / 4]
     fn quarters(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        let x = upscale_tokens(&self.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
+        let x = upscale_tokens(&self.conv1, x, Epilogue::None).reshape([batch, tokens * 4, width / 4]);
         gelu(self.norm.forward_last(x))
     }
 
@@ -91,8 +91,8 @@ impl OutputUpscaling {
         let masks = (0..batch).map(|n| {
             let weight = diagonal.clone() * weights.clone().narrow(0, n, 1).reshape([1, width, 1, number]);
             let layers = vec![
-                upscale_layer(&self.conv2, Then::Gelu),
-                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, then: Then::Nothing },
+                upscale_layer(&self.conv2, Epilogue::Gelu),
+                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, epilogue: Epilogue::None },
             ];
             chain(quarters.clone().narrow(0, n, 1).squeeze_dim(0), layers).reshape([1, tokens * 16, number])
         });

@@ -16,17 +16,17 @@ const TERMS_A_PASS: usize = 1024;
 
 /// What is done to a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Then {
+pub enum Epilogue {
     /// Nothing.
     #[default]
-    Nothing,
+    None,
     /// GELU in its erf form.
     Gelu,
     /// Softmax over each run of so many columns, which divide their number.
     Softmax(usize),
 }
 
-/// A layer: `then(x weight + bias)`.
+/// A layer: `epilogue(x weight + bias)`.
 #[derive(Debug, Clone)]
 pub struct Layer {
     /// [I, O], in single or half precision
@@ -34,7 +34,7 @@ pub struct Layer {
     /// \[O\]
     pub bias: Option<Tensor<1>>,
     /// What follows.
-    pub then: Then,
+    pub epilogue: Epilogue,
 }
 
 /// Layers one after the other, some rows at a time through all of them, so that what lies between is never whole in
@@ -77,11 +77,11 @@ struct Packed {
     bias: Vec<f32>,
     inner: usize,
     outer: usize,
-    then: Then,
+    epilogue: Epilogue,
 }
 
 impl Packed {
-    fn new(arch: Arch, Layer { weight, bias, then }: Layer) -> Self {
+    fn new(arch: Arch, Layer { weight, bias, epilogue }: Layer) -> Self {
         let [inner, outer] = weight.dims();
         let kind = weight.dtype();
         let (weight, bias) = (open(weight), bias.map(open));
@@ -90,7 +90,7 @@ impl Packed {
             DType::BF16 => arch.dispatch(Pack { weight: weight.as_slice::<bf16>().unwrap_or_default(), inner, outer }),
             _ => arch.dispatch(Pack { weight: values(&weight), inner, outer }),
         };
-        Self { weight: packed, bias: bias.as_ref().map_or(&[][..], values).to_vec(), inner, outer, then }
+        Self { weight: packed, bias: bias.as_ref().map_or(&[][..], values).to_vec(), inner, outer, epilogue }
     }
 }
 
@@ -157,7 +157,7 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Packed { weight, bias, inner, outer, then } = self.layer;
+        let Packed { weight, bias, inner, outer, epilogue } = self.layer;
         let (lanes, inner, outer) = (lanes::<S>(), *inner, *outer);
         let passes = inner.div_ceil(TERMS_A_PASS);
         let step = inner.div_ceil(passes.max(1));
@@ -173,7 +173,7 @@ impl WithSimd for Task<'_> {
                     outer,
                     columns: from..outer.min(from + lanes),
                     bias: (pass == 0).then_some(bias),
-                    gelu: *then == Then::Gelu && pass + 1 == passes,
+                    gelu: *epilogue == Epilogue::Gelu && pass + 1 == passes,
                 };
                 let (rows, mut row) = (self.out.len() / outer, 0);
                 while row < rows {
@@ -186,7 +186,7 @@ impl WithSimd for Task<'_> {
                 }
             }
         }
-        if let Then::Softmax(run) = *then {
+        if let Epilogue::Softmax(run) = *epilogue {
             softmax(simd, self.out, run);
         }
     }
@@ -268,8 +268,8 @@ mod tests {
     use crate::testing::{arches, assert_close, formula};
     use burn::tensor::{Device, activation};
 
-    fn layer(weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Layer {
-        Layer { weight, bias, then }
+    fn layer(weight: Tensor<2>, bias: Option<Tensor<1>>, epilogue: Epilogue) -> Layer {
+        Layer { weight, bias, epilogue }
     }
 
     /// Sizes around registers, panels, tasks and passes, by this processor's vectors and without any.
@@ -282,12 +282,12 @@ mod tests {
             let weight = formula::<2>("w", [inner, outer], &device) / (inner as f64).sqrt();
             let bias = formula::<1>("b", [outer], &device);
             let product = x.clone().matmul(weight.clone().unsqueeze::<3>());
-            assert_close(linear_by(arch, x.clone(), vec![layer(weight.clone(), None, Then::Nothing)]), product.clone(), 1e-5);
+            assert_close(linear_by(arch, x.clone(), vec![layer(weight.clone(), None, Epilogue::None)]), product.clone(), 1e-5);
             let want = activation::gelu(product + bias.clone().unsqueeze::<3>());
-            let first = layer(weight, Some(bias), Then::Gelu);
+            let first = layer(weight, Some(bias), Epilogue::Gelu);
             assert_close(linear_by(arch, x.clone(), vec![first.clone()]), want.clone(), 1e-5);
             let second = formula::<2>("v", [outer, 9], &device) / (outer as f64).sqrt();
-            let both = vec![first, layer(second.clone(), None, Then::Nothing)];
+            let both = vec![first, layer(second.clone(), None, Epilogue::None)];
             assert_close(linear_by(arch, x, both), want.matmul(second.unsqueeze::<3>()), 1e-5);
         }
     }
@@ -301,7 +301,7 @@ mod tests {
             let weight = formula::<2>("w", [6, runs * run], &device);
             let want =
                 activation::softmax(x.clone().matmul(weight.clone()).reshape([53, runs, run]), 2).reshape([53, runs * run]);
-            assert_close(linear_by(arch, x, vec![layer(weight, None, Then::Softmax(run))]), want, 1e-5);
+            assert_close(linear_by(arch, x, vec![layer(weight, None, Epilogue::Softmax(run))]), want, 1e-5);
         }
     }
 
@@ -311,9 +311,9 @@ mod tests {
         let x = formula::<2>("x", [70, 40], &device);
         for kind in [DType::F16, DType::BF16] {
             let weight = formula::<2>("w", [40, 45], &device).cast(kind);
-            let want = linear_by(Arch::new(), x.clone(), vec![layer(weight.clone().cast(DType::F32), None, Then::Nothing)]);
+            let want = linear_by(Arch::new(), x.clone(), vec![layer(weight.clone().cast(DType::F32), None, Epilogue::None)]);
             assert!(crate::host::multiplies(&weight) && !crate::host::applies(&weight));
-            assert_close(linear_by(Arch::new(), x.clone(), vec![layer(weight, None, Then::Nothing)]), want, 0.0);
+            assert_close(linear_by(Arch::new(), x.clone(), vec![layer(weight, None, Epilogue::None)]), want, 0.0);
         }
     }
 }

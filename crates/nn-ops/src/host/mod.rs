@@ -14,7 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 pub use attention::{Group, Relative, Token, attention, fused_attention};
 pub use gelu::gelu;
-pub use linear::{Layer, Then, linear};
+pub use linear::{Epilogue, Layer, linear};
 
 /// Whether a tensor is of single precision, on the CPU, and outside of any gradient's graph.
 pub fn applies<const D: usize>(x: &Tensor<D>) -> bool {
