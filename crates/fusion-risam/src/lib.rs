@@ -63,7 +63,7 @@
 //! they are used; so are its misprints.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod alternatives;
+mod ablations;
 mod attend;
 mod config;
 mod decoder;
@@ -78,7 +78,7 @@ mod options;
 mod positions;
 mod predict;
 
-pub use alternatives::{ConvInteraction, TransformerInteraction, TransformerLayer};
+pub use ablations::{ConvInteraction, TransformerInteraction, TransformerLayer};
 pub use attend::WordAttention;
 pub use config::RisamConfig;
 pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};

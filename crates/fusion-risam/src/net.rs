@@ -11,7 +11,7 @@ use nn_ops::rows::select_rows;
 use nn_ops::weights::KeyMap;
 use sam_vit::{MaskDecoder, Output, PositionEmbedding};
 
-use crate::alternatives::{ConvInteraction, TransformerInteraction};
+use crate::ablations::{ConvInteraction, TransformerInteraction};
 use crate::config::RisamConfig;
 use crate::decoder::{DecoderBlock, DecoderContext, DecoderState};
 use crate::enhancement::FeatureEnhancement;
