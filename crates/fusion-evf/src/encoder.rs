@@ -9,12 +9,12 @@ use text_encoders::clip::{ClipText, ClipVision};
 use text_encoders::vilt::Vilt;
 use text_encoders::{TextBatch, TextEncoder};
 
-use crate::config::{Encoder, EvfConfig, Feature};
+use crate::config::{Encoder, EvfConfig, PromptFeature};
 use crate::error::EvfError;
 
 /// The chosen encoder; the others are absent.
 #[derive(Module, Debug)]
-pub struct Extractor {
+pub struct MultimodalEncoder {
     /// BEiT-3.
     pub beit3: Option<Beit3>,
     /// CLIP's text tower.
@@ -25,7 +25,7 @@ pub struct Extractor {
     pub vilt: Option<Vilt>,
 }
 
-impl Extractor {
+impl MultimodalEncoder {
     pub(crate) fn new(config: &EvfConfig, device: &Device) -> Self {
         use Encoder::{Beit3Early, Beit3Late, Beit3Text, ClipLate, ClipText, ViltEarly, ViltLate, ViltText};
         let encoder = config.encoder;
@@ -101,16 +101,16 @@ impl Extractor {
 }
 
 /// The feature of a joint pass.
-fn chosen(feature: Feature, features: &Beit3Features) -> Option<Tensor<2>> {
+fn chosen(feature: PromptFeature, features: &Beit3Features) -> Option<Tensor<2>> {
     match feature {
-        Feature::ImageCls => features.image_cls(),
-        Feature::TextCls => features.text_cls(),
-        Feature::AvgPool => {
+        PromptFeature::ImageCls => features.image_cls(),
+        PromptFeature::TextCls => features.text_cls(),
+        PromptFeature::AvgPool => {
             let vision = features.vision.clone()?;
             let patches = vision.dims()[1] - 1;
             Some(vision.narrow(1, 1, patches).mean_dim(1).squeeze_dim::<2>(1))
         }
-        Feature::Concat => Some(Tensor::cat(vec![features.image_cls()?, features.text_cls()?], 1)),
+        PromptFeature::Concat => Some(Tensor::cat(vec![features.image_cls()?, features.text_cls()?], 1)),
     }
 }
 

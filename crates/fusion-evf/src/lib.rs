@@ -47,7 +47,7 @@
 //! | image and sentences to masks | [`EvfSam::predict`] |
 //! | images and sentences to logits | [`EvfModel::forward`] |
 //! | image embeddings and vectors to logits | [`EvfNet`] |
-//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`Feature`] |
+//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`PromptFeature`] |
 //! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::from_canvas`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
 //! | released checkpoints | [`EvfSam::from_pretrained`], [`EvfModel::load`], [`EvfModel::save_pretrained`] |
@@ -73,8 +73,8 @@ mod net;
 mod predict;
 mod pretrained;
 
-pub use config::{Encoder, EvfConfig, Feature};
-pub use encoder::Extractor;
+pub use config::{Encoder, EvfConfig, PromptFeature};
+pub use encoder::MultimodalEncoder;
 pub use error::EvfError;
 pub use images::EvfImages;
 pub use loss::{EvfLoss, loss};

@@ -7,7 +7,7 @@ use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
 use crate::config::{Encoder, EvfConfig};
-use crate::encoder::Extractor;
+use crate::encoder::MultimodalEncoder;
 use crate::error::EvfError;
 use crate::images::EvfImages;
 use crate::net::{EvfNet, EvfOutput, check_rows, net_names};
@@ -18,7 +18,7 @@ pub struct EvfModel {
     /// SAM and the projector.
     pub net: EvfNet,
     /// The multimodal encoder.
-    pub mm_extractor: Extractor,
+    pub mm_extractor: MultimodalEncoder,
 }
 
 impl EvfConfig {
@@ -28,7 +28,7 @@ impl EvfConfig {
     /// [`EvfError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<EvfModel, EvfError> {
         self.validate().map_err(EvfError::Config)?;
-        Ok(EvfModel { net: self.init_net(device), mm_extractor: Extractor::new(self, device) })
+        Ok(EvfModel { net: self.init_net(device), mm_extractor: MultimodalEncoder::new(self, device) })
     }
 }
 
@@ -36,7 +36,7 @@ impl EvfModel {
     /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
     /// `text_hidden_fcs.0.{0,2}.*`.
     pub fn names(encoder: Encoder) -> KeyMap {
-        KeyMap::new(&[("^net.", "")]).and(net_names()).and(Extractor::names(encoder))
+        KeyMap::new(&[("^net.", "")]).and(net_names()).and(MultimodalEncoder::names(encoder))
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -77,26 +77,26 @@ impl EvfModel {
         checkpoint: &StateDict,
         device: &Device,
     ) -> Result<(Self, LoadReport), EvfError> {
-        let extractor = &mut self.mm_extractor;
+        let encoder = &mut self.mm_extractor;
         let mut reports = Vec::new();
-        if extractor.beit3.is_some() {
+        if encoder.beit3.is_some() {
             let (beit3, report) = config.beit3.load(checkpoint, device)?;
-            extractor.beit3 = Some(beit3);
+            encoder.beit3 = Some(beit3);
             reports.push(report);
         }
-        if extractor.vilt.is_some() {
+        if encoder.vilt.is_some() {
             let (vilt, report) = config.vilt.load(checkpoint.clone(), device)?;
-            extractor.vilt = Some(vilt);
+            encoder.vilt = Some(vilt);
             reports.push(report);
         }
-        if extractor.clip_text.is_some() {
+        if encoder.clip_text.is_some() {
             let (text, report) = config.clip_text.load(checkpoint.clone(), device)?;
-            extractor.clip_text = Some(text);
+            encoder.clip_text = Some(text);
             reports.push(report);
         }
-        if extractor.clip_vision.is_some() {
+        if encoder.clip_vision.is_some() {
             let (vision, report) = config.clip_vision.load(checkpoint.clone(), device)?;
-            extractor.clip_vision = Some(vision);
+            encoder.clip_vision = Some(vision);
             reports.push(report);
         }
         let mut all = LoadReport::default();
