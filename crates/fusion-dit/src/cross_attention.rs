@@ -42,7 +42,7 @@ impl StdNorm {
 
 /// Multi-head attention of the text slots over other tokens.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct GuidedAttention {
     /// Values.
     pub linear_v: Linear,
     /// Keys.
@@ -54,7 +54,7 @@ pub struct Attention {
     dropout: Dropout,
 }
 
-impl Attention {
+impl GuidedAttention {
     pub(crate) fn new(width: usize, dropout: f64, device: &Device) -> Self {
         let linear = |i, o| xavier(i, o, device);
         Self {
@@ -84,7 +84,7 @@ impl Attention {
 #[derive(Module, Debug)]
 pub struct GuidedBlock {
     /// Attention.
-    pub mhatt: Attention,
+    pub mhatt: GuidedAttention,
     /// First layer of the feed-forward network.
     pub ffn_in: Linear,
     /// Second layer of the feed-forward network.
@@ -99,7 +99,7 @@ pub struct GuidedBlock {
 impl GuidedBlock {
     pub(crate) fn new(width: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            mhatt: Attention::new(width, dropout, device),
+            mhatt: GuidedAttention::new(width, dropout, device),
             ffn_in: LinearConfig::new(width, HIDDEN).init(device),
             ffn_out: LinearConfig::new(HIDDEN, width).init(device),
             norm1: StdNorm::new(width, device),

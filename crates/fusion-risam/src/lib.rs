@@ -81,7 +81,7 @@ mod predict;
 pub use ablations::{ConvInteraction, TransformerInteraction, TransformerLayer};
 pub use attend::WordAttention;
 pub use config::RisamConfig;
-pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};
+pub use decoder::{DecoderBlock, DecoderContext, DecoderState, MultiHeadAttention};
 pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp};
 pub use error::RisamError;
 pub use head::{ConvStage, Head, VltHead};

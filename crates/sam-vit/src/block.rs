@@ -13,7 +13,7 @@ use crate::relative_position::Grid;
 
 /// Multi-head self-attention with decomposed relative position.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct RelPosAttention {
     /// Fused projection, ordered (q | k | v) x head x width.
     pub qkv: Linear,
     /// Output projection.
@@ -25,7 +25,7 @@ pub struct Attention {
     heads: usize,
 }
 
-impl Attention {
+impl RelPosAttention {
     /// # Shapes
     /// [B, prefix + h w, C] -> the same
     pub fn forward(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
@@ -88,7 +88,7 @@ pub struct Block {
     /// Norm before attention.
     pub norm1: LayerNorm,
     /// Attention.
-    pub attn: Attention,
+    pub attn: RelPosAttention,
     /// Norm before the MLP.
     pub norm2: LayerNorm,
     /// MLP.
@@ -106,7 +106,7 @@ impl Block {
         let table = || Initializer::Zeros.init([2 * side - 1, width / config.heads], device);
         Self {
             norm1: LayerNorm::new(width, 1e-6, device),
-            attn: Attention {
+            attn: RelPosAttention {
                 qkv: LinearConfig::new(width, 3 * width).init(device),
                 proj: LinearConfig::new(width, width).init(device),
                 rel_pos_h: table(),

@@ -11,14 +11,14 @@ use nn_ops::attention::{merge_heads, multi_head_attention, split_heads};
 use nn_ops::host;
 use nn_ops::linear::{Epilogue, Layer, chain, linear};
 
-use crate::two_way::Attention;
+use crate::two_way::TwoWayAttention;
 
 /// Pixels from which on the products of the tokens' side are worth it.
 const LEAST_PIXELS: usize = 64;
 
 /// Whether `tokens` beside `pixels` cost less this way: on the CPU outside of training. GPUs would start more kernels to
 /// save arithmetic of which they have plenty.
-pub(crate) fn suits(attention: &Attention, x: &Tensor<3>, tokens: usize, pixels: usize) -> bool {
+pub(crate) fn suits(attention: &TwoWayAttention, x: &Tensor<3>, tokens: usize, pixels: usize) -> bool {
     let inner = attention.q_proj.weight.dims()[1];
     let columns = attention.heads * tokens;
     pixels >= LEAST_PIXELS && 4 * columns <= 3 * inner && host::applies(x) && host::applies(&attention.q_proj.weight.val())
@@ -28,7 +28,7 @@ pub(crate) fn suits(attention: &Attention, x: &Tensor<3>, tokens: usize, pixels:
 ///
 /// # Shapes
 /// `tokens`: [N, T, C]; `keys`, `values`: [N, S, C]; output: [N, T, C]
-pub(crate) fn look(attention: &Attention, tokens: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
+pub(crate) fn look(attention: &TwoWayAttention, tokens: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
     let [batch, count, width] = tokens.dims();
     let heads = attention.heads;
     let queries = split_heads(linear(&attention.q_proj, tokens), heads);
@@ -49,7 +49,7 @@ pub(crate) fn look(attention: &Attention, tokens: Tensor<3>, keys: Tensor<3>, va
 ///
 /// # Shapes
 /// `pixels`: [N, S, C]; `keys`, `values`: [N, T, C]; output: [N, S, C]
-pub(crate) fn look_back(attention: &Attention, pixels: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
+pub(crate) fn look_back(attention: &TwoWayAttention, pixels: Tensor<3>, keys: Tensor<3>, values: Tensor<3>) -> Tensor<3> {
     let [batch, count, width] = keys.dims();
     let heads = attention.heads;
     let keys = split_heads(linear(&attention.k_proj, keys), heads);

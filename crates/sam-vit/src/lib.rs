@@ -73,7 +73,7 @@ mod sam;
 mod two_way;
 
 pub use automatic::{AutomaticConfig, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability};
-pub use block::{Attention, Block, Mlp, join, partition};
+pub use block::{Block, Mlp, RelPosAttention, join, partition};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
@@ -85,4 +85,4 @@ pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hu
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
 pub use relative_position::Grid;
 pub use sam::{Sam, facebook_names, postprocess};
-pub use two_way::{TwoWayBlock, TwoWayTransformer};
+pub use two_way::{TwoWayAttention, TwoWayBlock, TwoWayTransformer};

@@ -16,7 +16,7 @@ const EPS: f64 = 1e-5;
 
 /// Attention with separate projections and an inner width.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct TwoWayAttention {
     /// Queries.
     pub q_proj: Linear,
     /// Keys.
@@ -28,7 +28,7 @@ pub struct Attention {
     pub(crate) heads: usize,
 }
 
-impl Attention {
+impl TwoWayAttention {
     fn new(width: usize, inner: usize, heads: usize, device: &Device) -> Self {
         let layer = |i, o| LinearConfig::new(i, o).init(device);
         Self {
@@ -73,11 +73,11 @@ pub struct Mlp {
 #[derive(Module, Debug)]
 pub struct TwoWayBlock {
     /// Tokens among themselves.
-    pub self_attn: Attention,
+    pub self_attn: TwoWayAttention,
     /// Norm after self-attention.
     pub norm1: LayerNorm,
     /// Tokens look at the image.
-    pub cross_attn_token_to_image: Attention,
+    pub cross_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm2: LayerNorm,
     /// MLP on tokens.
@@ -87,7 +87,7 @@ pub struct TwoWayBlock {
     /// Norm after the image has looked at the tokens.
     pub norm4: LayerNorm,
     /// The image looks at tokens.
-    pub cross_attn_image_to_token: Attention,
+    pub cross_attn_image_to_token: TwoWayAttention,
     /// The first block's self-attention has no positions and replaces the tokens.
     skip_first_layer_pe: bool,
 }
@@ -97,9 +97,9 @@ impl TwoWayBlock {
         let (c, heads) = (config.prompt_dim(), config.decoder_heads);
         let norm = || LayerNorm::new(c, EPS, device);
         Self {
-            self_attn: Attention::new(c, c, heads, device),
+            self_attn: TwoWayAttention::new(c, c, heads, device),
             norm1: norm(),
-            cross_attn_token_to_image: Attention::new(c, c / 2, heads, device),
+            cross_attn_token_to_image: TwoWayAttention::new(c, c / 2, heads, device),
             norm2: norm(),
             mlp: Mlp {
                 lin1: LinearConfig::new(c, config.decoder_mlp_dim).init(device),
@@ -107,7 +107,7 @@ impl TwoWayBlock {
             },
             norm3: norm(),
             norm4: norm(),
-            cross_attn_image_to_token: Attention::new(c, c / 2, heads, device),
+            cross_attn_image_to_token: TwoWayAttention::new(c, c / 2, heads, device),
             skip_first_layer_pe: first,
         }
     }
@@ -139,7 +139,7 @@ pub struct TwoWayTransformer {
     /// Blocks.
     pub layers: Vec<TwoWayBlock>,
     /// A last look of the tokens at the image.
-    pub final_attn_token_to_image: Attention,
+    pub final_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm_final_attn: LayerNorm,
 }
@@ -149,7 +149,7 @@ impl TwoWayTransformer {
         let c = config.prompt_dim();
         Self {
             layers: (0..config.decoder_depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
-            final_attn_token_to_image: Attention::new(c, c / 2, config.decoder_heads, device),
+            final_attn_token_to_image: TwoWayAttention::new(c, c / 2, config.decoder_heads, device),
             norm_final_attn: LayerNorm::new(c, EPS, device),
         }
     }
