@@ -76,7 +76,7 @@ pub struct RisamNet {
     pub query: Option<Param<Tensor<3>>>,
     /// Decoder blocks.
     pub decoder: Vec<DecoderBlock>,
-    /// Upsampling and query perceptron.
+    /// Upsampling and query MLP.
     pub head: Option<Head>,
     /// `vlt_head`.
     pub vlt: Option<VltHead>,

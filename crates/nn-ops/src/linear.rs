@@ -6,7 +6,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear as functional;
 
-use crate::activation::gelu;
+use crate::activation::{Activation, gelu};
 use crate::attention::softmax;
 use crate::host;
 pub use crate::host::{Epilogue, Layer};
@@ -31,15 +31,15 @@ fn plain<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     functional(x.clone(), weight.cast(x.dtype()), layer.bias.as_ref().map(|b| b.val().cast(x.dtype())))
 }
 
-/// `gelu(x W1 + b1) W2 + b2`, the perceptron of a transformer's block.
+/// `activation(x W1 + b1) W2 + b2`, the MLP of a transformer's block.
 ///
 /// # Shapes
 /// [.., I] -> [.., O]
-pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &first.weight.val()) && host::multiplies(&second.weight.val()) {
+pub fn mlp<const D: usize>(first: &Linear, activation: Activation, second: &Linear, x: Tensor<D>) -> Tensor<D> {
+    if activation == Activation::Gelu && suits(&x, &first.weight.val()) && host::multiplies(&second.weight.val()) {
         return host::linear(x, vec![of(first, Epilogue::Gelu), of(second, Epilogue::None)]);
     }
-    plain(second, gelu(plain(first, x)))
+    linear(second, activation.forward(linear(first, x)))
 }
 
 /// `epilogue(x w + b)` of matrices.

@@ -3,12 +3,14 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use nn_ops::activation::Activation;
 use nn_ops::attention::{attention, merge_heads};
 use nn_ops::host::{self, Group, Token};
-use nn_ops::linear::{linear, perceptron};
+use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::ImageEncoderConfig;
+use crate::mlp::MlpBlock;
 use crate::relative_position::Grid;
 
 /// Multi-head self-attention with decomposed relative position.
@@ -65,23 +67,6 @@ impl RelPosAttention {
     }
 }
 
-/// The two-layer perceptron of a block.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// First layer.
-    pub lin1: Linear,
-    /// Second layer.
-    pub lin2: Linear,
-}
-
-impl Mlp {
-    /// # Shapes
-    /// [.., C] -> [.., C]
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        perceptron(&self.lin1, &self.lin2, x)
-    }
-}
-
 /// A pre-norm transformer block; windowed or global.
 #[derive(Module, Debug)]
 pub struct Block {
@@ -92,7 +77,7 @@ pub struct Block {
     /// Norm before the MLP.
     pub norm2: LayerNorm,
     /// MLP.
-    pub mlp: Mlp,
+    pub mlp: MlpBlock,
     /// Side of an attention window in tokens; 0 attends over the whole image.
     pub window: usize,
 }
@@ -114,10 +99,7 @@ impl Block {
                 heads: config.heads,
             },
             norm2: LayerNorm::new(width, 1e-6, device),
-            mlp: Mlp {
-                lin1: LinearConfig::new(width, config.mlp_dim()).init(device),
-                lin2: LinearConfig::new(config.mlp_dim(), width).init(device),
-            },
+            mlp: MlpBlock::new(width, config.mlp_dim(), Activation::Gelu, device),
             window,
         }
     }

@@ -2,8 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::activation::relu;
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::{upscale_layer, upscale_tokens};
@@ -12,34 +11,11 @@ use nn_ops::linear::{Epilogue, Layer, chain};
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
+use crate::mlp::Mlp;
 use crate::two_way::TwoWayTransformer;
 
 /// Masks that one call can put out beside the single one.
 const MULTIMASK: usize = 3;
-
-/// Linear layers with ReLU between them.
-#[derive(Module, Debug)]
-pub struct Perceptron {
-    /// Layers, first to last.
-    pub layers: Vec<Linear>,
-}
-
-impl Perceptron {
-    /// Layers through the given widths.
-    pub fn new(widths: &[usize], device: &Device) -> Self {
-        Self { layers: widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect() }
-    }
-
-    /// # Shapes
-    /// [.., first width] -> [.., last width]
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let last = self.layers.len().saturating_sub(1);
-        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            let x = layer.forward(x);
-            if i < last { relu(x) } else { x }
-        })
-    }
-}
 
 /// Upscales the image tokens by 4.
 ///
@@ -136,9 +112,9 @@ pub struct MaskDecoder {
     /// Upscaling.
     pub output_upscaling: OutputUpscaling,
     /// One network a mask token.
-    pub output_hypernetworks_mlps: Vec<Perceptron>,
+    pub output_hypernetworks_mlps: Vec<Mlp>,
     /// Predicted IoU of each mask.
-    pub iou_prediction_head: Perceptron,
+    pub iou_prediction_head: Mlp,
 }
 
 impl MaskDecoder {
@@ -156,8 +132,8 @@ impl MaskDecoder {
                 norm: LayerNorm2d::new(c / 4, 1e-6, device),
                 conv2: up(c / 4, c / 8),
             },
-            output_hypernetworks_mlps: (0..masks).map(|_| Perceptron::new(&[c, c, c, c / 8], device)).collect(),
-            iou_prediction_head: Perceptron::new(&[c, 256, 256, masks], device),
+            output_hypernetworks_mlps: (0..masks).map(|_| Mlp::new(&[c, c, c, c / 8], device)).collect(),
+            iou_prediction_head: Mlp::new(&[c, 256, 256, masks], device),
         }
     }
 

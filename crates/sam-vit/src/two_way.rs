@@ -2,14 +2,15 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use nn_ops::activation::Activation;
 use nn_ops::attention::multi_head_attention;
 use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::SamConfig;
 use crate::few_tokens;
+use crate::mlp::MlpBlock;
 
 /// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
 const EPS: f64 = 1e-5;
@@ -60,15 +61,6 @@ impl TwoWayAttention {
     }
 }
 
-/// The token MLP (ReLU).
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// First layer.
-    pub lin1: Linear,
-    /// Second layer.
-    pub lin2: Linear,
-}
-
 /// One two-way block.
 #[derive(Module, Debug)]
 pub struct TwoWayBlock {
@@ -81,7 +73,7 @@ pub struct TwoWayBlock {
     /// Norm after it.
     pub norm2: LayerNorm,
     /// MLP on tokens.
-    pub mlp: Mlp,
+    pub mlp: MlpBlock,
     /// Norm after it.
     pub norm3: LayerNorm,
     /// Norm after the image has looked at the tokens.
@@ -101,10 +93,7 @@ impl TwoWayBlock {
             norm1: norm(),
             cross_attn_token_to_image: TwoWayAttention::new(c, c / 2, heads, device),
             norm2: norm(),
-            mlp: Mlp {
-                lin1: LinearConfig::new(c, config.decoder_mlp_dim).init(device),
-                lin2: LinearConfig::new(config.decoder_mlp_dim, c).init(device),
-            },
+            mlp: MlpBlock::new(c, config.decoder_mlp_dim, Activation::Relu, device),
             norm3: norm(),
             norm4: norm(),
             cross_attn_image_to_token: TwoWayAttention::new(c, c / 2, heads, device),
@@ -125,7 +114,7 @@ impl TwoWayBlock {
         let placed = keys.clone() + key_pe.clone();
         let looked = self.cross_attn_token_to_image.forward(queries.clone() + query_pe.clone(), placed.clone(), keys.clone());
         let queries = self.norm2.forward(queries + looked);
-        let hidden = self.mlp.lin2.forward(relu(self.mlp.lin1.forward(queries.clone())));
+        let hidden = self.mlp.forward(queries.clone());
         let queries = self.norm3.forward(queries + hidden);
         let back = self.cross_attn_image_to_token.forward(placed, queries.clone() + query_pe, queries.clone());
         let keys = self.norm4.forward(keys + back);
