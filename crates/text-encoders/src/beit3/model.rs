@@ -1,4 +1,4 @@
-//! The model: joint, text-only and image-only passes.
+//! The BEiT-3 model: joint, text-only and image-only passes.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Embedding;
@@ -83,8 +83,15 @@ impl Beit3Features {
     }
 }
 
+impl Beit3Config {
+    /// A model with fresh weights.
+    pub fn init(&self, device: &Device) -> Beit3 {
+        Beit3::new(self, device)
+    }
+}
+
 impl Beit3 {
-    pub(super) fn new(config: &Beit3Config, device: &Device) -> Self {
+    fn new(config: &Beit3Config, device: &Device) -> Self {
         let (dim, std) = (config.dim, config.init_std);
         let patch = [config.patch_size; 2];
         let token = || Initializer::Zeros.init([1, 1, dim], device);
