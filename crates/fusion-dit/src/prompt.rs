@@ -81,11 +81,11 @@ impl DitModel {
         images: Tensor<4>,
         prompts: &[Prompt],
     ) -> Result<Tensor<4>, DitError> {
-        let (count, pictures) = (prompts.len(), images.dims()[0]);
-        let shared = pictures == 1 && !config.variant.instructs_encoder();
-        if count == 0 || pictures != count && !shared {
-            let what = format!("{count} prompts for {pictures} images; each image needs one");
-            return Err(SamError::Prompt { index: count.min(pictures), what }.into());
+        let (count, available) = (prompts.len(), images.dims()[0]);
+        let shared = available == 1 && !config.variant.instructs_encoder();
+        if count == 0 || available != count && !shared {
+            let what = format!("{count} prompts for {available} images; each image needs one");
+            return Err(SamError::Prompt { index: count.min(available), what }.into());
         }
         let mut groups: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {

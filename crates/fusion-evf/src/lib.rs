@@ -1,7 +1,7 @@
 //! EVF-SAM on Burn: early vision-language fusion for text-prompted Segment Anything.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
-//! the picture together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
+//! An image and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
+//! the image together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
 //! must be good and a large model is no obstacle. Its authors published no training code; the loss and the list of trained
 //! parameters are here.
 //!

@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pixels = image::open(image)?.to_rgb8();
     let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
-    for (sentence, found) in sentences.iter().zip(risam.predict(&picture, &sentences)?) {
+    let image = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    for (sentence, found) in sentences.iter().zip(risam.predict(&image, &sentences)?) {
         println!("{sentence}: {} pixels in {:?}, score {:.3}", found.mask.area(), found.bbox, found.score);
     }
     Ok(())

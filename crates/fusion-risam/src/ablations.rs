@@ -1,4 +1,4 @@
-//! What Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
+//! Ablations: what Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

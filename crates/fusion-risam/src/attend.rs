@@ -1,4 +1,4 @@
-//! Who looks at whom (RISAM Fig. 7): maps that a prediction does not make, for pictures.
+//! Attention maps of a prediction (RISAM Fig. 7), to be drawn.
 
 use std::ops::Range;
 

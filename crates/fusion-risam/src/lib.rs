@@ -1,6 +1,6 @@
 //! RISAM on Burn: mutual-aware attention features for referring image segmentation.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
+//! An image and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
 //! under six million parameters between them are trained. The paper came without code or weights; this is a reading of it
 //! in which every choice it leaves open, and every row of its ablations, is a field of [`RisamConfig`].
 //!

@@ -299,7 +299,7 @@ fn wrong_shapes_are_errors() {
     );
 }
 
-/// Feature Enhancement runs once a picture: its norms see neither copies nor their number.
+/// Feature Enhancement runs once per image: its norms see neither copies nor their number.
 #[test]
 fn a_picture_is_enhanced_once() {
     let graph = Device::flex().autodiff();

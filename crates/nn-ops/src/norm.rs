@@ -1,4 +1,4 @@
-//! Norms, all with their statistics in single precision.
+//! Layer norms, over the last axis and over channels, with statistics in single precision.
 //!
 //! Burn's own widen f16 for that but not bf16, so no network here uses them directly.
 
@@ -48,7 +48,7 @@ pub fn batch_norm<const D: usize>(norm: &BatchNorm, x: Tensor<D>) -> Tensor<D> {
 
 /// Layer norm over the channels of each pixel of an NCHW map (SAM's neck, mask downscaling and upscaling).
 ///
-/// Biased variance, eps inside the square root, one gain and bias a channel.
+/// Biased variance, eps inside the square root, one gain and bias per channel.
 #[derive(Module, Debug)]
 pub struct LayerNorm2d {
     /// Gain, \[C\].

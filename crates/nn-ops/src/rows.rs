@@ -1,4 +1,4 @@
-//! Rows of a tensor by number: an image's features for each of its sentences.
+//! Selecting rows of a tensor by number: an image's features for each of its sentences.
 
 use burn::tensor::{Int, Tensor, TensorData};
 

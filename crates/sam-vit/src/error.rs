@@ -1,4 +1,4 @@
-//! Everything that can go wrong between an image and its masks.
+//! Errors of images, prompts and weight files.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Released checkpoints: names, sizes, loading and writing.
+//! Pretrained SAM weights: sizes, loading and writing under Facebook's and Hugging Face's keys.
 //!
 //! SAM's weights exist under two namings: `sam_vit_*.pth` of the authors, and the Hugging Face port. Both load into the
 //! same modules and can be written back; nothing is renamed or left out silently.

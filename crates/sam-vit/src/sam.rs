@@ -1,4 +1,4 @@
-//! The whole model.
+//! The whole SAM model: encoders, decoder, and low-resolution masks brought to the image's size.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! Pieces that all encoders share.
+//! Layers, attention with dropout and checks that all encoders share.
 
 use burn::module::{Initializer, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};

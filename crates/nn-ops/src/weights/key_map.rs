@@ -1,4 +1,4 @@
-//! From the path of a parameter in our modules to its name in official checkpoints.
+//! Key maps: from the path of a parameter in our modules to its key in a state dict.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;

@@ -1,4 +1,4 @@
-//! Strict loading: every parameter is accounted for, or nothing is loaded.
+//! Strict loading of weights: every parameter is accounted for, or nothing is loaded.
 //!
 //! Burn's stores ignore keys that nothing uses, renumber gaps in lists and give parameters the file's precision.
 

@@ -1,4 +1,4 @@
-//! Weights in and out, by official names.
+//! Strict loading and export of PyTorch and safetensors weights, by official names.
 //!
 //! [`StateDict`] reads safetensors, sharded safetensors and PyTorch files; [`KeyMap`] maps the paths of our modules to
 //! official names; [`load`] fills a module and fails unless every tensor on both sides is accounted for; [`export`]

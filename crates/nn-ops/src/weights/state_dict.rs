@@ -1,4 +1,4 @@
-//! A checkpoint: named tensors, read only when asked for.
+//! State dicts: named tensors of safetensors and PyTorch files, read only when asked for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -101,7 +101,7 @@ impl StateDict {
         }
     }
 
-    /// An empty checkpoint, to be filled by [`StateDict::insert`]. `label` stands for the path in messages.
+    /// An empty state dict, to be filled by [`StateDict::insert`]. `label` stands for the path in messages.
     pub fn empty(label: impl Into<PathBuf>) -> Self {
         Self { path: label.into(), ..Self::default() }
     }
@@ -253,7 +253,7 @@ impl StateDict {
         self.write(path.as_ref(), metadata, Dtype::F32, |v, raw| raw.extend(v.to_le_bytes()))
     }
 
-    /// As [`StateDict::save`], in half precision: half the bytes, 11 bits a number, nothing above 65504.
+    /// As [`StateDict::save`], in half precision: half the bytes, 11 bits per number, nothing above 65504.
     ///
     /// # Errors
     /// As [`StateDict::save`].

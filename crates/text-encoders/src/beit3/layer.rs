@@ -1,4 +1,4 @@
-//! The multiway sub-LN block.
+//! BEiT-3's multiway transformer layer with sub-LN.
 
 use burn::module::Module;
 use burn::nn::Linear;

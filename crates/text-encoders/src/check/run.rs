@@ -1,4 +1,4 @@
-//! Running a case.
+//! Running one golden case.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};

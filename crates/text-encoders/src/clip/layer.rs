@@ -1,4 +1,4 @@
-//! The pre-norm block of both towers.
+//! CLIP's pre-norm transformer layer, of both towers.
 
 use burn::module::Module;
 use burn::nn::Linear;

@@ -1,4 +1,4 @@
-//! The text tower.
+//! CLIP's text tower.
 
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};

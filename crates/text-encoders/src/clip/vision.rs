@@ -1,4 +1,4 @@
-//! The image tower.
+//! CLIP's image tower.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

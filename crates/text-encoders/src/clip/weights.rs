@@ -1,4 +1,4 @@
-//! OpenAI's and OpenCLIP's names under Hugging Face's.
+//! CLIP state dicts of OpenAI and OpenCLIP under Hugging Face's keys.
 
 use nn_ops::weights::{StateDict, WeightsError};
 
