@@ -1,13 +1,12 @@
-//! SAM's mask decoder: a two-way transformer, upscaling, and one small network a mask.
+//! SAM's mask decoder: a two-way transformer, upscaling, and one small network per mask.
 
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::conv::{upscale_layer, upscale_tokens};
-use nn_ops::host;
-use nn_ops::linear::{Epilogue, Layer, chain};
+use nn_ops::conv::{upscale_product, upscale_tokens};
+use nn_ops::linear::Epilogue;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
@@ -40,7 +39,7 @@ impl OutputUpscaling {
         upscale_tokens(&self.conv2, self.quarters(x), Epilogue::Gelu).reshape([batch, tokens * 16, width / 8])
     }
 
-    /// The first half: 4 pixels a token.
+    /// The first half: 4 pixels per token.
     ///
     /// # Shapes
     /// [N, S, C] -> [N, S * 4, C / 4]
@@ -55,24 +54,9 @@ impl OutputUpscaling {
     /// # Shapes
     /// `x`: [N, S, C]; `weights`: [N, C / 8, M]; output: [N, S * 16, M]
     fn masks(&self, x: Tensor<3>, weights: Tensor<3>) -> Tensor<3> {
-        if !host::applies(&x) {
-            return self.forward(x).matmul(weights);
-        }
-        // On the CPU the upscaled pixels, the largest tensor here, exist a few rows at a time: the four pixels of a quarter
-        // meet the weights as one row, by a matrix with the weights four times on its diagonal.
         let [batch, tokens, _] = x.dims();
-        let [_, width, number] = weights.dims();
-        let quarters = self.quarters(x);
-        let diagonal = Tensor::<2>::eye(4, &weights.device()).reshape([4, 1, 4, 1]);
-        let masks = (0..batch).map(|n| {
-            let weight = diagonal.clone() * weights.clone().narrow(0, n, 1).reshape([1, width, 1, number]);
-            let layers = vec![
-                upscale_layer(&self.conv2, Epilogue::Gelu),
-                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, epilogue: Epilogue::None },
-            ];
-            chain(quarters.clone().narrow(0, n, 1).squeeze_dim(0), layers).reshape([1, tokens * 16, number])
-        });
-        Tensor::cat(masks.collect(), 0)
+        let number = weights.dims()[2];
+        upscale_product(&self.conv2, self.quarters(x), Epilogue::Gelu, weights).reshape([batch, tokens * 16, number])
     }
 
     /// Puts the pixels of the tokens of an h x w grid into place.
@@ -111,7 +95,7 @@ pub struct MaskDecoder {
     pub mask_tokens: Embedding,
     /// Upscaling.
     pub output_upscaling: OutputUpscaling,
-    /// One network a mask token.
+    /// One network per mask token.
     pub output_hypernetworks_mlps: Vec<Mlp>,
     /// Predicted IoU of each mask.
     pub iou_prediction_head: Mlp,

@@ -1,15 +1,13 @@
-//! The two-way transformer of the mask decoder: tokens look at the image, the image looks back.
+//! The two-way transformer of the mask decoder: tokens attend to the image, the image attends to the tokens.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
-use nn_ops::attention::multi_head_attention;
-use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
+use nn_ops::projected_attention::{Projections, projected_attention};
 
 use crate::config::SamConfig;
-use crate::few_tokens;
 use crate::mlp::MlpBlock;
 
 /// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
@@ -26,7 +24,7 @@ pub struct TwoWayAttention {
     pub v_proj: Linear,
     /// Output.
     pub out_proj: Linear,
-    pub(crate) heads: usize,
+    heads: usize,
 }
 
 impl TwoWayAttention {
@@ -44,20 +42,8 @@ impl TwoWayAttention {
     /// # Shapes
     /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let (queries, keys) = (q.dims()[1], k.dims()[1]);
-        if few_tokens::suits(self, &q, queries, keys) {
-            few_tokens::look(self, q, k, v)
-        } else if few_tokens::suits(self, &q, keys, queries) {
-            few_tokens::look_back(self, q, k, v)
-        } else {
-            self.project(q, k, v)
-        }
-    }
-
-    /// Attention as it is written: project, attend, project.
-    pub(crate) fn project(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let projected = [linear(&self.q_proj, q), linear(&self.k_proj, k), linear(&self.v_proj, v)];
-        linear(&self.out_proj, multi_head_attention(projected, self.heads, None))
+        let Self { q_proj, k_proj, v_proj, out_proj, heads } = self;
+        projected_attention(Projections { q_proj, k_proj, v_proj, out_proj, heads: *heads }, q, k, v)
     }
 }
 
@@ -68,7 +54,7 @@ pub struct TwoWayBlock {
     pub self_attn: TwoWayAttention,
     /// Norm after self-attention.
     pub norm1: LayerNorm,
-    /// Tokens look at the image.
+    /// Tokens attend to the image.
     pub cross_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm2: LayerNorm,
@@ -76,9 +62,9 @@ pub struct TwoWayBlock {
     pub mlp: MlpBlock,
     /// Norm after it.
     pub norm3: LayerNorm,
-    /// Norm after the image has looked at the tokens.
+    /// Norm after the image has attended to the tokens.
     pub norm4: LayerNorm,
-    /// The image looks at tokens.
+    /// The image attends to the tokens.
     pub cross_attn_image_to_token: TwoWayAttention,
     /// The first block's self-attention has no positions and replaces the tokens.
     skip_first_layer_pe: bool,
@@ -127,7 +113,7 @@ impl TwoWayBlock {
 pub struct TwoWayTransformer {
     /// Blocks.
     pub layers: Vec<TwoWayBlock>,
-    /// A last look of the tokens at the image.
+    /// A last attention of the tokens to the image.
     pub final_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm_final_attn: LayerNorm,
