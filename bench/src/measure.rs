@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use clap::ValueEnum;
-use nn_ops::linear::{self, Then};
+use nn_ops::linear::{self, Epilogue};
 use serde::{Deserialize, Serialize};
 
 /// Largest side of a product that looks for the peak.
@@ -86,7 +86,7 @@ pub(crate) fn matrix_peak(device: &Device, precision: Precision) -> Result<Peak>
             let begun = Instant::now();
             let mut product = right.clone();
             for _ in 0..ROW {
-                product = linear::product(left.clone(), product, None, Then::Nothing);
+                product = linear::product(left.clone(), product, None, Epilogue::None);
             }
             device.sync()?;
             let took = begun.elapsed().as_secs_f64();

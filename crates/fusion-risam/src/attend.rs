@@ -1,9 +1,9 @@
-//! Who looks at whom (RISAM Fig. 7): maps that a prediction does not make, for pictures.
+//! Attention maps of a prediction (RISAM Fig. 7), to be drawn.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use pil_ops::Image;
 
 use crate::config::RisamConfig;
@@ -56,7 +56,7 @@ impl RisamNet {
         if self.ma.is_empty() {
             return Ok(Vec::new());
         }
-        let map = take(self.enhance(image), image_of);
+        let map = select_rows(self.enhance(image), image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
         let pairs = self.interact(config, map.clone(), text.clone(), lengths);
         let first = (flatten(map), self.placed(config, text));

@@ -1,4 +1,4 @@
-//! Separable resizes as two matrix products.
+//! Bilinear and bicubic resizes with PyTorch's numbers, as two matrix products.
 //!
 //! The weights of each axis are built on the host in f64, so a resize is exact, differentiable and the same on every
 //! device. Burn's own `interpolate` aligns corners by default, and on GPUs it has no backward and finds nearest neighbours by

@@ -1,4 +1,4 @@
-//! Everything that can go wrong between an image and its masks.
+//! Errors of images, prompts and weight files.
 
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ pub enum SamError {
     Weights(#[from] WeightsError),
     /// A weight file that is no SAM.
     #[error("{path}: {what}")]
-    Checkpoint {
+    StateDict {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use coco_mask::Rle;
 use figures::{Mask, colour, overlay_many};
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use pil_ops::Image;
 use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig, Weights};
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     let image = open_image(&args.image)?;
     inside(args, &image)?;
     let device = device::open(&args.device)?;
-    let checkpoint = Checkpoint::open(&args.weights)?;
+    let checkpoint = StateDict::open(&args.weights)?;
     if let (Some(want), found) = (args.model.config(), SamConfig::detect(&checkpoint)?)
         && want != found
     {
@@ -150,7 +150,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
         );
     }
     let weights = if args.half_weights { Weights::Half } else { Weights::Single };
-    let sam = Sam::from_checkpoint(&checkpoint, weights, &device)?;
+    let sam = Sam::from_state_dict(&checkpoint, weights, &device)?;
     let begun = Instant::now();
     let found = if args.everything { everything(&sam, &image, args)? } else { prompted(&sam, &image, args)? };
     let took = begun.elapsed();

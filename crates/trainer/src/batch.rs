@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_dit::Prompt;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use pil_ops::{Image, ImageError, Letterbox, Normalisation};
 use rayon::prelude::*;
 use refcoco_data::Transformed;
@@ -201,7 +201,7 @@ impl HostBatch {
 
     /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
     pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
-        take(self.images(device), &self.image_of)
+        select_rows(self.images(device), &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bytes, Tensor};
-use nn_ops::weights::{Names, trained};
+use nn_ops::weights::{KeyMap, trained};
 
 use run_config::{OptimSection, Optimizer};
 
@@ -23,7 +23,7 @@ pub struct Optimisers {
 
 impl Optimisers {
     /// Sorts the trained parameters of `net` into the config's groups.
-    pub fn new<M: Module>(section: &OptimSection, net: &M, names: &Names) -> Self {
+    pub fn new<M: Module>(section: &OptimSection, net: &M, names: &KeyMap) -> Self {
         let mut members: Vec<Vec<ParamId>> = vec![Vec::new(); section.groups.len() + 1];
         for parameter in trained(net, names) {
             let slot = section.group_of(&parameter.name).map_or(0, |g| g + 1);

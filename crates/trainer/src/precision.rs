@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Gradients, Tensor};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::lifted;
 
 use run_config::{ConfigError, Precision, RunConfig};
@@ -146,7 +146,7 @@ struct Raise<'a>(&'a mut GradientsParams);
 impl burn::module::ModuleVisitor for Raise<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.0.remove::<D>(param.id) {
-            self.0.register(param.id, wide(grad));
+            self.0.register(param.id, to_f32(grad));
         }
     }
 }

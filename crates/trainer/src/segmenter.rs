@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use pil_ops::Image;
 use sam_vit::Prediction;
 
@@ -49,7 +49,7 @@ pub trait Segmenter: Send + Sync {
     fn init(&self, device: &Device) -> Result<Self::Net, TrainError>;
 
     /// Official names of the parameters.
-    fn names(&self) -> Names;
+    fn names(&self) -> KeyMap;
 
     /// How photographs become inputs, on the loader's threads.
     fn inputs(&self) -> Inputs {

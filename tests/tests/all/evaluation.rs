@@ -2,7 +2,7 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use refcoco_data::{Fit, SynthConfig, SynthFormat, generate};
 use run_config::{Method, RunConfig};
 use sam_vit::Prediction;
@@ -25,8 +25,8 @@ impl Segmenter for Told {
         Ok(LinearConfig::new(1, 1).init(device))
     }
 
-    fn names(&self) -> Names {
-        Names::default()
+    fn names(&self) -> KeyMap {
+        KeyMap::default()
     }
 
     fn logits(&self, _: &Linear, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {

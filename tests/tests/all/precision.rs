@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::{DType, Device, Tensor};
-use nn_ops::weights::{NamedVisitor, Names, load_formula, visit_named};
+use nn_ops::weights::{KeyMap, NamedVisitor, load_formula, visit_named};
 use pil_ops::Image;
 use run_config::{Method, Precision, RunConfig};
 use tests::{begin, parts, toy};
@@ -38,7 +38,7 @@ fn first_batch<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> HostBatch
 }
 
 /// Every float tensor of a module, or its gradient, by official name.
-fn gather<M: Module>(net: &M, names: &Names, grads: Option<&GradientsParams>) -> BTreeMap<String, (DType, Vec<f32>)> {
+fn gather<M: Module>(net: &M, names: &KeyMap, grads: Option<&GradientsParams>) -> BTreeMap<String, (DType, Vec<f32>)> {
     struct Gather<'a>(Option<&'a GradientsParams>, BTreeMap<String, (DType, Vec<f32>)>);
     impl NamedVisitor for Gather<'_> {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {

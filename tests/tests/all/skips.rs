@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use pil_ops::Image;
 use run_config::{Method, RunConfig};
 use sam_vit::Prediction;
@@ -32,7 +32,7 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
     fn init(&self, device: &Device) -> Result<S::Net, TrainError> {
         self.inner.init(device)
     }
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         self.inner.names()
     }
     fn inputs(&self) -> Inputs {

@@ -1,4 +1,4 @@
-//! Everything in an image: a grid of clicks, filtered (Segment Anything, appendix B, "automatic mask generation").
+//! Automatic mask generation: masks for a grid of points, filtered (Segment Anything, appendix B).
 
 mod components;
 mod crops;
@@ -27,9 +27,9 @@ const EDGE: f64 = 20.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AutomaticConfig {
-    /// Clicks along each side of the image.
+    /// Points along each side of the image.
     pub points_per_side: usize,
-    /// Clicks that share a decoder call.
+    /// Points that share a decoder call.
     pub points_per_batch: usize,
     /// Masks must have a higher predicted IoU.
     pub pred_iou_thresh: f32,
@@ -45,7 +45,7 @@ pub struct AutomaticConfig {
     pub crop_nms_thresh: f64,
     /// How far crops of the first layer overlap, as a part of the image's short side.
     pub crop_overlap_ratio: f64,
-    /// Each layer has this many times fewer clicks along a side than the one before.
+    /// Each layer has this many times fewer points along a side than the one before.
     pub crop_n_points_downscale_factor: usize,
     /// Holes and islands of fewer pixels are removed; 0 leaves all.
     pub min_mask_region_area: u64,
@@ -123,7 +123,7 @@ pub struct Region {
     pub bbox: [f64; 4],
     /// IoU with the true mask as the network predicts it.
     pub predicted_iou: f32,
-    /// The click (x, y) that found it.
+    /// The point (x, y) that found it.
     pub point: [f64; 2],
     /// How little the mask depends on the threshold ([`stability`]).
     pub stability: f64,
@@ -171,14 +171,14 @@ impl Sam {
             point_grid(config.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
         let mut found = Vec::new();
         for points in grid.chunks(config.points_per_batch) {
-            self.click(&embedding, points, crop, (image.height(), image.width()), config, &mut found)?;
+            self.segment_points(&embedding, points, crop, (image.height(), image.width()), config, &mut found)?;
         }
         let scores: Vec<f64> = found.iter().map(|c| f64::from(c.iou)).collect();
         Ok(keep(found, &scores, config.box_nms_thresh))
     }
 
     /// One decoder call and its filters.
-    fn click(
+    fn segment_points(
         &self,
         embedding: &ImageEmbedding,
         points: &[[f64; 2]],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use fusion_evf::{EvfConfig, loss};
-use nn_ops::weights::{Names, load_formula};
+use nn_ops::weights::{KeyMap, load_formula};
 use serde_json::Value;
 use text_encoders::beit3::Beit3Config;
 use text_encoders::check::cases;
@@ -24,7 +24,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             if output.name == PROJECTED && expected.iter().any(|e| e == "projected_prompt") {
                 let Some(&[rows, dim]) = output.shape.get(..) else { bail!("{PROJECTED} has the shape {:?}", output.shape) };
                 let config = EvfConfig { beit3: Beit3Config { dim, ..Beit3Config::large() }, ..EvfConfig::default() };
-                let names = Names::new(&[("^first.", "0."), ("^second.", "2.")]).with_prefix("text_hidden_fcs.0.");
+                let names = KeyMap::new(&[("^first.", "0."), ("^second.", "2.")]).with_prefix("text_hidden_fcs.0.");
                 let (projector, _) = load_formula(config.init_projector(&golden.device), &seed, &names);
                 let cls = Tensor::<2>::from_data(TensorData::new(output.values, [rows, dim]), &golden.device);
                 golden.compare("projected_prompt", projector.forward(cls));

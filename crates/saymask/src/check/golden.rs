@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use nn_ops::formula;
-use nn_ops::weights::{Checkpoint, Names, glob, load_formula};
+use nn_ops::weights::{KeyMap, StateDict, glob, load_formula};
 use run_config::Precision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -38,7 +38,7 @@ impl Outcome {
 
 /// A golden file being checked.
 pub struct Golden {
-    file: Checkpoint,
+    file: StateDict,
     meta: BTreeMap<String, Value>,
     /// Device of inputs and models.
     pub device: Device,
@@ -50,7 +50,7 @@ pub struct Golden {
 impl Golden {
     /// Reads a golden file.
     pub fn open(path: &Path, device: &Device, precision: Precision, tolerance: f32) -> Result<Self> {
-        let file = Checkpoint::open(path)?;
+        let file = StateDict::open(path)?;
         let meta = file
             .metadata()
             .iter()
@@ -87,7 +87,7 @@ impl Golden {
 
     /// A model with the formula's weights under official names, as evaluation in the asked precision sees it, and its number
     /// of parameters.
-    pub fn model<M: Module>(&self, fresh: M, names: &Names) -> Result<(M, usize)> {
+    pub fn model<M: Module>(&self, fresh: M, names: &KeyMap) -> Result<(M, usize)> {
         let (model, count) = load_formula(fresh, &self.seed()?, names);
         Ok((seen(&model, self.precision), count))
     }

@@ -53,7 +53,7 @@ pub trait Model: Send + Sync {
     fn attention(&self, image: &Image, sentence: &str) -> Result<Attention, TrainError>;
 
     /// All parameters under their official names.
-    fn weights(&self) -> weights::Checkpoint;
+    fn weights(&self) -> weights::StateDict;
 
     /// See [`Segmenter::files`].
     fn files(&self) -> Vec<(String, Vec<u8>)>;
@@ -90,7 +90,7 @@ impl<S: Segmenter> Model for Loaded<S> {
         self.segmenter.attention(&self.seen, image, sentence)
     }
 
-    fn weights(&self) -> weights::Checkpoint {
+    fn weights(&self) -> weights::StateDict {
         export(&self.net, &self.segmenter.names(), "export")
     }
 

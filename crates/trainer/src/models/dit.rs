@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use fusion_dit::{DitConfig, DitModel, TextKind, TextTower, loss};
-use nn_ops::weights::{Checkpoint, Names};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
@@ -69,28 +69,28 @@ impl Segmenter for Dit {
     fn init(&self, device: &Device) -> Result<DitModel, TrainError> {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.method {
-            let checkpoint = Checkpoint::open(path)?;
-            // ItemResult under points and boxes only, SAM itself is a whole model.
+            let checkpoint = StateDict::open(path)?;
+            // Judged under points and boxes only, SAM itself is a whole model.
             let sam = self.prompts_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
             let loaded = if sam { model.load_sam(checkpoint) } else { model.load(&self.config, checkpoint) };
             return Ok(loaded?.0);
         }
         if let Some(path) = &self.init.sam {
-            (model, _) = model.load_sam(Checkpoint::open(path)?)?;
+            (model, _) = model.load_sam(StateDict::open(path)?)?;
         }
         match (self.config.text_encoder, &self.init.bert, &self.init.clip) {
             (TextKind::Bert, Some(path), _) => {
-                model.lang_encoder = TextTower::Bert(self.config.bert.load(Checkpoint::open(path)?, device)?.0);
+                model.lang_encoder = TextTower::Bert(self.config.bert.load(StateDict::open(path)?, device)?.0);
             }
             (TextKind::Clip, _, Some(path)) => {
-                model.lang_encoder = TextTower::Clip(self.config.clip.load(Checkpoint::open(path)?, device)?.0);
+                model.lang_encoder = TextTower::Clip(self.config.clip.load(StateDict::open(path)?, device)?.0);
             }
             _ => {}
         }
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         self.config.names()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_evf::{Encoder, EvfConfig, EvfLoss, EvfModel, EvfSam, Pretrained, loss};
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Checkpoint, Names};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::{Fit, Image};
 use sam_vit::Prediction;
 
@@ -106,19 +106,19 @@ impl Segmenter for Evf {
         let (config, init) = (&self.config, &self.init);
         let mut model = config.init(device)?;
         if let Some(path) = &init.sam {
-            (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
         if let Some(path) = encoder_file(config, init) {
             // BEiT-3's pretraining file keeps its tensors under `model`.
-            (model, _) = model.load_encoder(config, &Checkpoint::open(path)?.strip_prefix("model.")?, device)?;
+            (model, _) = model.load_encoder(config, &StateDict::open(path)?.strip_prefix("model.")?, device)?;
         }
         if let Some(path) = &init.method {
-            (model, _) = model.load(config, &Checkpoint::open(path)?)?;
+            (model, _) = model.load(config, &StateDict::open(path)?)?;
         }
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         EvfModel::names(self.config.encoder)
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use fusion_risam::{ImageFeatures, RisamConfig, RisamLoss, RisamModel, loss, valid_areas};
-use nn_ops::weights::{Checkpoint, Names};
+use nn_ops::weights::{KeyMap, StateDict};
 use pil_ops::Image;
 use sam_vit::Prediction;
 
@@ -45,18 +45,18 @@ impl Segmenter for Risam {
     fn init(&self, device: &Device) -> Result<RisamModel, TrainError> {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.sam {
-            (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
         if let Some(path) = &self.init.clip {
-            (model, _) = model.load_clip(&self.config, Checkpoint::open(path)?, device)?;
+            (model, _) = model.load_clip(&self.config, StateDict::open(path)?, device)?;
         }
         if let Some(path) = &self.init.method {
-            (model, _) = model.load(&Checkpoint::open(path)?)?;
+            (model, _) = model.load(&StateDict::open(path)?)?;
         }
         Ok(model)
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         RisamModel::names()
     }
 

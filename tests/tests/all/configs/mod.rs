@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use burn::tensor::Device;
-use nn_ops::weights::{Checkpoint, export};
+use nn_ops::weights::{StateDict, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
 use run_config::{Init, Precision, RunConfig};
 use tests::begin;
@@ -125,8 +125,8 @@ fn half<S: Segmenter>(segmenter: &S, run_config: &RunConfig, data: Arc<Dataset>,
 
 /// Parameters before and after two steps.
 struct Stepped {
-    before: Checkpoint,
-    after: Checkpoint,
+    before: StateDict,
+    after: StateDict,
 }
 
 impl Stepped {

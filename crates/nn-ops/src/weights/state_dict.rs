@@ -1,4 +1,4 @@
-//! A checkpoint: named tensors, read only when asked for.
+//! State dicts: named tensors of safetensors and PyTorch files, read only when asked for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -59,19 +59,19 @@ struct Entry {
 /// # Limits
 /// Half, single and double precision. Integer tensors (position ids, counters) are listed but cannot be loaded.
 #[derive(Clone, Default)]
-pub struct Checkpoint {
+pub struct StateDict {
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
 
-impl std::fmt::Debug for Checkpoint {
+impl std::fmt::Debug for StateDict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Checkpoint({}, {} tensors)", self.path.display(), self.entries.len())
+        write!(f, "StateDict({}, {} tensors)", self.path.display(), self.entries.len())
     }
 }
 
-impl Checkpoint {
+impl StateDict {
     /// Opens `.safetensors`, a sharded `*.index.json`, or PyTorch's `.pth`, `.pt`, `.bin`.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Checkpoint {
         Self::open_at(path, None)
     }
 
-    /// As [`Checkpoint::open`], for PyTorch files whose tensors lie under a top-level key such as `model`.
+    /// As [`StateDict::open`], for PyTorch files whose tensors lie under a top-level key such as `model`.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`].
+    /// As [`StateDict::open`].
     pub fn open_at(path: impl AsRef<Path>, top_level_key: Option<&str>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Checkpoint {
         }
     }
 
-    /// An empty checkpoint, to be filled by [`Checkpoint::insert`]. `label` stands for the path in messages.
+    /// An empty state dict, to be filled by [`StateDict::insert`]. `label` stands for the path in messages.
     pub fn empty(label: impl Into<PathBuf>) -> Self {
         Self { path: label.into(), ..Self::default() }
     }
@@ -116,7 +116,7 @@ impl Checkpoint {
         &self.metadata
     }
 
-    /// Names, in order.
+    /// Keys, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -198,7 +198,7 @@ impl Checkpoint {
     }
 
     /// Takes every tensor of `other`, replacing those of the same name.
-    pub fn merge(&mut self, other: Checkpoint) {
+    pub fn merge(&mut self, other: StateDict) {
         self.entries.extend(other.entries);
     }
 
@@ -253,10 +253,10 @@ impl Checkpoint {
         self.write(path.as_ref(), metadata, Dtype::F32, |v, raw| raw.extend(v.to_le_bytes()))
     }
 
-    /// As [`Checkpoint::save`], in half precision: half the bytes, 11 bits a number, nothing above 65504.
+    /// As [`StateDict::save`], in half precision: half the bytes, 11 bits per number, nothing above 65504.
     ///
     /// # Errors
-    /// As [`Checkpoint::save`].
+    /// As [`StateDict::save`].
     pub fn save_half(&self, path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<(), WeightsError> {
         self.write(path.as_ref(), metadata, Dtype::F16, |v, raw| raw.extend(f16::from_f32(v).to_le_bytes()))
     }
@@ -299,7 +299,7 @@ fn widen(bytes: &[u8], element: Element) -> Vec<f32> {
     }
 }
 
-fn open_safetensors(path: &Path) -> Result<Checkpoint, WeightsError> {
+fn open_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
     let bad = |what: String| WeightsError::Format { path: path.to_owned(), what };
     let mut file = File::open(path).map_err(io)?;
@@ -338,10 +338,10 @@ fn open_safetensors(path: &Path) -> Result<Checkpoint, WeightsError> {
         entries.insert(name, Entry { shape: info.shape.clone(), element, source, rows: None });
     }
     let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-    Ok(Checkpoint { path: path.to_owned(), entries, metadata })
+    Ok(StateDict { path: path.to_owned(), entries, metadata })
 }
 
-fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
+fn open_sharded(path: &Path) -> Result<StateDict, WeightsError> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -350,7 +350,7 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
     let index: Index = serde_json::from_str(&text)
         .map_err(|e| WeightsError::Format { path: path.to_owned(), what: format!("not a sharded index: {e}") })?;
     let mut shards = BTreeMap::new();
-    let mut whole = Checkpoint::empty(path);
+    let mut whole = StateDict::empty(path);
     for (name, shard) in index.weight_map {
         // A shard is a weight file beside the index: not a path elsewhere, and not an index, which could name itself.
         if Path::new(&shard).components().count() != 1 || shard.to_lowercase().ends_with(".json") {
@@ -358,7 +358,7 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
             return Err(WeightsError::Format { path: path.to_owned(), what });
         }
         if !shards.contains_key(&shard) {
-            shards.insert(shard.clone(), Checkpoint::open(path.with_file_name(&shard))?);
+            shards.insert(shard.clone(), StateDict::open(path.with_file_name(&shard))?);
         }
         let Some(entry) = shards.get(&shard).and_then(|c| c.entries.get(&name)) else {
             return Err(WeightsError::Tensor { path: path.to_owned(), name, what: format!("is not in its shard `{shard}`") });
@@ -368,7 +368,7 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, WeightsError> {
     Ok(whole)
 }
 
-fn open_pytorch(path: &Path, top_level_key: Option<&str>) -> Result<Checkpoint, WeightsError> {
+fn open_pytorch(path: &Path, top_level_key: Option<&str>) -> Result<StateDict, WeightsError> {
     use pytorch_reader::{DType, PytorchReader};
     if let Err(source) = File::open(path) {
         return Err(WeightsError::Io { path: path.to_owned(), source });
@@ -393,5 +393,5 @@ fn open_pytorch(path: &Path, top_level_key: Option<&str>) -> Result<Checkpoint, 
             (name, entry)
         })
         .collect();
-    Ok(Checkpoint { path: path.to_owned(), entries, ..Checkpoint::default() })
+    Ok(StateDict { path: path.to_owned(), entries, ..StateDict::default() })
 }

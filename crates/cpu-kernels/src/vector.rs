@@ -1,24 +1,38 @@
-//! Arithmetic on vectors of whatever width the processor has.
+//! Vector arithmetic at the processor's width: dot products, exponentials, tails.
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Whether this processor has vectors that the kernels are written for (AVX-512, AVX2, NEON).
+pub fn is_vectorized() -> bool {
+    struct Vectors;
+    impl WithSimd for Vectors {
+        type Output = bool;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> bool {
+            !S::IS_SCALAR
+        }
+    }
+    Arch::new().dispatch(Vectors)
+}
 
 /// Two vectors: the width of a tile, enough to keep the multipliers busy.
-pub(super) type Pair<S> = [<S as Simd>::f32s; 2];
+pub(crate) type Pair<S> = [<S as Simd>::f32s; 2];
 
 /// Lanes of a [`Pair`].
-pub(super) const fn lanes<S: Simd>() -> usize {
+pub(crate) const fn lanes<S: Simd>() -> usize {
     2 * S::F32_LANES
 }
 
 /// Values as pairs; their number is a multiple of [`lanes`].
 #[inline(always)]
-pub(super) fn pairs<S: Simd>(values: &[f32]) -> &[Pair<S>] {
+pub(crate) fn pairs<S: Simd>(values: &[f32]) -> &[Pair<S>] {
     S::as_simd_f32s(values).0.as_chunks().0
 }
 
 /// [`pairs`], to write.
 #[inline(always)]
-pub(super) fn pairs_mut<S: Simd>(values: &mut [f32]) -> &mut [Pair<S>] {
+pub(crate) fn pairs_mut<S: Simd>(values: &mut [f32]) -> &mut [Pair<S>] {
     S::as_mut_simd_f32s(values).0.as_chunks_mut().0
 }
 
@@ -34,7 +48,7 @@ macro_rules! each {
         })*
     };
 }
-pub(super) use each;
+pub(crate) use each;
 
 /// Puts `f(simd, v)` of every value in its place. A macro, because a closure is compiled without the vectors of its caller.
 macro_rules! map {
@@ -49,14 +63,14 @@ macro_rules! map {
         }
     };
 }
-pub(super) use map;
+pub(crate) use map;
 
-/// Adds `rows[r] . panel` to each of R sums, a sum a lane: the inner loop of all products.
+/// Adds `rows[r] . panel` to each of R sums, one sum per lane: the inner loop of all products.
 ///
 /// # Shapes
 /// `rows`: R of [K] or longer; `panel`: [K, lanes]
 #[inline(always)]
-pub(super) fn dot<S: Simd, const R: usize>(
+pub(crate) fn dot<S: Simd, const R: usize>(
     simd: S,
     rows: &[&[f32]; R],
     panel: &[Pair<S>],
@@ -78,7 +92,7 @@ pub(super) fn dot<S: Simd, const R: usize>(
 /// `x = n ln 2 + r` with |r| <= ln 2 / 2: the Taylor series of `e^r` to degree 7 leaves 5e-9, and `2^n` is put together
 /// from its bits.
 #[inline(always)]
-pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Adding 1.5 * 2^23 rounds to a whole number, and leaves that number, biased as an exponent, in the lowest bits.
     const ROUND: f32 = 12_582_912.0 + 127.0;
     let splat = |v: f32| simd.splat_f32s(v);
@@ -99,7 +113,6 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulp::{Arch, WithSimd};
 
     struct Exp<'a>(&'a mut [f32]);
 

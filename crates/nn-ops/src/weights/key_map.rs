@@ -1,4 +1,4 @@
-//! From the path of a parameter in our modules to its name in official checkpoints.
+//! Key maps: from the path of a parameter in our modules to its key in a state dict.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -9,12 +9,12 @@ use burn::tensor::Tensor;
 /// Rules are (fragment, replacement) pairs, applied in order, each to every occurrence; a fragment that begins with `^`
 /// is replaced at the start of the path only.
 #[derive(Debug, Clone, Default)]
-pub struct Names {
+pub struct KeyMap {
     rules: Vec<(String, String)>,
     prefix: String,
 }
 
-impl Names {
+impl KeyMap {
     /// Names that equal the module paths.
     pub fn plain() -> Self {
         Self::default()
@@ -38,7 +38,7 @@ impl Names {
     }
 
     /// Adds the rules of `other` after those already there; its prefix is not taken.
-    pub fn and(mut self, other: Names) -> Self {
+    pub fn and(mut self, other: KeyMap) -> Self {
         self.rules.extend(other.rules);
         self
     }
@@ -114,10 +114,10 @@ pub struct Parameter {
 }
 
 /// Lists the float parameters of a module in its own order, without initialising them.
-pub fn parameters<M: Module>(module: &M, names: &Names) -> Vec<Parameter> {
+pub fn parameters<M: Module>(module: &M, names: &KeyMap) -> Vec<Parameter> {
     struct Lister<'a> {
         at: Location,
-        names: &'a Names,
+        names: &'a KeyMap,
         found: Vec<Parameter>,
     }
     impl ModuleVisitor for Lister<'_> {

@@ -1,4 +1,4 @@
-//! What Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
+//! Ablations: what Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -7,7 +7,7 @@ use nn_ops::activation::gelu;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
-use crate::decoder::Attention;
+use crate::decoder::MultiHeadAttention;
 use crate::enhancement::{Cba, layer_norm};
 use crate::mutual::Pair;
 
@@ -57,7 +57,7 @@ pub struct TransformerLayer {
     /// Norm before attention.
     pub norm1: LayerNorm,
     /// Attention.
-    pub attn: Attention,
+    pub attn: MultiHeadAttention,
     /// Norm before the feed-forward part.
     pub norm2: LayerNorm,
     /// Its first layer.
@@ -80,7 +80,7 @@ impl TransformerInteraction {
         let width = config.width;
         let layer = |_| TransformerLayer {
             norm1: layer_norm(width, device),
-            attn: Attention::new(width, config.heads, device),
+            attn: MultiHeadAttention::new(width, config.heads, device),
             norm2: layer_norm(width, device),
             fc1: LinearConfig::new(width, HIDDEN).init(device),
             fc2: LinearConfig::new(HIDDEN, width).init(device),
