@@ -90,6 +90,7 @@ impl TwoWayBlock {
     /// # Shapes
     /// `queries`, `query_pe`: [N, T, C]; `keys`: [N, S, C]; `key_pe`: [1 or N, S, C]; outputs: queries, keys
     fn forward(&self, queries: Tensor<3>, keys: Tensor<3>, query_pe: Tensor<3>, key_pe: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        // Self-attention of the tokens.
         let queries = if self.skip_first_layer_pe {
             self.self_attn.forward(queries.clone(), queries.clone(), queries)
         } else {
@@ -97,13 +98,19 @@ impl TwoWayBlock {
             queries.clone() + self.self_attn.forward(q.clone(), q, queries)
         };
         let queries = self.norm1.forward(queries);
-        let placed = keys.clone() + key_pe.clone();
-        let looked = self.cross_attn_token_to_image.forward(queries.clone() + query_pe.clone(), placed.clone(), keys.clone());
-        let queries = self.norm2.forward(queries + looked);
-        let hidden = self.mlp.forward(queries.clone());
-        let queries = self.norm3.forward(queries + hidden);
-        let back = self.cross_attn_image_to_token.forward(placed, queries.clone() + query_pe, queries.clone());
-        let keys = self.norm4.forward(keys + back);
+
+        // Cross-attention, tokens to image.
+        let (q, k) = (queries.clone() + query_pe.clone(), keys.clone() + key_pe);
+        let attn_out = self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let queries = self.norm2.forward(queries + attn_out);
+
+        // MLP.
+        let mlp_out = self.mlp.forward(queries.clone());
+        let queries = self.norm3.forward(queries + mlp_out);
+
+        // Cross-attention, image to tokens.
+        let attn_out = self.cross_attn_image_to_token.forward(k, queries.clone() + query_pe, queries.clone());
+        let keys = self.norm4.forward(keys + attn_out);
         (queries, keys)
     }
 }
@@ -136,7 +143,7 @@ impl TwoWayTransformer {
         for layer in &self.layers {
             (queries, keys) = layer.forward(queries, keys, tokens.clone(), positions.clone());
         }
-        let looked = self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + positions, keys.clone());
-        (self.norm_final_attn.forward(queries + looked), keys)
+        let attn_out = self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + positions, keys.clone());
+        (self.norm_final_attn.forward(queries + attn_out), keys)
     }
 }
