@@ -8,10 +8,9 @@ use burn::tensor::Device;
 use clap::Args;
 use run_config::{Method, RunConfig};
 use serde::Serialize;
-use trainer::data::open_train;
+use trainer::data::{open_tokenizer, open_train};
 use trainer::event::Event;
-use trainer::models;
-use trainer::tokenizer::RunTokenizer;
+use trainer::methods;
 
 use saymask::origin::Origin;
 
@@ -144,7 +143,7 @@ fn measure(what: &str, folder: &Path, run_config: &RunConfig, steps: u64) -> Res
 fn steps_a_second(run_config: &RunConfig, warm: u64) -> Result<f64> {
     prepare_data(run_config)?;
     let data = Arc::new(open_train(run_config)?);
-    let tokenizer = RunTokenizer::open(run_config, &data, None)?;
+    let tokenizer = open_tokenizer(run_config, &data, None)?;
     let (mut begun, mut ended) = (None, None);
     let mut on_event = |event: Event<'_>| match event {
         Event::Step { step, .. } if step == warm => begun = Some(std::time::Instant::now()),
@@ -152,7 +151,7 @@ fn steps_a_second(run_config: &RunConfig, warm: u64) -> Result<f64> {
         Event::Note(text) => eprintln!("{text}"),
         _ => {}
     };
-    models::train(run_config, tokenizer, data, &cpu()?, false, &mut on_event)?;
+    methods::train(run_config, tokenizer, data, &cpu()?, false, &mut on_event)?;
     match (begun, ended) {
         (Some(begun), Some(ended)) => Ok(warm as f64 / (ended - begun).as_secs_f64()),
         _ => bail!("--steps {warm}: the run ended before they were done"),

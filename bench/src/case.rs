@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
+use models::methods::{AnyMethod, DitMethod, EvfMethod, RisamMethod};
+use models::tokenizer::RunTokenizer;
+use models::with_method;
 use nn_ops::weights::parameters;
-use run_config::{Method, RunConfig};
+use run_config::RunConfig;
 use serde_json::{Value, json, to_value};
 use text_encoders::Padding;
-use trainer::models::{Dit, Evf, Risam};
 use trainer::segmenter::Segmenter;
-use trainer::tokenizer::RunTokenizer;
 
 use super::models::{SENTENCES, Size};
 use saymask::device;
@@ -20,20 +21,13 @@ const UNUSED_POSITIONS: usize = 2;
 pub(crate) fn describe(size: Size, run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Value> {
     let words = tokenizer.shared();
     let parameters = count(run_config, tokenizer.clone(), &device::open("cpu")?)?;
-    let (model, length) = match run_config.model.method {
-        Method::Dit => {
-            let config = Dit::new(run_config, tokenizer)?.config;
-            (to_value(&config)?, config.text_tokens)
-        }
-        Method::Evf => {
-            let config = Evf::new(run_config, tokenizer)?.config;
+    let (model, length) = match AnyMethod::new(run_config, tokenizer)? {
+        AnyMethod::Dit(DitMethod { config, .. }) => (to_value(&config)?, config.text_tokens),
+        AnyMethod::Evf(EvfMethod { config, .. }) => {
             let most = config.beit3.max_positions.saturating_sub(UNUSED_POSITIONS);
             (to_value(&config)?, config.max_tokens.min(most))
         }
-        Method::Risam => {
-            let config = Risam::new(run_config, tokenizer)?.config;
-            (to_value(&config)?, config.max_tokens())
-        }
+        AnyMethod::Risam(RisamMethod { config, .. }) => (to_value(&config)?, config.max_tokens()),
     };
     let batch = words.encode_batch(&SENTENCES, length, Padding::Max)?;
     let ids: Vec<&[u32]> = (0..batch.rows()).map(|row| batch.row(row)).collect();
@@ -60,9 +54,5 @@ pub(crate) fn count(run_config: &RunConfig, tokenizer: RunTokenizer, device: &De
         let all = parameters(&segmenter.init(device)?, &segmenter.names());
         Ok(all.iter().map(|p| p.shape.iter().product::<usize>()).sum())
     }
-    match run_config.model.method {
-        Method::Dit => of(&Dit::new(run_config, tokenizer)?, device),
-        Method::Evf => of(&Evf::new(run_config, tokenizer)?, device),
-        Method::Risam => of(&Risam::new(run_config, tokenizer)?, device),
-    }
+    with_method!(&AnyMethod::new(run_config, tokenizer)?, method => of(method, device))
 }

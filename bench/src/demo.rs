@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use metrics::Report;
+use models::run_dir::RunDir;
 use serde::{Deserialize, Serialize};
-use trainer::run_dir::RunDir;
 
 use saymask::origin::{Origin, RunFigures};
 use saymask::table;

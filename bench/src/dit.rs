@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use fusion_dit::{DitConfig, DitModel, Variant};
+use models::methods::DitMethod;
+use models::tokenizer::RunTokenizer;
 use nn_ops::formula;
 use run_config::{Init, Recompute, RunConfig};
 use serde::{Deserialize, Serialize};
 use text_encoders::tokenizer::WordPiece;
-use trainer::models::Dit;
 use trainer::segmenter::Segmenter;
 use trainer::step::StepContext;
-use trainer::tokenizer::RunTokenizer;
 
 use super::child::figures;
 use super::measure::{load, median, status};
@@ -201,7 +201,7 @@ fn step(case: Case, recompute: Recompute, batch: usize) -> Result<Step> {
     run_config.train.recompute = recompute;
     let folder = std::env::temp_dir().join(format!("saymask-bench-{}", std::process::id()));
     let tokenizer = vocabulary(&folder)?;
-    let segmenter = Dit::new(&run_config, tokenizer)?;
+    let segmenter = DitMethod::new(&run_config, tokenizer)?;
     let context = StepContext::new(&segmenter, &run_config, &saymask::device::open("cpu")?)?;
     let training = context.begin()?;
     let trained = nn_ops::weights::trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();

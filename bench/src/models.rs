@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use models::tokenizer::RunTokenizer;
 use run_config::{Init, Method, RunConfig, Tokenizer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use text_encoders::tokenizer::WordPiece;
-use trainer::tokenizer::RunTokenizer;
 
 use super::measure::{Peak, Precision, load, matrix_peak};
 use super::torch::{Torch, TorchArgs};
@@ -265,11 +265,7 @@ mod tests {
             for size in [Size::Tiny, Size::B, Size::L, Size::H] {
                 let args = only(of, size);
                 let (run_config, tokenizer) = config_and_tokenizer(of, size, &args).unwrap();
-                let made = match of {
-                    Method::Dit => trainer::models::Dit::new(&run_config, tokenizer).map(|_| ()),
-                    Method::Evf => trainer::models::Evf::new(&run_config, tokenizer).map(|_| ()),
-                    Method::Risam => trainer::models::Risam::new(&run_config, tokenizer).map(|_| ()),
-                };
+                let made = models::methods::AnyMethod::new(&run_config, tokenizer).map(|_| ());
                 assert!(made.is_ok(), "{of:?} {size:?}: {made:?}");
                 assert!(super::super::flops::work(&run_config).unwrap().forward > 1e6);
             }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use clap::{Args, ValueEnum};
+use models::precision::seen;
 use nn_ops::formula;
 use run_config::Precision;
 use sam_vit::{Output, Prompts};
 use serde::{Deserialize, Serialize};
-use trainer::precision::seen;
 
 use super::measure::{load, median, status};
 use super::torch::TorchArgs;

@@ -3,13 +3,14 @@
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use clap::Args;
+use models::methods::AnyMethod;
+use models::with_method;
 use nn_ops::formula;
 use pil_ops::{Fit, Image, Letterbox};
 use refcoco_data::Transformed;
 use run_config::{Method, RunConfig};
 use serde::{Deserialize, Serialize};
 use trainer::batch::{HostBatch, Inputs};
-use trainer::models::{Dit, Evf, Risam};
 use trainer::segmenter::Segmenter;
 use trainer::step::StepContext;
 
@@ -79,11 +80,8 @@ pub(crate) fn run(args: &TrainBenchArgs) -> Result<()> {
 fn measure(method: Method, size: Size, batch: usize, args: &Models) -> Result<Case> {
     let device = device::open(&args.device)?;
     let (run_config, tokenizer) = config_and_tokenizer(method, size, args)?;
-    let (seconds, parameters, memory) = match method {
-        Method::Dit => steps(&Dit::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
-        Method::Evf => steps(&Evf::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
-        Method::Risam => steps(&Risam::new(&run_config, tokenizer)?, &run_config, &device, batch, args)?,
-    };
+    let any = AnyMethod::new(&run_config, tokenizer)?;
+    let (seconds, parameters, memory) = with_method!(&any, method => steps(method, &run_config, &device, batch, args)?);
     let step_flops = work(&run_config)?.step;
     let (method, input) = (method.name().into(), run_config.data.image_size);
     Ok(Case { method, size, input, batch, seconds, parameters, step_flops, memory, torch: Vec::new() })

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use models::Found;
+use models::run_dir::Checkpoint;
+use models::tokenizer::RunTokenizer;
 use refcoco_data::{Dataset, SynthConfig, generate};
 use run_config::{Method, RunConfig};
-use trainer::data::open_train;
+use trainer::data::{open_tokenizer, open_train};
 use trainer::segmenter::Segmenter;
 use trainer::state::Training;
 use trainer::step::StepContext;
-use trainer::tokenizer::RunTokenizer;
 
 /// What the toy configs have in common: 32 x 32 pixels, a few steps.
 const TOY: &str = r#"
@@ -132,7 +134,7 @@ pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> Run
 /// When they cannot be opened; these are tests.
 pub fn parts(run_config: &RunConfig) -> (Arc<Dataset>, RunTokenizer) {
     let data = open_train(run_config).expect("the training split");
-    let tokenizer = RunTokenizer::open(run_config, &data, None).expect("a vocabulary");
+    let tokenizer = open_tokenizer(run_config, &data, None).expect("a vocabulary");
     (Arc::new(data), tokenizer)
 }
 
@@ -143,4 +145,12 @@ pub fn parts(run_config: &RunConfig) -> (Arc<Dataset>, RunTokenizer) {
 pub fn begin<S: Segmenter>(segmenter: &S, run_config: &RunConfig) -> (Training<S::Net>, Device) {
     let context = StepContext::new(segmenter, run_config, &Device::flex()).expect("a context of steps");
     (context.begin().expect("fresh weights"), context.graph().clone())
+}
+
+/// A config's model as `find` would find it, with the weights of a checkpoint or fresh ones.
+///
+/// # Panics
+/// When its data cannot be opened; these are tests.
+pub fn found(run_config: &RunConfig, checkpoint: Option<Checkpoint>) -> Found {
+    Found { run_config: run_config.clone(), tokenizer: parts(run_config).1, checkpoint, dir: None, label: "toy".into() }
 }

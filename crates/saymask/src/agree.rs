@@ -11,6 +11,9 @@ use trainer::data::EvalData;
 use trainer::evaluate::{ItemResult, profile};
 use trainer::report::write_json;
 
+use trainer::methods::evaluator;
+
+use crate::device;
 use crate::progress::Progress;
 use crate::session::Source;
 
@@ -69,17 +72,18 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
     let (mut label, mut split) = (String::new(), String::new());
     let devices = [args.against.as_str(), args.source.device()];
     for device in devices {
-        let session = args.source.open_on(device)?;
-        let run_config = session.run_config.with_overrides(&[format!("eval.limit={}", args.limit)])?;
+        let source = args.source.find()?;
+        let evaluator = evaluator(&source, &device::open(device)?)?;
+        let run_config = source.run_config.with_overrides(&[format!("eval.limit={}", args.limit)])?;
         let first =
             || run_config.data.val_splits.first().cloned().context("--split: the config names no split to judge; name one");
         split = args.split.clone().map_or_else(first, Ok)?;
-        let data = EvalData::open(&run_config, &split, session.model.inputs())?;
+        let data = EvalData::open(&run_config, &split, evaluator.inputs())?;
         let of = data.items.len();
         let (mut progress, name) = (Progress::new(), format!("{split} on {device}"));
-        found.push(session.model.evaluate(&data, &profile(&run_config)?, None, &mut |done| progress.judging(&name, done, of))?);
+        found.push(evaluator.evaluate(&data, &profile(&run_config)?, None, &mut |done| progress.judging(&name, done, of))?);
         progress.finish();
-        label = session.label;
+        label = source.label;
     }
     let [(right, expected), (report, judged)] = found.as_slice() else { bail!("two devices are compared") };
     let agreement = Agreement {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use figures::{HeatMap, HeatPage};
+use models::Attention;
 use trainer::report::save_png;
-use trainer::segmenter::Attention;
 
+use crate::device;
 use crate::images::open_image;
 use crate::session::Source;
 
@@ -31,11 +32,11 @@ pub struct AttendArgs {
 /// Runs the command.
 pub fn run(args: &AttendArgs) -> Result<()> {
     let image = open_image(&args.image)?;
-    let session = args.source.open()?;
-    eprintln!("weights: {}", session.label);
-    let Attention { maps, notes } = session.model.attention(&image, &args.sentence)?;
+    let found = args.source.find()?;
+    let model = found.model(&device::open(args.source.device())?)?;
+    let Attention { maps, notes } = model.attention(&image, &args.sentence)?;
     let maps = chosen(maps, &args.words)?;
-    let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", session.label));
+    let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", found.label));
     let page = HeatPage { notes, ..page };
     let picture = page.draw(&image.to_rgb8(), &maps)?;
     save_png(&picture, &args.out).with_context(|| format!("{}", args.out.display()))?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::device;
 use crate::session::Source;
 
 /// Options of `export`.
@@ -21,10 +22,10 @@ pub struct ExportArgs {
 
 /// Writes the evaluated weights under their official names, and the vocabulary beside them.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let session = args.source.open()?;
-    let weights = session.model.weights();
-    let method = session.run_config.model.method.name();
-    let says = [("format", "pt"), ("method", method), ("source", session.label.as_str())];
+    let found = args.source.find()?;
+    let weights = found.state_dict(&device::open(args.source.device())?)?;
+    let method = found.run_config.model.method.name();
+    let says = [("format", "pt"), ("method", method), ("source", found.label.as_str())];
     if let Some(folder) = args.out.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
@@ -34,7 +35,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         weights.save(&args.out, &says)?
     }
     println!("{}: {} tensors", args.out.display(), weights.len());
-    for (name, bytes) in session.model.files() {
+    for (name, bytes) in found.files()? {
         let path = args.out.with_file_name(name);
         std::fs::write(&path, bytes)?;
         println!("{}", path.display());

@@ -8,7 +8,6 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod export;
-pub mod hub;
 pub mod images;
 pub mod origin;
 pub mod predict;

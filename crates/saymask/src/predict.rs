@@ -6,11 +6,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use figures::{Mask, colour, overlay};
+use models::AnyModel;
 use serde_json::json;
 use trainer::report::{save_png, write_json};
 
+use crate::device;
 use crate::images::{images, open_image};
-use crate::session::{Session, Source};
+use crate::session::Source;
 
 /// Options of `predict`.
 #[derive(Debug, Args)]
@@ -33,12 +35,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if args.sentences.iter().any(|s| s.trim().is_empty()) {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
-    let session = args.source.open()?;
-    eprintln!("weights: {}", session.label);
+    let model = args.source.find()?.model(&device::open(args.source.device())?)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot create it", args.out.display()))?;
     let mut failed = 0;
     for path in &images {
-        if let Err(error) = one(&session, path, &args.sentences, &args.out) {
+        if let Err(error) = one(&model, path, &args.sentences, &args.out) {
             if images.len() == 1 {
                 return Err(error);
             }
@@ -53,11 +54,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn one(session: &Session, path: &Path, sentences: &[String], out: &Path) -> Result<()> {
+fn one(model: &AnyModel, path: &Path, sentences: &[String], out: &Path) -> Result<()> {
     let image = open_image(path)?;
     let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
     let begun = Instant::now();
-    let found = session.model.predict(&image, &words)?;
+    let found = model.predict(&image, &words)?;
     let took = begun.elapsed();
     let picture = image.to_rgb8();
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "image".into());

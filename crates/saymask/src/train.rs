@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use models::run_dir::RunDir;
 use run_config::{Method, RunConfig};
-use trainer::data::open_train;
+use trainer::data::{open_tokenizer, open_train};
 use trainer::event::Event;
-use trainer::models;
-use trainer::run_dir::RunDir;
-use trainer::tokenizer::RunTokenizer;
+use trainer::methods;
 use trainer::train::Summary;
 
 use crate::origin::{Origin, RunFigures, command_line, program};
@@ -71,8 +70,8 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut progress = Progress::new();
     let mut on_event = |event: Event<'_>| progress.on_event(event);
     let resumed = if args.resume { RunDir::of(&run_config).latest_whole()?.checkpoint } else { None };
-    let tokenizer = RunTokenizer::open(&run_config, &data, resumed.as_ref())?;
-    let summary = models::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
+    let tokenizer = open_tokenizer(&run_config, &data, resumed.as_ref())?;
+    let summary = methods::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
     progress.finish();
     if !summary.reports.is_empty() {
         let figures = RunFigures {

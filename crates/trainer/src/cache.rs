@@ -25,9 +25,9 @@ use crate::batch::{HostTensor, Inputs};
 use crate::data::host_batch;
 use crate::error::TrainError;
 use crate::event::{Event, OnEvent};
-use crate::manifest::hex;
-use crate::run_dir::write_whole;
 use crate::segmenter::Segmenter;
+use models::manifest::hex;
+use models::run_dir::write_whole;
 use run_config::RunConfig;
 
 /// Pictures computed together.

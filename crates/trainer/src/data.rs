@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use models::run_dir::Checkpoint;
+use models::tokenizer::RunTokenizer;
 use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch};
 
 use crate::batch::{HostBatch, Inputs};
@@ -33,6 +35,15 @@ pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
         set = set.with(Dataset::open(&spec, &data.train_split)?);
     }
     Ok(set)
+}
+
+/// The config's tokenizer; one that is made from the data reads its training sentences. See [`RunTokenizer::open`].
+///
+/// # Errors
+/// As there.
+pub fn open_tokenizer(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<RunTokenizer, TrainError> {
+    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
+    Ok(RunTokenizer::open(run_config, sentences, resumed)?)
 }
 
 /// Batches of training items, from any step on.

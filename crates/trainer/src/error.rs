@@ -7,10 +7,13 @@ use std::path::PathBuf;
 pub enum TrainError {
     /// The config.
     #[error(transparent)]
-    Plan(#[from] run_config::ConfigError),
+    Config(#[from] run_config::ConfigError),
     /// The run folder or a checkpoint in it.
     #[error(transparent)]
-    RunDir(#[from] crate::run_dir::RunDirError),
+    RunDir(#[from] models::run_dir::RunDirError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
     /// The journal.
     #[error(transparent)]
     RunLog(#[from] crate::run_log::LogError),

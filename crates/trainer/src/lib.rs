@@ -1,11 +1,13 @@
 //! One trainer for every Saymask model: run config, loop, moving average, checkpoints, evaluation, pictures.
 //!
-//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`config::RunConfig`] and leaves a run
+//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`run_config::RunConfig`] and leaves a run
 //! folder behind. A run is a function of its config: stopping and resuming changes nothing, bit for bit on the CPU.
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use trainer::{data::open_split, models, config::RunConfig, tokenizer::RunTokenizer};
+//! use run_config::RunConfig;
+//! use trainer::data::{open_split, open_tokenizer};
+//! use trainer::methods;
 //!
 //! let temp = tempfile::tempdir()?;
 //! let folder = temp.path();
@@ -20,15 +22,15 @@
 //!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
 //! )?;
 //! let data = std::sync::Arc::new(open_split(&config, "train")?);
-//! let tokenizer = RunTokenizer::open(&config, &data, None)?;
-//! let summary = models::train(&config, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
+//! let tokenizer = open_tokenizer(&config, &data, None)?;
+//! let summary = methods::train(&config, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
 //! assert_eq!(summary.step, 2);
 //! assert!(summary.dir.curves().exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Limits
-//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`precision`]).
+//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`models::precision`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;
@@ -40,13 +42,10 @@ pub mod error;
 pub mod evaluate;
 pub mod event;
 pub mod finite;
-pub mod manifest;
-pub mod models;
+pub mod methods;
 pub mod optimise;
-pub mod precision;
 pub mod prompts;
 pub mod report;
-pub mod run_dir;
 pub mod run_log;
 pub mod schedule;
 pub mod segmenter;
@@ -54,7 +53,6 @@ pub mod shards;
 pub mod state;
 pub mod statistics;
 pub mod step;
-pub mod tokenizer;
 pub mod train;
 
 pub use error::TrainError;

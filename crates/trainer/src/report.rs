@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::ItemResult;
-use crate::run_dir::{RunDir, write_whole};
 use figures::{Mask, Page, Row};
+use models::run_dir::{RunDir, write_whole};
 
 /// Examples on one page.
 const PER_PAGE: usize = 6;

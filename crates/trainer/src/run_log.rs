@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::finite::NotFinite;
-use crate::run_dir::RunDir;
+use models::run_dir::RunDir;
 
 /// A journal that cannot be read or written.
 #[derive(Debug, thiserror::Error)]

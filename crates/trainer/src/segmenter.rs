@@ -3,21 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::weights::KeyMap;
-use pil_ops::Image;
-use sam_vit::Prediction;
 
 use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
-use figures::HeatMap;
-
-/// Who looks where in an image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attention {
-    /// A row a layer, a column a word.
-    pub maps: Vec<HeatMap>,
-    /// What maps over the image cannot show, a line each.
-    pub notes: Vec<String>,
-}
 
 /// A loss and what it is made of.
 #[derive(Debug, Clone)]
@@ -94,18 +82,6 @@ pub trait Segmenter: Send + Sync {
     fn features(&self, _net: &Self::Net, _images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
         Ok(Vec::new())
     }
-
-    /// One mask a sentence for an image of any size: the method's own pre- and postprocessing.
-    ///
-    /// # Errors
-    /// An image or a sentence that the method refuses.
-    fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
-
-    /// Where text and image look at each other, as the paper's figure shows it.
-    ///
-    /// # Errors
-    /// An image or a sentence that the method refuses, or a variant without such maps.
-    fn attention(&self, net: &Self::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError>;
 
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
     /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.

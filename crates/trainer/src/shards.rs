@@ -12,8 +12,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::precision::View;
 use crate::segmenter::{Loss, Segmenter};
+use models::precision::View;
 use run_config::{Recompute, RunConfig};
 
 /// Loss and gradients of a part of a batch, weighted by its share.

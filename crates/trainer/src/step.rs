@@ -8,12 +8,12 @@ use crate::average;
 use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::finite::{self, NotFinite};
-use crate::manifest::Skips;
 use crate::optimise::{Optimisers, clip};
 use crate::segmenter::Segmenter;
 use crate::shards::Shards;
 use crate::state::Training;
 use crate::statistics;
+use models::manifest::Skips;
 use nn_ops::weights::{freeze_unless, name_ids};
 use run_config::{Recompute, RunConfig};
 

@@ -17,15 +17,16 @@ use crate::data::{EvalData, TrainData};
 use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate, profile};
 use crate::event::{Event, OnEvent};
-use crate::manifest::Best;
-use crate::precision;
 use crate::report;
-use crate::run_dir::{Checkpoint, Damaged, RunDir, write_whole};
 use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log};
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
-use crate::state::{Training, evaluated_weights};
+use crate::state::Training;
 use crate::step::{StepContext, StepReport};
+use models::manifest::Best;
+use models::precision;
+use models::run_dir::{Checkpoint, Damaged, RunDir, write_whole};
+use models::weights::evaluated_weights;
 use run_config::{RunConfig, Select};
 
 /// Steps in a row without finite gradients after which a run is given up.

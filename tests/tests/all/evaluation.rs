@@ -5,15 +5,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use nn_ops::weights::KeyMap;
 use refcoco_data::{Fit, SynthConfig, SynthFormat, generate};
 use run_config::{Method, RunConfig};
-use sam_vit::Prediction;
 use serde_json::{Value, json};
-use tests::{parts, toy};
+use tests::{found, toy};
 use trainer::TrainError;
 use trainer::batch::HostBatch;
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
-use trainer::models;
-use trainer::segmenter::{Attention, Loss, Segmenter};
+use trainer::methods::evaluator;
+use trainer::segmenter::{Loss, Segmenter};
 
 /// Segments what it is told: "x y width height", in pixels of the canvas.
 struct Told;
@@ -42,14 +41,6 @@ impl Segmenter for Told {
 
     fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Loss, TrainError> {
         Ok(logits.mean().into())
-    }
-
-    fn predict(&self, _: &Linear, _: &pil_ops::Image, _: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        Ok(Vec::new())
-    }
-
-    fn attention(&self, _: &Linear, _: &pil_ops::Image, _: &str) -> Result<Attention, TrainError> {
-        Err(TrainError::Unsupported("maps"))
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {
@@ -132,7 +123,7 @@ fn phrases_of_a_generated_set() {
     generate(&config, &folder.path().join("data")).unwrap();
     let set = ["data.dataset=phrasecut", "data.split_by=vg", "data.val_splits=[\"test\"]", "eval.profile=phrasecut"];
     let run_config = toy(Method::Dit, folder.path(), "phrases", &set);
-    let model = models::open(&run_config, parts(&run_config).1, &Device::flex(), None).unwrap();
+    let model = evaluator(&found(&run_config, None), &Device::flex()).unwrap();
     let data = EvalData::open(&run_config, "test", model.inputs()).unwrap();
     let (report, _) = model.evaluate(&data, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!((report.profile.as_str(), report.samples, report.precision.len()), ("phrasecut", 8, 5));

@@ -6,5 +6,6 @@ mod goldens;
 mod precision;
 mod prompts;
 mod recompute;
+mod same_masks;
 mod skips;
 mod training;

@@ -6,14 +6,14 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::{DType, Device, Tensor};
+use models::methods::{DitMethod, EvfMethod, RisamMethod};
+use models::precision::seen;
 use nn_ops::weights::{KeyMap, NamedVisitor, load_formula, visit_named};
 use pil_ops::Image;
 use run_config::{Method, Precision, RunConfig};
-use tests::{begin, parts, toy};
+use tests::{begin, found, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
-use trainer::models::{Dit, Evf, Risam};
-use trainer::precision::seen;
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
 
@@ -135,13 +135,13 @@ fn bf16_is_close_and_ends_at_f32_parameters() {
         dry_config(method, folder.path(), &set.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let dit = run_config(Method::Dit, &["{}.text_dim=64", "{}.bert.hidden=64"]);
-    halves(&dit, &Dit::new(&dit, parts(&dit).1).unwrap());
+    halves(&dit, &DitMethod::new(&dit, parts(&dit).1).unwrap());
     let evf = run_config(Method::Evf, &["{}.train_image_encoder=true", "{}.beit3.dim=64"]);
-    halves(&evf, &Evf::new(&evf, parts(&evf).1).unwrap());
+    halves(&evf, &EvfMethod::new(&evf, parts(&evf).1).unwrap());
     // A region's words are chosen by a threshold, which rounding may cross.
     let risam =
         run_config(Method::Risam, &["{}.relevance_mask=false", "{}.width=64", "{}.up_channels=[32, 16]", "{}.clip.width=64"]);
-    halves(&risam, &Risam::new(&risam, parts(&risam).1).unwrap());
+    halves(&risam, &RisamMethod::new(&risam, parts(&risam).1).unwrap());
 }
 
 /// Two steps, an evaluation and what lies on the disk afterwards.
@@ -167,20 +167,19 @@ fn a_run_in_bf16_leaves_f32_behind() {
                 assert!(kind == DType::F32 || !kind.is_float(), "{method:?} {file} {name} is {kind:?}");
             }
         }
-        let checkpoint = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
-        let open = |run_config: &RunConfig| {
-            trainer::models::open(run_config, parts(run_config).1, &Device::flex(), Some(&checkpoint)).unwrap()
-        };
+        let checkpoint = models::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
+        let device = Device::flex();
+        let found = |run_config: &RunConfig| found(run_config, Some(checkpoint.clone()));
         // Prediction and its pictures of attention run in bf16, too.
         let image = Image::new(40, 30, 3, (0..3600u32).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
-        let model = open(&run_config);
+        let model = found(&run_config).model(&device).unwrap();
         assert_eq!(model.predict(&image, &["the red circle", "left"]).unwrap().len(), 2);
         let maps = model.attention(&image, "the red circle").unwrap().maps;
         assert!(!maps.is_empty() && maps.iter().all(|map| map.values.iter().all(|v| v.is_finite())));
         // What is exported afterwards is the f32 weights, whatever evaluation computes in.
         let weights = |precision: &str| {
             let run_config = run_config.with_overrides(&[format!("eval.precision={precision}")]).unwrap();
-            let weights = open(&run_config).weights();
+            let weights = found(&run_config).state_dict(&device).unwrap();
             weights.names().map(|name| (name.to_owned(), weights.read(name).unwrap())).collect::<Vec<_>>()
         };
         assert!(weights("bf16") == weights("f32"), "{method:?}: exported weights differ");

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use models::methods::DitMethod;
 use nn_ops::weights::export;
 use run_config::Method;
 use tests::{parts, toy};
-use trainer::models::Dit;
 use trainer::segmenter::Segmenter;
 use trainer::train::Summary;
 
@@ -44,7 +44,7 @@ fn sams_weights_are_judged_under_points_and_boxes_only() {
         set.push("model.dit.variant=default_sam".into());
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         let run_config = toy(Method::Dit, folder.path(), "sam", &set);
-        Dit::new(&run_config, parts(&run_config).1).unwrap()
+        DitMethod::new(&run_config, parts(&run_config).1).unwrap()
     };
     let fresh = dit("box", None);
     let sam = export(&fresh.init(&device).unwrap(), &fresh.names(), "sam");

@@ -1,13 +1,13 @@
 //! Blocks of encoders that are recomputed in the backward pass.
 
 use burn::tensor::Device;
+use models::methods::{DitMethod, EvfMethod, RisamMethod};
 use nn_ops::recompute::record;
 use nn_ops::weights::load_formula;
 use run_config::{Method, Precision, Recompute, RunConfig};
 use tests::{begin, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
-use trainer::models::{Dit, Evf, Risam};
 use trainer::segmenter::Segmenter;
 
 use crate::precision::{backward, norm, worst};
@@ -56,7 +56,7 @@ fn batch<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> HostBatch {
 fn dit(set: &[&str], pieces: usize) {
     let folder = tempfile::tempdir().unwrap();
     let run_config = toy(Method::Dit, folder.path(), "blocks", &[&["data.prefetch=0"], set].concat());
-    let segmenter = Dit::new(&run_config, parts(&run_config).1).unwrap();
+    let segmenter = DitMethod::new(&run_config, parts(&run_config).1).unwrap();
     same(&run_config, &segmenter, pieces, &set.join(" "));
 }
 
@@ -106,7 +106,7 @@ fn evf_and_risam_get_the_same_gradients() {
             let run_config = run_config(Method::Evf, &[&encoder, &train]);
             same(
                 &run_config,
-                &Evf::new(&run_config, parts(&run_config).1).unwrap(),
+                &EvfMethod::new(&run_config, parts(&run_config).1).unwrap(),
                 pieces + more,
                 &format!("{encoder} {train}"),
             );
@@ -116,6 +116,6 @@ fn evf_and_risam_get_the_same_gradients() {
     for (train, pieces) in [("true", 3), ("false", 0)] {
         let train = format!("model.risam.train_image_encoder={train}");
         let run_config = run_config(Method::Risam, &[&train, "model.risam.relevance_mask=false"]);
-        same(&run_config, &Risam::new(&run_config, parts(&run_config).1).unwrap(), pieces, &train);
+        same(&run_config, &RisamMethod::new(&run_config, parts(&run_config).1).unwrap(), pieces, &train);
     }
 }

@@ -4,18 +4,16 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use burn::tensor::{Device, Tensor};
+use models::methods::RisamMethod;
+use models::run_dir::Checkpoint;
 use nn_ops::weights::KeyMap;
-use pil_ops::Image;
 use run_config::{Method, RunConfig};
-use sam_vit::Prediction;
 use tests::{parts, toy};
 use trainer::TrainError;
 use trainer::batch::{HostBatch, Inputs};
 use trainer::event::Event;
-use trainer::models::Risam;
-use trainer::run_dir::Checkpoint;
 use trainer::run_log::{LogLine, StepLine, read_log};
-use trainer::segmenter::{Attention, Loss, Segmenter};
+use trainer::segmenter::{Loss, Segmenter};
 use trainer::train::{Summary, train};
 
 use crate::training::{ONE_AT_A_TIME, tensors};
@@ -51,12 +49,6 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
         self.inner.loss(logits, masks, batch)
     }
-    fn predict(&self, net: &S::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        self.inner.predict(net, image, sentences)
-    }
-    fn attention(&self, net: &S::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        self.inner.attention(net, image, sentence)
-    }
     fn sharding_blocker(&self) -> Option<&'static str> {
         self.inner.sharding_blocker()
     }
@@ -66,7 +58,7 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
 fn run(run_config: &RunConfig, spoils: fn(&HostBatch) -> bool, resume: bool) -> Result<Summary, TrainError> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (data, tokenizer) = parts(run_config);
-    let segmenter = Poisoned { inner: Risam::new(run_config, tokenizer)?, spoils };
+    let segmenter = Poisoned { inner: RisamMethod::new(run_config, tokenizer)?, spoils };
     train(&segmenter, run_config, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
 }
 
@@ -135,7 +127,7 @@ fn a_run_that_is_given_up_says_which_tensor() {
         error.contains("for 20 steps in a row") && error.contains("gradients are not finite, the first is that of fe."),
         "{error}"
     );
-    let lines = steps(&trainer::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
+    let lines = steps(&models::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
     assert_eq!(lines.len(), 20);
     assert_eq!(lines[19].skipped.as_ref().unwrap().times, 20);
 }

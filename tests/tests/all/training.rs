@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::Device;
+use models::Found;
+use models::run_dir::Checkpoint;
 use refcoco_data::{SynthConfig, generate};
 use run_config::{Method, RunConfig};
-use tests::{parts, toy};
+use tests::{found, parts, toy};
 use trainer::TrainError;
 use trainer::data::EvalData;
 use trainer::evaluate::profile;
 use trainer::event::Event;
-use trainer::models;
-use trainer::run_dir::Checkpoint;
+use trainer::methods::{self, evaluator};
 use trainer::train::Summary;
 
 /// Burn's CPU generator is one a process, so runs with dropout must not overlap.
@@ -27,7 +28,7 @@ pub fn run(run_config: &RunConfig, resume: bool) -> Summary {
 fn attempt(run_config: &RunConfig, resume: bool) -> Result<Summary, TrainError> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (data, tokenizer) = parts(run_config);
-    models::train(run_config, tokenizer, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
+    methods::train(run_config, tokenizer, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
 }
 
 fn losses(summary: &Summary) -> Vec<f64> {
@@ -147,9 +148,9 @@ fn eight_samples_are_learned_by_heart() {
     let eight = Arc::new(eight);
     let device = Device::flex();
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let summary = models::train(&run_config, tokenizer.clone(), eight.clone(), &device, false, &mut |_: Event<'_>| {}).unwrap();
+    let summary = methods::train(&run_config, tokenizer.clone(), eight.clone(), &device, false, &mut |_: Event<'_>| {}).unwrap();
     let checkpoint = Checkpoint::open(&summary.dir.checkpoint_path(summary.step)).unwrap();
-    let model = models::open(&run_config, tokenizer, &device, Some(&checkpoint)).unwrap();
+    let model = evaluator(&Found { tokenizer, ..found(&run_config, Some(checkpoint)) }, &device).unwrap();
     let mut run_config = run_config;
     run_config.eval.limit = None;
     let judged = EvalData::of(&run_config, eight, model.inputs()).unwrap();

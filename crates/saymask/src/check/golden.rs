@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use models::precision::seen;
 use nn_ops::formula;
 use nn_ops::weights::{KeyMap, StateDict, glob, load_formula};
 use run_config::Precision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use trainer::precision::seen;
 
 /// Largest error in f32 on the CPU, relative to the largest expected value where that exceeds 1.
 pub const BOUND: f32 = 1e-4;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use models::methods::DitMethod;
 use run_config::{RunConfig, Tokenizer};
-use trainer::models::Dit;
 
 use super::{Toy, rows_hold};
 
@@ -146,7 +146,7 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
     if !whole.train.multi_scale.is_empty() {
         set.push("train.multi_scale=[16, 24, 32]");
     }
-    let stepped = toy.step(row.file, &set, Dit::new);
+    let stepped = toy.step(row.file, &set, DitMethod::new);
     if row.untrained() {
         let said = stepped.err().unwrap_or_default();
         return if said.contains("model.freeze") { Ok(()) } else { Err(format!("was trained: {said:?}")) };

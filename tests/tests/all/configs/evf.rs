@@ -1,6 +1,6 @@
 //! EVF-SAM's tables.
 
-use trainer::models::Evf;
+use models::methods::EvfMethod;
 
 use super::{Toy, decodes, key_bias, rows_hold};
 
@@ -127,7 +127,7 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
         }
         small.extend(["{}.beit3.layers=3", "{}.beit3.fused_layers=[1, 2]"]);
     }
-    let stepped = toy.step(row.file, &small, Evf::new)?;
+    let stepped = toy.step(row.file, &small, EvfMethod::new)?;
     let mut wrong = stepped.wrong(|name| row.moves(name));
     for first in row.encoder.into_iter().flatten().filter(|first| !stepped.names().any(|name| name.ends_with(*first))) {
         wrong.push(format!("no parameter ends with {first}"));

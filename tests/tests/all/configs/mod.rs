@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use burn::tensor::Device;
+use models::ModelError;
+use models::tokenizer::RunTokenizer;
 use nn_ops::weights::{StateDict, export};
 use refcoco_data::{Dataset, SynthConfig, generate};
 use run_config::{Init, Precision, RunConfig};
 use tests::begin;
-use trainer::TrainError;
-use trainer::data::{TrainData, open_train};
+use trainer::data::{TrainData, open_tokenizer, open_train};
 use trainer::event::Event;
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
 use trainer::state::Training;
-use trainer::tokenizer::RunTokenizer;
 use trainer::train::train;
 
 use crate::training::ONE_AT_A_TIME;
@@ -77,7 +77,7 @@ impl Toy {
         &self,
         row: &str,
         own: &[&str],
-        build: impl Fn(&RunConfig, RunTokenizer) -> Result<S, TrainError>,
+        build: impl Fn(&RunConfig, RunTokenizer) -> Result<S, ModelError>,
     ) -> Result<Stepped, String> {
         let table = format!("model.{}", row.split('/').next().unwrap());
         let mut set: Vec<String> = SMALL.iter().chain(own).map(|s| s.replace("{}", &table)).collect();
@@ -87,7 +87,7 @@ impl Toy {
         // No weight file is at hand.
         run_config.model.init = Init::default();
         let data = Arc::new(open_train(&run_config).unwrap());
-        let words = RunTokenizer::open(&run_config, &data, None).unwrap();
+        let words = open_tokenizer(&run_config, &data, None).unwrap();
         let segmenter = build(&run_config, words).map_err(|e| e.to_string())?;
         let device = Device::flex();
         let names = segmenter.names();
@@ -96,7 +96,7 @@ impl Toy {
         let summary =
             train(&segmenter, &run_config, data.clone(), &device, false, &mut |_: Event<'_>| {}).map_err(|e| e.to_string())?;
         half(&segmenter, &run_config, data, &begin(&segmenter, &run_config).0.net)?;
-        let saved = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
+        let saved = models::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
         let after = net(begin(&segmenter, &run_config).0.restore(&saved).unwrap());
         Ok(Stepped { before, after })
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use fusion_risam::{Decoder, Enhancement, Interaction, RisamConfig};
+use models::methods::RisamMethod;
 use run_config::{Optimizer, Profile, RunConfig, ScheduleKind};
 use trainer::evaluate::profile;
-use trainer::models::Risam;
 
 use super::{Toy, decodes, key_bias, rows_hold};
 
@@ -164,7 +164,7 @@ impl Kind {
     fn check(&self, file: &str, toy: &Toy) -> Result<(), String> {
         let whole = toy.whole(file)?;
         self.says(file, &whole)?;
-        let stepped = toy.step(file, SMALL, Risam::new)?;
+        let stepped = toy.step(file, SMALL, RisamMethod::new)?;
         let mut wrong = stepped.wrong(|name| self.moves(name));
         let own = |name: &str| !["image_encoder", "text_encoder", "prompt_encoder"].iter().any(|p| name.starts_with(p));
         let parts: BTreeSet<&str> = stepped.names().filter(|n| own(n)).filter_map(|n| n.split('.').next()).collect();

@@ -89,7 +89,7 @@ pub enum RunDirError {
     },
     /// A config that cannot be read or written.
     #[error(transparent)]
-    Plan(#[from] ConfigError),
+    Config(#[from] ConfigError),
 }
 
 fn list(differences: &[Difference]) -> String {

@@ -1,125 +1,27 @@
 //! EVF-SAM under the trainer.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_evf::{Encoder, EvfConfig, EvfLoss, EvfModel, EvfSam, Pretrained, loss};
+use fusion_evf::{EvfLoss, EvfModel, loss};
+use models::methods::EvfMethod;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{KeyMap, StateDict};
-use pil_ops::{Fit, Image};
-use sam_vit::Prediction;
+use nn_ops::weights::KeyMap;
+use pil_ops::Image;
 
 use crate::batch::{HostBatch, HostTensor, Inputs, PhotoInput};
 use crate::error::TrainError;
-use crate::segmenter::{Attention, Loss, Segmenter};
-use crate::tokenizer::RunTokenizer;
-use figures::HeatMap;
-use run_config::{Init, RunConfig, Tokenizer};
+use crate::segmenter::{Loss, Segmenter};
 
-/// EVF-SAM: settings, tokenizer and first weights.
-pub struct Evf {
-    /// Settings.
-    pub config: EvfConfig,
-    tokenizer: RunTokenizer,
-    init: Init,
-}
-
-impl Evf {
-    /// The config's EVF-SAM. `[model.evf]` gives sizes and choices; the longest sentence and the vocabulary follow from
-    /// `text.max_tokens` and the tokenizer.
-    ///
-    /// # Errors
-    /// Settings that contradict each other, with the config's key.
-    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        super::expect_top_left(run_config)?;
-        let mut config: EvfConfig = run_config.method_section()?;
-        let pretrained = encoder_file(&config, &run_config.model.init).is_some();
-        let (kind, name, rows) = match config.encoder {
-            Encoder::ClipText | Encoder::ClipLate => (Tokenizer::Clip, "CLIP", &mut config.clip_text.vocab_size),
-            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => {
-                (Tokenizer::Wordpiece, "ViLT", &mut config.vilt.vocab_size)
-            }
-            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => {
-                (Tokenizer::Sentencepiece, "BEiT-3", &mut config.beit3.vocab_size)
-            }
-        };
-        tokenizer.expect(run_config, kind, name, pretrained)?;
-        *rows = tokenizer.rows(*rows);
-        config.max_tokens = run_config.text.max_tokens;
-        config.validate().map_err(|e| run_config.value_error("model.evf", e, "settings that fit each other"))?;
-        let side = run_config.data.image_size as usize;
-        if side != config.input_size() {
-            let expected = format!("{}, the side of model.evf.sam.image_encoder.image_size", config.input_size());
-            return Err(run_config.value_error("data.image_size", side, expected).into());
-        }
-        Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
-    }
-}
-
-/// The weights that the chosen encoder starts from.
-fn encoder_file<'a>(config: &EvfConfig, init: &'a Init) -> Option<&'a String> {
-    match config.encoder {
-        Encoder::ClipText | Encoder::ClipLate => init.clip.as_ref(),
-        Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => init.vilt.as_ref(),
-        Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => init.beit3.as_ref(),
-    }
-}
-
-/// The config of a published EVF-SAM: a folder with `config.json`, weights and tokenizer.
-///
-/// # Errors
-/// A folder that is something else, or overrides that do not fit.
-pub fn pretrained_config<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<RunConfig, TrainError> {
-    let found = Pretrained::open(folder)?;
-    let kind = match found.vocabulary.file_name().and_then(|n| n.to_str()) {
-        Some("vocab.txt") => Tokenizer::Wordpiece,
-        Some("merges.txt" | "tokenizer.json") => Tokenizer::Clip,
-        _ => Tokenizer::Sentencepiece,
-    };
-    let run_config = serde_json::json!({
-        "data": { "image_size": found.config.input_size(), "fit": Fit::TopLeft },
-        "model": { "method": "evf", "evf": found.config, "init": { "method": found.weights } },
-        "text": { "tokenizer": kind, "vocabulary": found.vocabulary, "max_tokens": found.config.max_tokens },
-        "eval": { "profile": "evf" },
-    });
-    let path = folder.join("config.json");
-    let unfit = |e: String| TrainError::File { path: path.clone(), what: e };
-    let text = toml::to_string(&without_nulls(run_config)).map_err(|e| unfit(e.to_string()))?;
-    Ok(RunConfig::resolve(&text, Some(&path), overrides)?)
-}
-
-/// TOML has no word for nothing.
-fn without_nulls(value: serde_json::Value) -> serde_json::Value {
-    match value {
-        serde_json::Value::Object(map) => {
-            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
-        }
-        other => other,
-    }
-}
-
-impl Segmenter for Evf {
+impl Segmenter for EvfMethod {
     type Net = EvfModel;
 
     fn init(&self, device: &Device) -> Result<EvfModel, TrainError> {
-        let (config, init) = (&self.config, &self.init);
-        let mut model = config.init(device)?;
-        if let Some(path) = &init.sam {
-            (model, _) = model.load_sam(&StateDict::open(path)?)?;
-        }
-        if let Some(path) = encoder_file(config, init) {
-            // BEiT-3's pretraining file keeps its tensors under `model`.
-            (model, _) = model.load_encoder(config, &StateDict::open(path)?.strip_prefix("model.")?, device)?;
-        }
-        if let Some(path) = &init.method {
-            (model, _) = model.load(config, &StateDict::open(path)?)?;
-        }
-        Ok(model)
+        Ok(self.build(device)?)
     }
 
     fn names(&self) -> KeyMap {
-        EvfModel::names(self.config.encoder)
+        EvfMethod::names(self)
     }
 
     fn trains(&self, name: &str) -> bool {
@@ -160,25 +62,6 @@ impl Segmenter for Evf {
         Ok(Loss { total, terms: vec![("bce", bce), ("dice", dice)] })
     }
 
-    fn predict(&self, net: &EvfModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        Ok(EvfSam::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
-    }
-
-    /// `[CLS]` of BEiT-3's last layer over the whole image (EVF-SAM Fig. 5).
-    fn attention(&self, net: &EvfModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        let seen = EvfSam::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
-        let map = |column: String, values: Vec<f32>| {
-            let row = format!("layer {}", self.config.beit3.layers);
-            HeatMap { row, column, values, columns: seen.grid, area: [0.0, 0.0, 1.0, 1.0] }
-        };
-        let heads = seen.heads.iter().enumerate().map(|(i, head)| map(format!("head {}", i + 1), head.clone()));
-        let mut maps = vec![map("[CLS], mean of heads".into(), seen.mean())];
-        maps.extend(heads);
-        let on_image = seen.mean().iter().sum::<f32>();
-        let notes = vec![format!("{:.0} % of the attention lies on patches, the rest on [CLS] and words", 100.0 * on_image)];
-        Ok(Attention { maps, notes })
-    }
-
     fn frozen_prefix(&self) -> Option<&'static str> {
         (!self.config.train_image_encoder).then_some("visual_model.image_encoder.")
     }
@@ -191,10 +74,8 @@ impl Segmenter for Evf {
         None
     }
 
-    /// The tokenizer and `config.json`: beside the weights they make the published layout.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let config = format!("{:#}\n", self.config.to_published());
-        self.tokenizer.files().into_iter().chain([("config.json".into(), config.into_bytes())]).collect()
+        EvfMethod::files(self)
     }
 }
 
@@ -230,6 +111,7 @@ fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Te
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pil_ops::Fit;
     use refcoco_data::{ImageInfo, Transform};
 
     /// Two photographs of other shapes: logits grow to each one's size, targets are the file's own pixels.

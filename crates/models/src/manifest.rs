@@ -19,7 +19,7 @@ pub const FORMAT: u32 = 1;
 const UNSET: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -122,9 +122,9 @@ pub struct Manifest {
     /// Where the run stands.
     pub state: RunState,
     /// Hash of the run's config.
-    pub plan_sha256: String,
+    pub config_sha256: String,
     /// The run's resolved config as TOML, so that a checkpoint can be used alone.
-    pub run_config: String,
+    pub config: String,
     /// Every other file of the checkpoint.
     pub files: BTreeMap<String, FileRecord>,
     /// SHA-256 of this file's text with zeros in this place.
@@ -134,13 +134,13 @@ pub struct Manifest {
 impl Manifest {
     /// A manifest of this version.
     #[must_use]
-    pub fn new(state: RunState, run_config: String, plan_sha256: String, files: BTreeMap<String, FileRecord>) -> Self {
+    pub fn new(state: RunState, config: String, config_sha256: String, files: BTreeMap<String, FileRecord>) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
-            plan_sha256,
-            run_config,
+            config_sha256,
+            config,
             files,
             manifest_sha256: UNSET.to_owned(),
         }

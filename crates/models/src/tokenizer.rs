@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use refcoco_data::Dataset;
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, WordPiece};
 
-use crate::error::TrainError;
+use crate::ModelError;
 use crate::run_dir::Checkpoint;
 use run_config::{RunConfig, Tokenizer};
 
@@ -25,18 +24,21 @@ pub struct RunTokenizer {
 
 impl RunTokenizer {
     /// The config's tokenizer: that of `resumed` if given, else that of the config's vocabulary file, else one made from the
-    /// sentences of `data`.
+    /// training sentences.
     ///
     /// # Errors
     /// A vocabulary file that cannot be read.
-    pub fn open(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<Self, TrainError> {
+    pub fn open<'a>(
+        run_config: &RunConfig,
+        sentences: impl IntoIterator<Item = &'a str>,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Self, ModelError> {
         if let Some(checkpoint) = resumed {
             return Self::kept(run_config, checkpoint);
         }
         if let Some(path) = run_config.text.vocabulary_file() {
             return Self::load(run_config.text.tokenizer, path);
         }
-        let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
         let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
         let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
@@ -47,7 +49,7 @@ impl RunTokenizer {
     ///
     /// # Errors
     /// A checkpoint without one.
-    pub fn kept(run_config: &RunConfig, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
+    pub fn kept(run_config: &RunConfig, checkpoint: &Checkpoint) -> Result<Self, ModelError> {
         let names = names(run_config.text.tokenizer);
         let name = names.iter().find(|n| checkpoint.manifest.files.contains_key(**n)).unwrap_or(&names[0]);
         Self::load(run_config.text.tokenizer, &checkpoint.file(name)?)
@@ -58,9 +60,9 @@ impl RunTokenizer {
     ///
     /// # Errors
     /// A file that cannot be read or is of another kind.
-    pub fn load(kind: Tokenizer, path: &Path) -> Result<Self, TrainError> {
+    pub fn load(kind: Tokenizer, path: &Path) -> Result<Self, ModelError> {
         let bytes =
-            |path: &Path| std::fs::read(path).map_err(|e| TrainError::File { path: path.to_owned(), what: e.to_string() });
+            |path: &Path| std::fs::read(path).map_err(|e| ModelError::File { path: path.to_owned(), what: e.to_string() });
         let json = path.extension().is_some_and(|e| e == "json");
         let (tokenizer, name): (Arc<dyn TextTokenizer>, usize) = match kind {
             Tokenizer::Wordpiece => (Arc::new(WordPiece::load(path)?), 0),
@@ -80,7 +82,7 @@ impl RunTokenizer {
     ///
     /// # Errors
     /// `text.tokenizer`, with the kind that would be right.
-    pub fn expect(&self, run_config: &RunConfig, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), TrainError> {
+    pub fn expect(&self, run_config: &RunConfig, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), ModelError> {
         if !pretrained || self.kind == kind {
             return Ok(());
         }

@@ -1,35 +1,31 @@
-//! Deep Instruction Tuning under the trainer.
+//! DIT from a run config: sizes, tokenizer, first weights.
 
-use burn::tensor::{Device, Tensor};
-use fusion_dit::{DitConfig, DitModel, TextKind, TextTower, loss};
+use burn::tensor::Device;
+use fusion_dit::{DitConfig, DitModel, TextKind, TextTower};
 use nn_ops::weights::{KeyMap, StateDict};
-use pil_ops::Image;
-use sam_vit::Prediction;
-
-use crate::batch::HostBatch;
-use crate::error::TrainError;
-use crate::segmenter::{Attention, Loss, Segmenter};
-use crate::tokenizer::RunTokenizer;
-use figures::HeatMap;
 use run_config::{Init, PromptKind, RunConfig, Tokenizer};
 
+use crate::ModelError;
+use crate::tokenizer::RunTokenizer;
+
 /// DIT: sizes, tokenizer and first weights.
-pub struct Dit {
+pub struct DitMethod {
     /// Sizes.
     pub config: DitConfig,
-    tokenizer: RunTokenizer,
+    /// The tokenizer.
+    pub tokenizer: RunTokenizer,
     init: Init,
     /// Trained and judged without text.
     prompts_only: bool,
 }
 
-impl Dit {
+impl DitMethod {
     /// The config's DIT. `[model.dit]` gives sizes; the canvas, the number of text tokens and the vocabulary follow from
     /// `data.image_size`, `text.max_tokens` and the tokenizer.
     ///
     /// # Errors
     /// Sizes that contradict each other or a tokenizer that the text encoder cannot use, with the config's key.
-    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, ModelError> {
         let mut config: DitConfig = run_config.method_section()?;
         config.input_size = run_config.data.image_size as usize;
         config.text_tokens = run_config.text.max_tokens;
@@ -61,12 +57,12 @@ impl Dit {
         let prompts_only = !text(&run_config.eval.prompt) && !run_config.train.prompts.iter().any(text);
         Ok(Self { config, tokenizer, init: run_config.model.init.clone(), prompts_only })
     }
-}
 
-impl Segmenter for Dit {
-    type Net = DitModel;
-
-    fn init(&self, device: &Device) -> Result<DitModel, TrainError> {
+    /// The network with fresh weights, or those of the files that the config names.
+    ///
+    /// # Errors
+    /// A weight file that does not fit.
+    pub fn build(&self, device: &Device) -> Result<DitModel, ModelError> {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.method {
             let checkpoint = StateDict::open(path)?;
@@ -90,43 +86,13 @@ impl Segmenter for Dit {
         Ok(model)
     }
 
-    fn names(&self) -> KeyMap {
+    /// Official names of the parameters.
+    pub fn names(&self) -> KeyMap {
         self.config.names()
     }
 
-    fn logits(&self, net: &DitModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let (tokenizer, images) = (self.tokenizer.shared(), batch.images_by_sentence(device));
-        Ok(match batch.prompts() {
-            Some(prompts) => net.forward_prompts(&self.config, tokenizer.as_ref(), images, &prompts)?,
-            None => net.forward(&self.config, tokenizer.as_ref(), images, &batch.words())?.logits,
-        })
-    }
-
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Loss, TrainError> {
-        Ok(loss(logits, masks).into())
-    }
-
-    fn predict(&self, net: &DitModel, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        Ok(fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.predict(image, sentences)?)
-    }
-
-    fn attention(&self, net: &DitModel, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        let found = fusion_dit::Dit::new(self.config.clone(), net, self.tokenizer.shared())?.attention(image, sentence)?;
-        let mut maps = Vec::new();
-        for (layer, words) in found.layers.into_iter().enumerate() {
-            for (word, values) in found.words.iter().zip(words) {
-                let (row, column) = (format!("block {}", layer + 1), word.clone());
-                maps.push(HeatMap { row, column, values, columns: found.grid, area: found.area });
-            }
-        }
-        Ok(Attention { maps, notes: Vec::new() })
-    }
-
-    fn sharding_blocker(&self) -> Option<&'static str> {
-        super::dropout_divides(self.config.dropout.max(self.config.text_dropout()))
-    }
-
-    fn files(&self) -> Vec<(String, Vec<u8>)> {
+    /// Files that belong beside the weights, by name: the vocabulary.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         self.tokenizer.files()
     }
 }

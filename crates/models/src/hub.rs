@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use crate::ModelError;
 
 /// What stands in front of a repository's name.
 pub const PREFIX: &str = "hf:";
@@ -10,67 +10,67 @@ pub const PREFIX: &str = "hf:";
 /// The folder with the newest cached version of a repository.
 ///
 /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` is the cache; with `HF_HUB_OFFLINE=1` nothing is
-/// downloaded.
-pub fn folder(repository: &str) -> Result<PathBuf> {
+/// downloaded. This is the one place of the libraries that reads the environment, and only when it is asked for a repository.
+///
+/// # Errors
+/// [`ModelError::Hub`] for a name that is none, a repository that is not in the cache, a download that fails.
+pub fn folder(repository: &str) -> Result<PathBuf, ModelError> {
+    let fail = |what: String| ModelError::Hub { repository: repository.to_owned(), what };
     let part =
         |s: &str| !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let named = repository.split_once('/').filter(|(owner, name)| part(owner) && part(name));
     let Some((owner, name)) = named else {
-        bail!("--weights {PREFIX}{repository}: expected {PREFIX}OWNER/REPO, such as {PREFIX}YxZhang/evf-sam");
+        return Err(fail(format!("expected {PREFIX}OWNER/REPO, such as {PREFIX}YxZhang/evf-sam")));
     };
-    let cached = cache()?.join(format!("models--{owner}--{name}"));
+    let cache = cache().ok_or_else(|| fail("no Hugging Face cache: set HF_HOME".into()))?;
+    let cached = cache.join(format!("models--{owner}--{name}"));
     if offline() || !cfg!(feature = "hub") {
         let hint = if offline() {
             "HF_HUB_OFFLINE forbids downloading it"
         } else {
-            "download it with `huggingface-cli download`, or build with --features hub"
+            "download it with `huggingface-cli download`, or build with the feature `hub`"
         };
-        return snapshot(&cached).with_context(|| format!("{PREFIX}{repository} is not in the Hugging Face cache; {hint}"));
+        return snapshot(&cached).map_err(|why| fail(format!("not in the Hugging Face cache ({why}); {hint}")));
     }
-    download(repository)?;
-    snapshot(&cached).with_context(|| format!("{PREFIX}{repository}: the download left nothing usable"))
+    download(repository, &cache).map_err(fail)?;
+    snapshot(&cached).map_err(|why| fail(format!("the download left nothing usable: {why}")))
 }
 
 fn offline() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.to_lowercase().as_str(), "" | "0" | "false" | "no" | "off"))
 }
 
-fn cache() -> Result<PathBuf> {
+fn cache() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || variable("HOME").or_else(|| variable("USERPROFILE")).map(|home| home.join(".cache/huggingface/hub"));
-    let found = variable("HF_HUB_CACHE").or_else(|| variable("HF_HOME").map(|home| home.join("hub"))).or_else(home);
-    found.context("no Hugging Face cache: set HF_HOME")
+    variable("HF_HUB_CACHE").or_else(|| variable("HF_HOME").map(|home| home.join("hub"))).or_else(home)
 }
 
 /// The version that `refs/main` names.
-fn snapshot(cached: &Path) -> Result<PathBuf> {
+fn snapshot(cached: &Path) -> Result<PathBuf, String> {
     let main = cached.join("refs/main");
-    let commit = std::fs::read_to_string(&main).with_context(|| format!("{}", main.display()))?;
+    let commit = std::fs::read_to_string(&main).map_err(|e| format!("{}: {e}", main.display()))?;
     let folder = cached.join("snapshots").join(commit.trim());
-    if !folder.is_dir() {
-        bail!("{}: no such folder", folder.display());
-    }
-    Ok(folder)
+    if folder.is_dir() { Ok(folder) } else { Err(format!("{}: no such folder", folder.display())) }
 }
 
 /// Fetches what a model folder needs; files that a repository lacks are left out, and whoever reads the folder says so.
 #[cfg(feature = "hub")]
-fn download(repository: &str) -> Result<()> {
+fn download(repository: &str, cache: &Path) -> Result<(), String> {
     // Of the variables, the client itself follows HF_HOME and HF_ENDPOINT.
-    let api = hf_hub::api::sync::ApiBuilder::from_env().with_cache_dir(cache()?).build().context("the Hugging Face client")?;
+    let api = hf_hub::api::sync::ApiBuilder::from_env().with_cache_dir(cache.to_owned()).build().map_err(|e| e.to_string())?;
     let api = api.model(repository.to_owned());
-    let there: Vec<String> =
-        api.info().with_context(|| format!("{PREFIX}{repository}"))?.siblings.into_iter().map(|f| f.rfilename).collect();
+    let there: Vec<String> = api.info().map_err(|e| e.to_string())?.siblings.into_iter().map(|f| f.rfilename).collect();
     let weights = ["model.safetensors", "pytorch_model.bin"].into_iter().find(|name| there.iter().any(|f| f == name));
     let small = ["config.json", "sentencepiece.bpe.model", "added_tokens.json", "vocab.txt", "merges.txt", "tokenizer.json"];
     for name in small.into_iter().filter(|name| there.iter().any(|f| f == name)).chain(weights) {
-        api.get(name).with_context(|| format!("{PREFIX}{repository}: {name}"))?;
+        api.get(name).map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(_: &str) -> Result<()> {
+fn download(_: &str, _: &Path) -> Result<(), String> {
     Ok(())
 }
 

@@ -50,7 +50,7 @@ impl Checkpoint {
     /// [`RunDirError::Config`] when this version cannot read it.
     pub fn config(&self) -> Result<RunConfig, RunDirError> {
         let file = self.path.join(MANIFEST);
-        Ok(RunConfig::resolve(&self.manifest.run_config, Some(&file), &[] as &[&str])?)
+        Ok(RunConfig::resolve(&self.manifest.config, Some(&file), &[] as &[&str])?)
     }
 
     /// Refuses a checkpoint that another config made.

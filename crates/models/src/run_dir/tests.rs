@@ -68,7 +68,7 @@ fn a_checkpoint_reads_back() {
     assert_eq!(fs::read(saved.file("model.bpk").unwrap()).unwrap(), b"model 10");
     assert!(saved.file("other").unwrap_err().to_string().contains("ema.bpk, model.bpk"));
     saved.check_config(&run_config).unwrap();
-    assert_eq!(saved.config().unwrap().hash().unwrap(), saved.manifest.plan_sha256);
+    assert_eq!(saved.config().unwrap().hash().unwrap(), saved.manifest.config_sha256);
     assert_eq!(dir.steps().unwrap(), [9, 10]);
 }
 
