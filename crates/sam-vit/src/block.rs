@@ -167,7 +167,7 @@ impl Block {
 }
 
 /// The windows that [`partition`] cuts, as groups of [B * H * W] rows.
-fn windows([batch, height, width]: [usize; 3], side: usize) -> Vec<Group> {
+pub fn windows([batch, height, width]: [usize; 3], side: usize) -> Vec<Group> {
     let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
     let window = |index: usize| {
         let (image, top, left) = (index / (rows * columns), index / columns % rows * side, index % columns * side);

@@ -73,13 +73,13 @@ mod sam;
 mod two_way;
 
 pub use automatic::{AutomaticConfig, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability};
-pub use block::{Attention, Block, Mlp, join, partition};
+pub use block::{Attention, Block, Mlp, join, partition, windows};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
 pub use mask_decoder::{MaskDecoder, Output, OutputUpscaling, Perceptron};
-pub use prediction::Prediction;
-pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet};
+pub use prediction::{Prediction, binary, read_back};
+pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, decoder_calls, prompt_tensors};
 pub use preprocess::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement, preprocess, preprocess_at, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
