@@ -80,7 +80,7 @@ for method in dit evf risam; do
   [ "$word" = cpu ] || short+=(train.shards=1)
   rm -rf "$out/runs/demo-$method"
   part "train-$method" "$xtask" train --method "$method" --device "$word" "data.root=$out/data-$SIZE" "run.dir=$out/runs" \
-    "train.steps=$STEPS" train.eval_every=0 train.save_every=0 "${short[@]}" &&
+    "train.steps=$STEPS" train.eval_every=never train.save_every=never "${short[@]}" &&
     part "agree-$method" "$xtask" agree --run "$out/runs/demo-$method" --device "$word" --against cpu --limit "$EXPRESSIONS" \
       --json "$out/agree-$method.json"
 done
@@ -89,7 +89,7 @@ done
 if [ "$SIZE" = small ]; then
   rm -rf "$out/runs-cpu"
   part train-cpu "$xtask" train "data.root=$out/data-cpu" "run.dir=$out/runs-cpu" data.synth.images=400 data.synth.size=64 \
-    train.steps=300 schedule.warmup_steps=20 train.eval_every=0 train.save_every=0 eval.limit=8 eval.pictures=2 &&
+    train.steps=300 schedule.warmup_steps=20 train.eval_every=never train.save_every=never eval.limit=8 eval.pictures=2 &&
     part agree-cpu-trained "$xtask" agree --run "$out/runs-cpu/demo-dit" --device "$word" --against cpu --limit "$EXPRESSIONS" \
       --json "$out/agree-cpu-trained.json"
 fi

@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc};
 
 use burn::tensor::Device;
 use fusion_dit::{Dit, DitConfig};
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use text_encoders::tokenizer::WordPiece;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -13,13 +13,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [weights, vocabulary, image, sentence, out] = arguments.as_slice() else { return Err("five arguments".into()) };
     let pixels = image::open(image)?.to_rgb8();
     let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    let image = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
 
-    let checkpoint = Checkpoint::open(weights)?;
+    let checkpoint = StateDict::open(weights)?;
     let config = DitConfig::detect(&checkpoint)?;
     let (model, _) = config.init(&Device::flex())?.load(&config, checkpoint)?;
     let dit = Dit::new(config, &model, Arc::new(WordPiece::load(vocabulary)?))?;
-    let found = dit.predict(&picture, &[sentence])?.remove(0);
+    let found = dit.predict(&image, &[sentence])?.remove(0);
     println!("score {:.3}, box {:?}", found.score, found.bbox);
 
     let grey = found.mask.to_row_major().iter().map(|v| v * 255).collect();

@@ -1,6 +1,6 @@
 //! A model's sizes from its file.
 
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use sam_vit::SamConfig;
 use text_encoders::bert::BertConfig;
 use text_encoders::clip::ClipTextConfig;
@@ -17,7 +17,7 @@ impl DitConfig {
     ///
     /// # Errors
     /// A file that is no DIT.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self, DitError> {
+    pub fn detect(checkpoint: &StateDict) -> Result<Self, DitError> {
         let file = checkpoint.clone().strip_prefix("state_dict.")?.strip_prefix("module.")?;
         let has = |part: &str| file.names().any(|name| name.starts_with(part));
         let rows = |name: &str| match file.shape(name) {

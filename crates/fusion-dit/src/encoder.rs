@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use nn_ops::attention::softmax;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::{cut, segment};
-use sam_vit::{Block, Grid, join, partition};
+use sam_vit::{Block, Grid, window_partition, window_unpartition};
 
 use crate::config::{DitConfig, EncoderAttention};
 use crate::net::DitNet;
@@ -132,7 +132,7 @@ impl Route {
     /// [B, slots + h w, C] -> [B * windows, slots + side * side, C]
     fn partition(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
         let [batch, height, width, channels] = self.size;
-        let image = partition(x.clone().narrow(1, self.slots, height * width).reshape(self.size), grid.height);
+        let image = window_partition(x.clone().narrow(1, self.slots, height * width).reshape(self.size), grid.height);
         if self.slots == 0 {
             return image;
         }
@@ -146,7 +146,7 @@ impl Route {
     fn join(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
         let [batch, height, width, channels] = self.size;
         let rows = x.dims()[0];
-        let image = join(x.clone().narrow(1, self.slots, grid.height * grid.width), grid.height, self.size);
+        let image = window_unpartition(x.clone().narrow(1, self.slots, grid.height * grid.width), grid.height, self.size);
         let image = image.reshape([batch, height * width, channels]);
         if self.slots == 0 {
             return image;
@@ -168,15 +168,15 @@ impl Route {
             Some(grid) => self.partition(normed, grid),
             None => normed,
         };
-        let (q, k, _) = block.attn.project(tokens);
+        let [q, k, _] = block.attn.project(tokens);
         let [_, _, length, head] = q.dims();
         let q = q.narrow(2, 0, self.slots) * (1.0 / (head as f64).sqrt());
-        let map = wide(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
+        let map = to_f32(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
         let map = map.narrow(2, self.slots, length - self.slots);
         Some(match window {
             Some(grid) => {
                 let to = [batch, height, width, self.slots];
-                join(map.swap_dims(1, 2), grid.height, to).permute([0, 3, 1, 2])
+                window_unpartition(map.swap_dims(1, 2), grid.height, to).permute([0, 3, 1, 2])
             }
             None => map.reshape([batch, self.slots, height, width]),
         })

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::norm::LayerNorm;
 
 use crate::config::{DitConfig, Variant};
-use crate::cross_attention::{Attention, GuidedBlock, StdNorm};
+use crate::cross_attention::{GuidedAttention, GuidedBlock, StdNorm};
 
 /// The new parameters of DIT inside the image encoder.
 ///
@@ -22,7 +22,7 @@ pub struct Instruction {
     /// S: learnable tokens, [blocks (- 1), L, C].
     pub tokens: Option<Param<Tensor<3>>>,
     /// Cross-attention, one a block but the first.
-    pub cross: Vec<Attention>,
+    pub cross: Vec<GuidedAttention>,
     /// Cross-attention with feed-forward network, one a block.
     pub guided: Vec<GuidedBlock>,
     /// Norms behind `cross` or `guided`.
@@ -80,7 +80,9 @@ impl Instruction {
             },
             tokens,
             cross: match variant {
-                CrossAttention | CrossAttentionOpp => (1..depth).map(|_| Attention::new(width, config.dropout, device)).collect(),
+                CrossAttention | CrossAttentionOpp => {
+                    (1..depth).map(|_| GuidedAttention::new(width, config.dropout, device)).collect()
+                }
                 _ => Vec::new(),
             },
             guided: match variant {

@@ -66,7 +66,7 @@ mod prompt;
 mod text;
 
 pub use config::{DitConfig, EncoderAttention, TextKind, Variant};
-pub use cross_attention::{Attention, GuidedBlock, StdNorm};
+pub use cross_attention::{GuidedAttention, GuidedBlock, StdNorm};
 pub use error::DitError;
 pub use instruction::Instruction;
 pub use model::DitModel;

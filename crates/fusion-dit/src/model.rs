@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, load};
 use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
@@ -33,8 +33,8 @@ impl DitConfig {
     }
 
     /// From module paths to the keys of the released checkpoints, without the `module.` of distributed training.
-    pub fn names(&self) -> Names {
-        Names::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
+    pub fn names(&self) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
     }
 }
 
@@ -43,7 +43,7 @@ impl DitModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, config: &DitConfig, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
+    pub fn load(self, config: &DitConfig, checkpoint: StateDict) -> Result<(Self, LoadReport), DitError> {
         let checkpoint = checkpoint.strip_prefix("state_dict.")?.strip_prefix("module.")?;
         Ok(load(self, &checkpoint, &config.names(), &Allow { missing: &[], unused: UNUSED })?)
     }
@@ -52,7 +52,7 @@ impl DitModel {
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
+    pub fn load_sam(mut self, checkpoint: StateDict) -> Result<(Self, LoadReport), DitError> {
         let checkpoint = checkpoint.rename(|n| Some(n.replacen("image_encoder.", "visual_encoder.", 1)))?;
         let new = [
             "visual_encoder.probs.*",

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::loss::bce_with_logits;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::cut;
 use nn_ops::resize::Resize;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use sam_vit::{ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
 
 use crate::config::DitConfig;
@@ -78,7 +78,7 @@ impl DitNet {
         let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width));
         let (low_res, iou) = self.mask_decoder.forward(image_embedding.clone(), positions, sparse, dense, Output::Single);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (wide(low_res), wide(iou));
+        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = Resize::BILINEAR_ALIGNED.forward(low_res.clone(), [height, width]);
         DitOutput { image_embedding, low_res, iou, logits }
     }
@@ -93,7 +93,7 @@ pub fn loss(logits: Tensor<4>, targets: Tensor<4>) -> Tensor<1> {
 }
 
 /// From the module paths of [`DitNet`] to the keys of the released checkpoints (without `module.`).
-pub fn released_names() -> Names {
+pub fn released_names() -> KeyMap {
     sam_vit::facebook_names().then(&[
         ("instruction.guided.", "instruction.cross."),
         (".ffn_in.", ".ffn.mlp.fc.linear."),

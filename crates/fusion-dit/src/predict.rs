@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use pil_ops::Image;
-use sam_vit::{Placement, Prediction, SamError, preprocess_at};
+use pil_ops::{Fit, Image, Letterbox, Normalisation};
+use sam_vit::{Prediction, SamError};
 use text_encoders::TextTokenizer;
 
 use crate::config::DitConfig;
@@ -51,7 +51,7 @@ impl Dit {
     /// map instead, which makes masks up to a pixel larger; evaluation under that rule is a profile of the metrics crate.)
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
+    /// An image beyond the sizes that can be resized, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
         let prompts: Vec<Prompt> = sentences.iter().map(|s| Prompt::Text((*s).to_owned())).collect();
         self.predict_prompts(image, &prompts)
@@ -62,20 +62,18 @@ impl Dit {
     /// # Errors
     /// As [`Dit::predict`], or a prompt without content.
     pub fn predict_prompts(&self, image: &Image, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
-        let (input, place) = self.input(image)?;
-        let scale = place.factors().map(|f| f as f32);
-        let shift = [place.offset.1 as f32, place.offset.0 as f32];
+        let (input, letterbox) = self.input(image)?;
+        let scale = letterbox.factors().map(|f| f as f32);
+        let shift = [letterbox.left as f32, letterbox.top as f32];
         let prompts: Vec<Prompt> = prompts.iter().map(|p| p.moved(scale, shift)).collect();
         let threshold = (self.config.threshold / (1.0 - self.config.threshold)).ln() as f32;
         let mut found = Vec::with_capacity(prompts.len());
         for group in prompts.chunks(TOGETHER) {
-            let side = place.canvas;
+            let side = letterbox.canvas;
             let rows = if self.config.variant.instructs_encoder() { group.len() } else { 1 };
             let images = input.clone().expand([rows, 3, side, side]);
             let logits = self.model.forward_prompts(&self.config, self.tokenizer.as_ref(), images, group)?;
-            for map in place.crop(logits).iter_dim(0) {
-                found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
-            }
+            found.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
         Ok(found)
     }
@@ -90,7 +88,7 @@ impl Dit {
             let what = "its text meets the image in the mask decoder only; every other variant shows where words look".into();
             return Err(DitError::Variant { variant, what });
         }
-        let (input, place) = self.input(image)?;
+        let (input, letterbox) = self.input(image)?;
         let words = self.tokenizer.words(sentence, self.config.text_tokens)?;
         let maps = self.model.attention(&self.config, self.tokenizer.as_ref(), input, &[sentence])?;
         let layers = maps.into_iter().map(|map| {
@@ -99,23 +97,22 @@ impl Dit {
             words.iter().map(|(_, at)| read(map.clone().narrow(0, at.start, at.len()).mean_dim(0))).collect()
         });
         let layers = layers.collect::<Result<_, _>>()?;
-        let side = place.canvas as f32;
-        let ((top, left), (height, width)) = (place.offset, place.valid);
-        let [top, left, height, width] = [top, left, height, width].map(|v| v as f32 / side);
         Ok(WordAttention {
             words: words.into_iter().map(|(word, _)| word).collect(),
             grid: self.config.grid(),
-            area: [top, left, top + height, left + width],
+            area: letterbox.relative_area(),
             layers,
         })
     }
 
     /// The image in the middle of the input, [1, 3, S, S].
-    fn input(&self, image: &Image) -> Result<(Tensor<4>, Placement), DitError> {
+    fn input(&self, image: &Image) -> Result<(Tensor<4>, Letterbox), DitError> {
         let side = self.config.input_size;
-        let place = Placement::centred(image.height, image.width, side)?;
-        let values = TensorData::new(preprocess_at(image, &place)?, [1, 3, side, side]);
-        Ok((Tensor::from_data(values, &self.model.net.text_proj.weight.device()), place))
+        let letterbox = Letterbox::new(image.height(), image.width(), side, Fit::Centre).map_err(SamError::from)?;
+        let resized = letterbox.resize(image).map_err(SamError::from)?;
+        let values = letterbox.normalise(&resized, Normalisation::IMAGENET).map_err(SamError::from)?;
+        let values = TensorData::new(values, [1, 3, side, side]);
+        Ok((Tensor::from_data(values, &self.model.net.text_proj.weight.device()), letterbox))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use sam_vit::{Prompts, SamError};
 use text_encoders::TextTokenizer;
 
@@ -81,11 +81,11 @@ impl DitModel {
         images: Tensor<4>,
         prompts: &[Prompt],
     ) -> Result<Tensor<4>, DitError> {
-        let (count, pictures) = (prompts.len(), images.dims()[0]);
-        let shared = pictures == 1 && !config.variant.instructs_encoder();
-        if count == 0 || pictures != count && !shared {
-            let what = format!("{count} prompts for {pictures} images; each image needs one");
-            return Err(SamError::Prompt { index: count.min(pictures), what }.into());
+        let (count, available) = (prompts.len(), images.dims()[0]);
+        let shared = available == 1 && !config.variant.instructs_encoder();
+        if count == 0 || available != count && !shared {
+            let what = format!("{count} prompts for {available} images; each image needs one");
+            return Err(SamError::Prompt { index: count.min(available), what }.into());
         }
         let mut groups: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {
@@ -102,10 +102,10 @@ impl DitModel {
         }
         for members in groups.values() {
             let mine: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
-            let theirs = if shared { images.clone() } else { take(images.clone(), members) };
+            let theirs = if shared { images.clone() } else { select_rows(images.clone(), members) };
             logits.push(self.forward_group(config, tokenizer, theirs, &mine)?);
         }
-        Ok(take(Tensor::cat(logits, 0), &back))
+        Ok(select_rows(Tensor::cat(logits, 0), &back))
     }
 
     /// Prompts of one kind and length.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use text_encoders::bert::Bert;
 use text_encoders::clip::ClipText;
 use text_encoders::{Encoding, Padding, TextBatch, TextEncoder, TextError, TextFeatures, TextTokenizer};
@@ -44,7 +44,7 @@ impl TextTower {
 
     /// From module paths below `lang_encoder` to names of the Hugging Face files, with `lang_encoder.bert.` or
     /// `lang_encoder.clip.` in front.
-    pub(crate) fn names(kind: TextKind) -> Names {
+    pub(crate) fn names(kind: TextKind) -> KeyMap {
         match kind {
             TextKind::Bert => Bert::names().then(&[("^lang_encoder.Bert.", "lang_encoder.bert.")]),
             TextKind::Clip => ClipText::names().then(&[("^lang_encoder.Clip.", "lang_encoder.clip.")]),

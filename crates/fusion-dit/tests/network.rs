@@ -139,7 +139,7 @@ fn attention_of_words_is_what_the_block_uses() {
     let block = &net.visual_encoder.blocks[0];
     let tokens = net.visual_encoder.embed(image.clone()).reshape([2, 16, 16]);
     let x = Tensor::cat(vec![net.instruction.probs[0].forward(text.clone()), tokens], 1);
-    let (q, k, _) = block.attn.project(block.norm1.forward(x));
+    let [q, k, _] = block.attn.project(block.norm1.forward(x));
     let (q, k) = Grid::new(4, 4, 8, &device).widen(q, k, block.attn.rel_pos_h.val(), block.attn.rel_pos_w.val());
     let wide = q.dims()[3] as f64;
     let whole = softmax(q.matmul(k.swap_dims(2, 3)) / wide.sqrt(), 3).mean_dim(1).reshape([2, 24, 24]);
@@ -277,6 +277,6 @@ fn variants_and_sizes_are_read_off_a_file() {
             assert_eq!(found, config);
         }
     }
-    let error = DitConfig::detect(&nn_ops::weights::Checkpoint::empty("a.pth")).unwrap_err().to_string();
+    let error = DitConfig::detect(&nn_ops::weights::StateDict::empty("a.pth")).unwrap_err().to_string();
     assert!(error.contains("a.pth") && error.contains("text_proj.weight"), "{error}");
 }

@@ -13,10 +13,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pixels = image::open(image)?.to_rgb8();
     let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    let image = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
 
     let evf = EvfSam::from_pretrained(folder, &Device::flex())?;
-    for (sentence, found) in sentences.iter().zip(evf.predict(&picture, &sentences)?) {
+    for (sentence, found) in sentences.iter().zip(evf.predict(&image, &sentences)?) {
         println!("{sentence}: {} pixels in {:?}, score {:.3}", found.mask.area(), found.bbox, found.score);
     }
     Ok(())

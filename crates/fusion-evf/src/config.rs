@@ -39,7 +39,7 @@ impl Encoder {
 /// What of a joint BEiT-3 pass becomes the prompt (EVF-SAM Tab. 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Feature {
+pub enum PromptFeature {
     /// The image's `[CLS]`.
     #[default]
     ImageCls,
@@ -60,7 +60,7 @@ pub struct EvfConfig {
     /// Which encoder prompts it.
     pub encoder: Encoder,
     /// What of a joint BEiT-3 pass is taken; the other encoders have one feature only.
-    pub feature: Feature,
+    pub feature: PromptFeature,
     /// Sizes of BEiT-3.
     pub beit3: Beit3Config,
     /// Sizes of CLIP's text tower.
@@ -92,7 +92,7 @@ impl Default for EvfConfig {
         Self {
             sam: SamConfig::vit_h(),
             encoder: Encoder::Beit3Early,
-            feature: Feature::ImageCls,
+            feature: PromptFeature::ImageCls,
             beit3: Beit3Config::large(),
             clip_text: ClipTextConfig::openai_l14(),
             clip_vision: ClipVisionConfig::openai_l14(),
@@ -134,7 +134,7 @@ impl EvfConfig {
             (Encoder::ClipLate, _) => self.clip_text.projection_dim + self.clip_vision.projection_dim,
             (Encoder::ViltText | Encoder::ViltEarly, _) => self.vilt.hidden,
             (Encoder::ViltLate, _) => 2 * self.vilt.hidden,
-            (Encoder::Beit3Late, _) | (Encoder::Beit3Early, Feature::Concat) => 2 * self.beit3.dim,
+            (Encoder::Beit3Late, _) | (Encoder::Beit3Early, PromptFeature::Concat) => 2 * self.beit3.dim,
             (Encoder::Beit3Text | Encoder::Beit3Early, _) => self.beit3.dim,
         }
     }
@@ -171,7 +171,7 @@ impl EvfConfig {
             Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => self.beit3.validate(),
         }
         .map_err(|e| format!("{:?}: {e}", self.encoder))?;
-        if self.feature != Feature::ImageCls && self.encoder != Encoder::Beit3Early {
+        if self.feature != PromptFeature::ImageCls && self.encoder != Encoder::Beit3Early {
             return Err(format!(
                 "feature {:?} is a choice of encoder = \"beit3_early\" only; {:?} has one feature",
                 self.feature, self.encoder
@@ -212,7 +212,7 @@ mod tests {
             [ClipText, ClipLate, ViltText, ViltLate, ViltEarly, Beit3Text, Beit3Late, Beit3Early].map(width),
             [768, 1536, 768, 1536, 768, 1024, 2048, 1024]
         );
-        assert_eq!(EvfConfig { feature: Feature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
+        assert_eq!(EvfConfig { feature: PromptFeature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
     }
 
     #[test]
@@ -240,9 +240,9 @@ mod tests {
     fn recipes_name_options_and_typos_are_errors() {
         let config: EvfConfig = toml::from_str("encoder = \"vilt_late\"").unwrap();
         assert_eq!(config.encoder, Encoder::ViltLate);
-        assert_eq!(toml::from_str::<EvfConfig>("feature = \"avg_pool\"").unwrap().feature, Feature::AvgPool);
+        assert_eq!(toml::from_str::<EvfConfig>("feature = \"avg_pool\"").unwrap().feature, PromptFeature::AvgPool);
         assert!(toml::from_str::<EvfConfig>("encodr = \"vilt_late\"").is_err());
-        let wrong = EvfConfig { feature: Feature::TextCls, ..config };
+        let wrong = EvfConfig { feature: PromptFeature::TextCls, ..config };
         assert!(wrong.validate().unwrap_err().contains("feature"));
     }
 }

@@ -2,19 +2,19 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::rows::take;
-use nn_ops::weights::Names;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::KeyMap;
 use text_encoders::beit3::{Beit3, Beit3Features};
 use text_encoders::clip::{ClipText, ClipVision};
 use text_encoders::vilt::Vilt;
 use text_encoders::{TextBatch, TextEncoder};
 
-use crate::config::{Encoder, EvfConfig, Feature};
+use crate::config::{Encoder, EvfConfig, PromptFeature};
 use crate::error::EvfError;
 
 /// The chosen encoder; the others are absent.
 #[derive(Module, Debug)]
-pub struct Extractor {
+pub struct MultimodalEncoder {
     /// BEiT-3.
     pub beit3: Option<Beit3>,
     /// CLIP's text tower.
@@ -25,7 +25,7 @@ pub struct Extractor {
     pub vilt: Option<Vilt>,
 }
 
-impl Extractor {
+impl MultimodalEncoder {
     pub(crate) fn new(config: &EvfConfig, device: &Device) -> Self {
         use Encoder::{Beit3Early, Beit3Late, Beit3Text, ClipLate, ClipText, ViltEarly, ViltLate, ViltText};
         let encoder = config.encoder;
@@ -39,7 +39,7 @@ impl Extractor {
 
     /// From module paths to published names, behind the encoder's own name. CLIP and ViLT have Hugging Face names: there is
     /// no published EVF-SAM with them.
-    pub(crate) fn names(encoder: Encoder) -> Names {
+    pub(crate) fn names(encoder: Encoder) -> KeyMap {
         match encoder {
             Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => Beit3::names(),
             Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => Vilt::names(),
@@ -79,18 +79,18 @@ impl Extractor {
             (Encoder::ClipText, _, _, Some(text), _) => Ok(text.encode(batch)?.pooled),
             (Encoder::ClipLate, _, _, Some(text), Some(vision)) => {
                 let seen = vision.pool(vision.tokens(images)?);
-                Ok(beside(text.encode(batch)?.pooled, take(seen, image_of)))
+                Ok(beside(text.encode(batch)?.pooled, select_rows(seen, image_of)))
             }
             (Encoder::ViltText, _, Some(vilt), _, _) => Ok(vilt.encode(batch)?.pooled),
             (Encoder::ViltLate, _, Some(vilt), _, _) => {
                 let seen = vilt.image_only(images)?.narrow(1, 0, 1).squeeze_dim::<2>(1);
-                Ok(beside(vilt.encode(batch)?.pooled, take(seen, image_of)))
+                Ok(beside(vilt.encode(batch)?.pooled, select_rows(seen, image_of)))
             }
-            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(take(images, image_of), batch)?.cls()),
+            (Encoder::ViltEarly, _, Some(vilt), _, _) => Ok(vilt.joint(select_rows(images, image_of), batch)?.cls()),
             (Encoder::Beit3Text, Some(beit3), _, _, _) => Ok(beit3.encode(batch)?.pooled),
             (Encoder::Beit3Late, Some(beit3), _, _, _) => {
                 let seen = beit3.vision_only(images)?.image_cls().ok_or_else(absent)?;
-                Ok(beside(take(seen, image_of), beit3.encode(batch)?.pooled))
+                Ok(beside(select_rows(seen, image_of), beit3.encode(batch)?.pooled))
             }
             (Encoder::Beit3Early, Some(beit3), _, _, _) => {
                 chosen(config.feature, &beit3.joint(images, batch, image_of)?).ok_or_else(absent)
@@ -101,16 +101,16 @@ impl Extractor {
 }
 
 /// The feature of a joint pass.
-fn chosen(feature: Feature, features: &Beit3Features) -> Option<Tensor<2>> {
+fn chosen(feature: PromptFeature, features: &Beit3Features) -> Option<Tensor<2>> {
     match feature {
-        Feature::ImageCls => features.image_cls(),
-        Feature::TextCls => features.text_cls(),
-        Feature::AvgPool => {
+        PromptFeature::ImageCls => features.image_cls(),
+        PromptFeature::TextCls => features.text_cls(),
+        PromptFeature::AvgPool => {
             let vision = features.vision.clone()?;
             let patches = vision.dims()[1] - 1;
             Some(vision.narrow(1, 1, patches).mean_dim(1).squeeze_dim::<2>(1))
         }
-        Feature::Concat => Some(Tensor::cat(vec![features.image_cls()?, features.text_cls()?], 1)),
+        PromptFeature::Concat => Some(Tensor::cat(vec![features.image_cls()?, features.text_cls()?], 1)),
     }
 }
 

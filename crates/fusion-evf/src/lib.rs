@@ -1,7 +1,7 @@
 //! EVF-SAM on Burn: early vision-language fusion for text-prompted Segment Anything.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
-//! the picture together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
+//! An image and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
+//! the image together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
 //! must be good and a large model is no obstacle. Its authors published no training code; the loss and the list of trained
 //! parameters are here.
 //!
@@ -47,8 +47,8 @@
 //! | image and sentences to masks | [`EvfSam::predict`] |
 //! | images and sentences to logits | [`EvfModel::forward`] |
 //! | image embeddings and vectors to logits | [`EvfNet`] |
-//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`Feature`] |
-//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::from_canvas`] |
+//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`PromptFeature`] |
+//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::multimodal_input`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
 //! | released checkpoints | [`EvfSam::from_pretrained`], [`EvfModel::load`], [`EvfModel::save_pretrained`] |
 //! | where `[CLS]` looks (Fig. 5) | [`EvfSam::attention`] |
@@ -73,8 +73,8 @@ mod net;
 mod predict;
 mod pretrained;
 
-pub use config::{Encoder, EvfConfig, Feature};
-pub use encoder::Extractor;
+pub use config::{Encoder, EvfConfig, PromptFeature};
+pub use encoder::MultimodalEncoder;
 pub use error::EvfError;
 pub use images::EvfImages;
 pub use loss::{EvfLoss, loss};

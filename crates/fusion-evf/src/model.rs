@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
 use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
 use crate::config::{Encoder, EvfConfig};
-use crate::encoder::Extractor;
+use crate::encoder::MultimodalEncoder;
 use crate::error::EvfError;
 use crate::images::EvfImages;
 use crate::net::{EvfNet, EvfOutput, check_rows, net_names};
@@ -18,7 +18,7 @@ pub struct EvfModel {
     /// SAM and the projector.
     pub net: EvfNet,
     /// The multimodal encoder.
-    pub mm_extractor: Extractor,
+    pub mm_extractor: MultimodalEncoder,
 }
 
 impl EvfConfig {
@@ -28,15 +28,15 @@ impl EvfConfig {
     /// [`EvfError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<EvfModel, EvfError> {
         self.validate().map_err(EvfError::Config)?;
-        Ok(EvfModel { net: self.init_net(device), mm_extractor: Extractor::new(self, device) })
+        Ok(EvfModel { net: self.init_net(device), mm_extractor: MultimodalEncoder::new(self, device) })
     }
 }
 
 impl EvfModel {
     /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
     /// `text_hidden_fcs.0.{0,2}.*`.
-    pub fn names(encoder: Encoder) -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(Extractor::names(encoder))
+    pub fn names(encoder: Encoder) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(net_names()).and(MultimodalEncoder::names(encoder))
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -48,7 +48,7 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, config: &EvfConfig, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load(self, config: &EvfConfig, checkpoint: &StateDict) -> Result<(Self, LoadReport), EvfError> {
         Ok(load(self, checkpoint, &Self::names(config.encoder), &Allow::default())?)
     }
 
@@ -56,7 +56,7 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load_sam(mut self, checkpoint: &StateDict) -> Result<(Self, LoadReport), EvfError> {
         let sam = self.net.visual_model;
         let (sam, report) = match Naming::of(checkpoint)? {
             Naming::Facebook => load_facebook(sam, checkpoint)?,
@@ -74,29 +74,29 @@ impl EvfModel {
     pub fn load_encoder(
         mut self,
         config: &EvfConfig,
-        checkpoint: &Checkpoint,
+        checkpoint: &StateDict,
         device: &Device,
     ) -> Result<(Self, LoadReport), EvfError> {
-        let extractor = &mut self.mm_extractor;
+        let encoder = &mut self.mm_extractor;
         let mut reports = Vec::new();
-        if extractor.beit3.is_some() {
+        if encoder.beit3.is_some() {
             let (beit3, report) = config.beit3.load(checkpoint, device)?;
-            extractor.beit3 = Some(beit3);
+            encoder.beit3 = Some(beit3);
             reports.push(report);
         }
-        if extractor.vilt.is_some() {
+        if encoder.vilt.is_some() {
             let (vilt, report) = config.vilt.load(checkpoint.clone(), device)?;
-            extractor.vilt = Some(vilt);
+            encoder.vilt = Some(vilt);
             reports.push(report);
         }
-        if extractor.clip_text.is_some() {
+        if encoder.clip_text.is_some() {
             let (text, report) = config.clip_text.load(checkpoint.clone(), device)?;
-            extractor.clip_text = Some(text);
+            encoder.clip_text = Some(text);
             reports.push(report);
         }
-        if extractor.clip_vision.is_some() {
+        if encoder.clip_vision.is_some() {
             let (vision, report) = config.clip_vision.load(checkpoint.clone(), device)?;
-            extractor.clip_vision = Some(vision);
+            encoder.clip_vision = Some(vision);
             reports.push(report);
         }
         let mut all = LoadReport::default();

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
-use nn_ops::weights::Names;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::KeyMap;
 use sam_vit::{Output, Prompts, Sam};
 
 use crate::config::EvfConfig;
@@ -67,8 +67,8 @@ impl EvfConfig {
 }
 
 /// From the module paths of [`EvfNet`] to the keys of the released checkpoints.
-pub fn net_names() -> Names {
-    Names::new(&[("^text_hidden_fcs.0.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.0.second.", "text_hidden_fcs.0.2.")])
+pub fn net_names() -> KeyMap {
+    KeyMap::new(&[("^text_hidden_fcs.0.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.0.second.", "text_hidden_fcs.0.2.")])
         .and(sam_vit::facebook_names())
 }
 
@@ -114,13 +114,13 @@ impl EvfNet {
         let tokens = projector.forward(feature).unsqueeze_dim::<3>(1);
         // Kept embeddings come in single precision.
         let embeddings = embeddings.cast(tokens.dtype());
-        let embeddings = if images == 1 { embeddings } else { take(embeddings, image_of) };
+        let embeddings = if images == 1 { embeddings } else { select_rows(embeddings, image_of) };
         let patch = config.sam.image_encoder.patch_size;
         let input = (height * patch, width * patch);
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };
         let (low_res, iou) = self.visual_model.decode(embeddings, prompts, input, Output::Single);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (wide(low_res), wide(iou));
+        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = Resize::BILINEAR.forward(low_res.clone(), [input.0, input.1]);
         Ok(EvfOutput { low_res, iou, logits })
     }

@@ -49,10 +49,10 @@ impl EvfSam {
     /// `config.threshold`.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
+    /// An image beyond the sizes that can be resized, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, EvfError> {
         let device = self.model.net.visual_model.device();
-        let (images, placement) = self.config.preprocess(image, &device)?;
+        let (images, letterbox) = self.config.preprocess(image, &device)?;
         let mut found = Vec::with_capacity(sentences.len());
         if sentences.is_empty() {
             return Ok(found);
@@ -62,11 +62,8 @@ impl EvfSam {
             let batch = self.model.tokens(&self.config, self.tokenizer.as_ref(), group)?;
             let same = vec![0; group.len()];
             let feature = self.model.extract(&self.config, images.multimodal.clone(), &batch, &same)?;
-            let low_res = self.model.net.forward(&self.config, embedding.clone(), feature, &same)?.low_res;
-            for map in placement.restore(low_res).iter_dim(0) {
-                let map = map.reshape([image.height, image.width]);
-                found.push(Prediction::from_map(map, self.config.threshold as f32)?);
-            }
+            let logits = self.model.net.forward(&self.config, embedding.clone(), feature, &same)?.logits;
+            found.extend(Prediction::from_batch(logits, &letterbox, self.config.threshold as f32)?);
         }
         Ok(found)
     }

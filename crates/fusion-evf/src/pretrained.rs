@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Checkpoint, export};
+use nn_ops::weights::{StateDict, export};
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
 use text_encoders::beit3::Beit3Config;
@@ -164,7 +164,7 @@ impl EvfSam {
     pub fn from_pretrained(folder: impl AsRef<Path>, device: &Device) -> Result<Self, EvfError> {
         let found = Pretrained::open(folder)?;
         let model = found.config.init(device)?;
-        let (model, _) = model.load(&found.config, &Checkpoint::open(&found.weights)?)?;
+        let (model, _) = model.load(&found.config, &StateDict::open(&found.weights)?)?;
         let tokenizer = found.tokenizer()?;
         Self::new(found.config, &model, tokenizer)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfSam, Feature, loss};
+use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfSam, PromptFeature, loss};
 use nn_ops::formula;
 use nn_ops::weights::{export, load_formula, parameters, trained};
 use pil_ops::Image;
@@ -50,7 +50,9 @@ fn toy() -> EvfConfig {
 
 fn forms() -> Vec<EvfConfig> {
     let mut forms: Vec<EvfConfig> = ALL.into_iter().map(|encoder| EvfConfig { encoder, ..toy() }).collect();
-    forms.extend([Feature::TextCls, Feature::AvgPool, Feature::Concat].map(|feature| EvfConfig { feature, ..toy() }));
+    forms.extend(
+        [PromptFeature::TextCls, PromptFeature::AvgPool, PromptFeature::Concat].map(|feature| EvfConfig { feature, ..toy() }),
+    );
     forms.push(EvfConfig { beit3: Beit3Config { fused_layers: Some(vec![1]), ..toy().beit3 }, ..toy() });
     forms
 }
@@ -149,10 +151,10 @@ fn features_are_those_of_the_joint_pass() {
     let get = |feature| base.mm_extractor.forward(&EvfConfig { feature, ..toy() }, image.clone(), &batch, &[0, 1]).unwrap();
     // Four patches behind the image's class token, then the text.
     let at = |place: usize| joint.clone().narrow(1, place, 1).squeeze_dim::<2>(1);
-    assert_eq!(difference(get(Feature::ImageCls), at(0)), 0.0);
-    assert_eq!(difference(get(Feature::TextCls), at(5)), 0.0);
-    assert_eq!(difference(get(Feature::Concat), Tensor::cat(vec![at(0), at(5)], 1)), 0.0);
-    assert!(difference(get(Feature::AvgPool), (at(1) + at(2) + at(3) + at(4)) / 4.0) < 1e-6);
+    assert_eq!(difference(get(PromptFeature::ImageCls), at(0)), 0.0);
+    assert_eq!(difference(get(PromptFeature::TextCls), at(5)), 0.0);
+    assert_eq!(difference(get(PromptFeature::Concat), Tensor::cat(vec![at(0), at(5)], 1)), 0.0);
+    assert!(difference(get(PromptFeature::AvgPool), (at(1) + at(2) + at(3) + at(4)) / 4.0) < 1e-6);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn cls_looks_at_patches() {
 #[ignore = "a model of 1.3 billion parameters"]
 fn the_published_size_is_written_and_read_back() {
     use burn::module::Module;
-    use nn_ops::weights::{Checkpoint, export};
+    use nn_ops::weights::{StateDict, export};
     let (device, folder, config) = (Device::flex(), tempfile::tempdir().unwrap(), EvfConfig::large());
     let names = EvfModel::names(config.encoder);
     let (model, _) = load_formula(config.init(&device).unwrap(), "full", &names);
@@ -119,7 +119,7 @@ fn the_published_size_is_written_and_read_back() {
     assert_eq!(found.config, config);
     let size = found.weights.metadata().unwrap().len();
     assert!((2_630_210_656..2_631_000_000).contains(&size), "{size} bytes");
-    let file = Checkpoint::open(&found.weights).unwrap();
+    let file = StateDict::open(&found.weights).unwrap();
     let (model, report) = config.init(&device).unwrap().load(&config, &file).unwrap();
     assert_eq!((report.missing.len(), report.unused.len(), report.matched.len()), (0, 0, file.len()));
     let read = export(&model, &names, "read back");

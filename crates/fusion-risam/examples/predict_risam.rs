@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use fusion_risam::{Risam, RisamConfig};
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use text_encoders::tokenizer::ClipTokenizer;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,13 +15,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
 
     let config: RisamConfig = toml::from_str(&std::fs::read_to_string(config)?)?;
-    let (model, _) = config.init(&Device::flex())?.load(&Checkpoint::open(weights)?)?;
+    let (model, _) = config.init(&Device::flex())?.load(&StateDict::open(weights)?)?;
     let risam = Risam::new(config, &model, Arc::new(ClipTokenizer::load(merges)?))?;
 
     let pixels = image::open(image)?.to_rgb8();
     let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
-    for (sentence, found) in sentences.iter().zip(risam.predict(&picture, &sentences)?) {
+    let image = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    for (sentence, found) in sentences.iter().zip(risam.predict(&image, &sentences)?) {
         println!("{sentence}: {} pixels in {:?}, score {:.3}", found.mask.area(), found.bbox, found.score);
     }
     Ok(())

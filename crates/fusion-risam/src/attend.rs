@@ -1,11 +1,10 @@
-//! Who looks at whom (RISAM Fig. 7): maps that a prediction does not make, for pictures.
+//! Attention maps of a prediction (RISAM Fig. 7), to be drawn.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use pil_ops::Image;
-use sam_vit::{Placement, preprocess_batch};
 
 use crate::config::RisamConfig;
 use crate::error::RisamError;
@@ -57,7 +56,7 @@ impl RisamNet {
         if self.ma.is_empty() {
             return Ok(Vec::new());
         }
-        let map = take(self.enhance(image), image_of);
+        let map = select_rows(self.enhance(image), image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
         let pairs = self.interact(config, map.clone(), text.clone(), lengths);
         let first = (flatten(map), self.placed(config, text));
@@ -72,19 +71,16 @@ impl Risam {
     /// # Errors
     /// As [`Risam::predict`].
     pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, RisamError> {
-        let device = self.model.image_encoder.pos_embed.lazy_device();
-        let place = Placement::new(image.height, image.width, self.config.input_size)?;
-        let (input, _) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
+        let (input, letterbox) = self.input(image)?;
         let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), &[sentence])?;
         let text = self.model.encode_text(&self.config, &batch)?;
         let features = self.model.encode_images(&self.config, input)?;
         // Padding behind the only sentence would be rows of nothing.
         let text = text.narrow(1, 0, batch.lengths().iter().copied().max().unwrap_or(0));
-        let [bottom, right] = [place.valid.0, place.valid.1].map(|v| v as f32 / place.canvas as f32);
         Ok(WordAttention {
             words: self.tokenizer.words(sentence, self.config.max_tokens())?,
             grid: features.taps[2].dims()[1],
-            area: [0.0, 0.0, bottom, right],
+            area: letterbox.relative_area(),
             blocks: self.model.net.attention(&self.config, &features, &[0], text, batch.lengths())?,
         })
     }

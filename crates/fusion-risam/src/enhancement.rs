@@ -28,7 +28,7 @@ pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
     LayerNorm::new(width, EPS, device)
 }
 
-/// The perceptron of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
+/// The MLP of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
 #[derive(Module, Debug)]
 pub struct TapMlp {
     /// First layer.

@@ -1,6 +1,6 @@
 //! RISAM on Burn: mutual-aware attention features for referring image segmentation.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
+//! An image and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
 //! under six million parameters between them are trained. The paper came without code or weights; this is a reading of it
 //! in which every choice it leaves open, and every row of its ablations, is a field of [`RisamConfig`].
 //!
@@ -63,7 +63,7 @@
 //! they are used; so are its misprints.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod alternatives;
+mod ablations;
 mod attend;
 mod config;
 mod decoder;
@@ -78,10 +78,10 @@ mod options;
 mod positions;
 mod predict;
 
-pub use alternatives::{ConvInteraction, TransformerInteraction, TransformerLayer};
+pub use ablations::{ConvInteraction, TransformerInteraction, TransformerLayer};
 pub use attend::WordAttention;
 pub use config::RisamConfig;
-pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};
+pub use decoder::{DecoderBlock, DecoderContext, DecoderState, MultiHeadAttention};
 pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp};
 pub use error::RisamError;
 pub use head::{ConvStage, Head, VltHead};

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
 use sam_vit::ImageEncoder;
 use text_encoders::clip::ClipText;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
@@ -58,8 +58,8 @@ impl RisamConfig {
 impl RisamModel {
     /// From module paths to the names of our checkpoints: SAM's for its encoder, CLIP's Hugging Face names behind
     /// `text_encoder.`, [`net_names`] for the rest.
-    pub fn names() -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(ClipText::names())
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(net_names()).and(ClipText::names())
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -71,7 +71,7 @@ impl RisamModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
+    pub fn load(self, checkpoint: &StateDict) -> Result<(Self, LoadReport), RisamError> {
         Ok(load(self, checkpoint, &Self::names(), &Allow::default())?)
     }
 
@@ -80,7 +80,7 @@ impl RisamModel {
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
+    pub fn load_sam(mut self, checkpoint: &StateDict) -> Result<(Self, LoadReport), RisamError> {
         let encoder = sam_vit::facebook_names().with_prefix("image_encoder.");
         let (image_encoder, mut report) =
             load(self.image_encoder, checkpoint, &encoder, &Allow { missing: &[], unused: &UNUSED[1..] })?;
@@ -99,7 +99,7 @@ impl RisamModel {
     pub fn load_clip(
         mut self,
         config: &RisamConfig,
-        checkpoint: Checkpoint,
+        checkpoint: StateDict,
         device: &Device,
     ) -> Result<(Self, LoadReport), RisamError> {
         let report;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
-use nn_ops::weights::Names;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::KeyMap;
 use sam_vit::{MaskDecoder, Output, PositionEmbedding};
 
-use crate::alternatives::{ConvInteraction, TransformerInteraction};
+use crate::ablations::{ConvInteraction, TransformerInteraction};
 use crate::config::RisamConfig;
 use crate::decoder::{DecoderBlock, DecoderContext, DecoderState};
 use crate::enhancement::FeatureEnhancement;
@@ -76,7 +76,7 @@ pub struct RisamNet {
     pub query: Option<Param<Tensor<3>>>,
     /// Decoder blocks.
     pub decoder: Vec<DecoderBlock>,
-    /// Upsampling and query perceptron.
+    /// Upsampling and query MLP.
     pub head: Option<Head>,
     /// `vlt_head`.
     pub vlt: Option<VltHead>,
@@ -124,8 +124,8 @@ impl RisamConfig {
 
 /// From the module paths of [`RisamNet`] to the names of our checkpoints. There is no published one to follow; SAM's parts
 /// have SAM's names.
-pub fn net_names() -> Names {
-    Names::new(&[
+pub fn net_names() -> KeyMap {
+    KeyMap::new(&[
         ("^head.", ""),
         ("mask_mlp.layers.", "mask_mlp."),
         (".first.", ".0."),
@@ -234,9 +234,9 @@ impl RisamNet {
         let image = &image.clone().cast(text.dtype());
         let (low_res, attention) =
             if let (Some(sam), Some(project), Some(embedding)) = (&self.sam, self.text_proj(), &image.embedding) {
-                (self.decode_sam(sam, take(embedding.clone(), image_of), project.forward(text), lengths), None)
+                (self.decode_sam(sam, select_rows(embedding.clone(), image_of), project.forward(text), lengths), None)
             } else {
-                let map = take(self.enhance(image), image_of);
+                let map = select_rows(self.enhance(image), image_of);
                 let [rows, width, ..] = map.dims();
                 let mut pairs = self.interact(config, map.clone(), text, lengths);
                 let pair = pairs.pop().unwrap_or_else(|| Pair {
@@ -257,7 +257,7 @@ impl RisamNet {
             };
         let patch = config.sam.image_encoder.patch_size;
         // Masks leave in single precision.
-        let low_res = wide(low_res);
+        let low_res = to_f32(low_res);
         let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * patch, grid.1 * patch]);
         Ok(RisamOutput { low_res, logits, attention })
     }
@@ -283,16 +283,16 @@ impl RisamNet {
         };
         let order: Vec<usize> = groups.values().flatten().copied().collect();
         let masks = groups.iter().map(|(&length, rows)| {
-            let sparse = take(tokens.clone(), rows).narrow(1, 0, length);
+            let sparse = select_rows(tokens.clone(), rows).narrow(1, 0, length);
             let dense = sam.no_mask_embed.weight.val().reshape([1, width, 1, 1]);
-            sam.mask_decoder.forward(take(embedding.clone(), rows), positions.clone(), sparse, dense, Output::Single).0
+            sam.mask_decoder.forward(select_rows(embedding.clone(), rows), positions.clone(), sparse, dense, Output::Single).0
         });
         let masks = Tensor::cat(masks.collect(), 0);
         let mut back = vec![0; order.len()];
         for (place, &row) in order.iter().enumerate() {
             back[row] = place;
         }
-        take(masks, &back)
+        select_rows(masks, &back)
     }
 
     pub(crate) fn check(
@@ -343,7 +343,7 @@ impl RisamNet {
 fn end_of_text(text: &Tensor<3>, lengths: &[usize]) -> Tensor<2> {
     let [rows, length, width] = text.dims();
     let ends: Vec<usize> = lengths.iter().enumerate().map(|(row, &n)| row * length + n.saturating_sub(1)).collect();
-    take(text.clone().reshape([rows * length, width]), &ends)
+    select_rows(text.clone().reshape([rows * length, width]), &ends)
 }
 
 /// `true` where a word is padding, behind `before` places that never are.

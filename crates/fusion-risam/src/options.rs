@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Enhancement {
-    /// A perceptron on the last tap only (#1). The paper says no more than "without"; the map must still reach width C.
+    /// An MLP on the last tap only (#1). The paper says no more than "without"; the map must still reach width C.
     None,
     /// Feature Enhancement, eq. 1 and 2.
     #[default]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use pil_ops::Image;
-use sam_vit::{Prediction, preprocess_batch};
+use burn::tensor::{Tensor, TensorData};
+use pil_ops::{Image, Letterbox};
+use sam_vit::{Prediction, preprocess};
 use text_encoders::{TextEncoder, TextTokenizer};
 
 use crate::config::RisamConfig;
@@ -47,21 +48,25 @@ impl Risam {
     /// `config.threshold` (RISAM sec. 4.1; the two steps are SAM's). Nothing else is done to the mask.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
+    /// An image beyond the sizes that can be resized, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
-        let device = self.model.image_encoder.pos_embed.lazy_device();
-        let (input, placements) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
+        let (input, letterbox) = self.input(image)?;
         let threshold = self.config.threshold_logit() as f32;
         let mut found = Vec::with_capacity(sentences.len());
         let features = self.model.encode_images(&self.config, input)?;
-        for (group, placement) in sentences.chunks(TOGETHER).flat_map(|g| placements.first().map(|p| (g, p))) {
+        for group in sentences.chunks(TOGETHER) {
             let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), group)?;
             let text = self.model.encode_text(&self.config, &batch)?;
-            let low_res = self.model.net.forward(&self.config, &features, &vec![0; group.len()], text, batch.lengths())?.low_res;
-            for map in placement.restore(low_res).iter_dim(0) {
-                found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
-            }
+            let logits = self.model.net.forward(&self.config, &features, &vec![0; group.len()], text, batch.lengths())?.logits;
+            found.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
         Ok(found)
+    }
+    /// The image as SAM's input, [1, 3, S, S], and where it lies in it.
+    pub(crate) fn input(&self, image: &Image) -> Result<(Tensor<4>, Letterbox), RisamError> {
+        let side = self.config.input_size;
+        let (values, letterbox) = preprocess(image, side)?;
+        let device = self.model.image_encoder.pos_embed.lazy_device();
+        Ok((Tensor::from_data(TensorData::new(values, [1, 3, side, side]), &device), letterbox))
     }
 }

@@ -13,7 +13,7 @@ use fusion_risam::{
     Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Risam, RisamConfig, RisamError,
     RisamModel, Upsampling, VisualPosition, loss, net_names,
 };
-use nn_ops::weights::{Checkpoint, export, load_formula, parameters, trained};
+use nn_ops::weights::{StateDict, export, load_formula, parameters, trained};
 use pil_ops::Image;
 
 /// Every ablation of the paper's tables that needs no other backbone, and every choice it leaves open.
@@ -242,7 +242,7 @@ fn checkpoints_come_back_whole() {
 fn starts_from_the_weights_of_sam() {
     let device = Device::flex();
     let sam = load_formula(toy().sam.init(&device), "sam", &sam_vit::facebook_names()).0;
-    let file: Checkpoint = export(&sam, &sam_vit::facebook_names(), "sam");
+    let file: StateDict = export(&sam, &sam_vit::facebook_names(), "sam");
     for (name, config) in forms() {
         let (model, report) = config.init(&device).unwrap().load_sam(&file).unwrap();
         assert_near(model.image_encoder.pos_embed.val(), sam.image_encoder.pos_embed.val(), 0.0, name);
@@ -299,7 +299,7 @@ fn wrong_shapes_are_errors() {
     );
 }
 
-/// Feature Enhancement runs once a picture: its norms see neither copies nor their number.
+/// Feature Enhancement runs once per image: its norms see neither copies nor their number.
 #[test]
 fn a_picture_is_enhanced_once() {
     let graph = Device::flex().autodiff();

@@ -212,7 +212,7 @@ impl Pictures {
                 fill_polygon(&mut image, &points, 1).map_err(|e| wrong(format!("{}[{k}][{j}]", field()), &e))?;
             }
         }
-        Rle::from_row_major(picture.height, picture.width, &image.data).map_err(|e| wrong(field(), &e))
+        Rle::from_row_major(picture.height, picture.width, image.data()).map_err(|e| wrong(field(), &e))
     }
 
     /// The set's own subsets that need no list of words beside its files: counts of instances, form of the phrase, size,

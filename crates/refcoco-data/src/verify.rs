@@ -227,7 +227,7 @@ fn check_images(images: &[(i64, String, (u32, u32))], finder: &ImageFinder, deco
                 Err(error) => return Some(error.to_string()),
             };
             let size = if decode {
-                crate::loader::decode(&path).map(|i| (i.width as u32, i.height as u32))
+                crate::loader::decode(&path).map(|i| (i.width() as u32, i.height() as u32))
             } else {
                 crate::loader::size(&path)
             };

@@ -1,4 +1,4 @@
-//! Sizes of a SAM.
+//! Sizes of SAM ViT-B, ViT-L and ViT-H.
 
 use serde::{Deserialize, Serialize};
 

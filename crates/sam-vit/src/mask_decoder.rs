@@ -1,45 +1,20 @@
-//! SAM's mask decoder: a two-way transformer, upscaling, and one small network a mask.
+//! SAM's mask decoder: a two-way transformer, upscaling, and one small network per mask.
 
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::activation::relu;
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::conv::{upscale_layer, upscale_tokens};
-use nn_ops::host;
-use nn_ops::linear::{Layer, Then, chain};
+use nn_ops::conv::{upscale_product, upscale_tokens};
+use nn_ops::linear::Epilogue;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
+use crate::mlp::Mlp;
 use crate::two_way::TwoWayTransformer;
 
 /// Masks that one call can put out beside the single one.
 const MULTIMASK: usize = 3;
-
-/// Linear layers with ReLU between them.
-#[derive(Module, Debug)]
-pub struct Perceptron {
-    /// Layers, first to last.
-    pub layers: Vec<Linear>,
-}
-
-impl Perceptron {
-    /// Layers through the given widths.
-    pub fn new(widths: &[usize], device: &Device) -> Self {
-        Self { layers: widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect() }
-    }
-
-    /// # Shapes
-    /// [.., first width] -> [.., last width]
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let last = self.layers.len().saturating_sub(1);
-        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            let x = layer.forward(x);
-            if i < last { relu(x) } else { x }
-        })
-    }
-}
 
 /// Upscales the image tokens by 4.
 ///
@@ -61,16 +36,16 @@ impl OutputUpscaling {
     /// [N, S, C] -> [N, S * 16, C / 8]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        upscale_tokens(&self.conv2, self.quarters(x), Then::Gelu).reshape([batch, tokens * 16, width / 8])
+        upscale_tokens(&self.conv2, self.quarters(x), Epilogue::Gelu).reshape([batch, tokens * 16, width / 8])
     }
 
-    /// The first half: 4 pixels a token.
+    /// The first half: 4 pixels per token.
     ///
     /// # Shapes
     /// [N, S, C] -> [N, S * 4, C / 4]
     fn quarters(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        let x = upscale_tokens(&self.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
+        let x = upscale_tokens(&self.conv1, x, Epilogue::None).reshape([batch, tokens * 4, width / 4]);
         gelu(self.norm.forward_last(x))
     }
 
@@ -79,24 +54,9 @@ impl OutputUpscaling {
     /// # Shapes
     /// `x`: [N, S, C]; `weights`: [N, C / 8, M]; output: [N, S * 16, M]
     fn masks(&self, x: Tensor<3>, weights: Tensor<3>) -> Tensor<3> {
-        if !host::applies(&x) {
-            return self.forward(x).matmul(weights);
-        }
-        // On the CPU the upscaled pixels, the largest tensor here, exist a few rows at a time: the four pixels of a quarter
-        // meet the weights as one row, by a matrix with the weights four times on its diagonal.
         let [batch, tokens, _] = x.dims();
-        let [_, width, number] = weights.dims();
-        let quarters = self.quarters(x);
-        let diagonal = Tensor::<2>::eye(4, &weights.device()).reshape([4, 1, 4, 1]);
-        let masks = (0..batch).map(|n| {
-            let weight = diagonal.clone() * weights.clone().narrow(0, n, 1).reshape([1, width, 1, number]);
-            let layers = vec![
-                upscale_layer(&self.conv2, Then::Gelu),
-                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, then: Then::Nothing },
-            ];
-            chain(quarters.clone().narrow(0, n, 1).squeeze_dim(0), layers).reshape([1, tokens * 16, number])
-        });
-        Tensor::cat(masks.collect(), 0)
+        let number = weights.dims()[2];
+        upscale_product(&self.conv2, self.quarters(x), Epilogue::Gelu, weights).reshape([batch, tokens * 16, number])
     }
 
     /// Puts the pixels of the tokens of an h x w grid into place.
@@ -135,10 +95,10 @@ pub struct MaskDecoder {
     pub mask_tokens: Embedding,
     /// Upscaling.
     pub output_upscaling: OutputUpscaling,
-    /// One network a mask token.
-    pub output_hypernetworks_mlps: Vec<Perceptron>,
+    /// One network per mask token.
+    pub output_hypernetworks_mlps: Vec<Mlp>,
     /// Predicted IoU of each mask.
-    pub iou_prediction_head: Perceptron,
+    pub iou_prediction_head: Mlp,
 }
 
 impl MaskDecoder {
@@ -156,8 +116,8 @@ impl MaskDecoder {
                 norm: LayerNorm2d::new(c / 4, 1e-6, device),
                 conv2: up(c / 4, c / 8),
             },
-            output_hypernetworks_mlps: (0..masks).map(|_| Perceptron::new(&[c, c, c, c / 8], device)).collect(),
-            iou_prediction_head: Perceptron::new(&[c, 256, 256, masks], device),
+            output_hypernetworks_mlps: (0..masks).map(|_| Mlp::new(&[c, c, c, c / 8], device)).collect(),
+            iou_prediction_head: Mlp::new(&[c, 256, 256, masks], device),
         }
     }
 

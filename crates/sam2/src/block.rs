@@ -3,11 +3,12 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use nn_ops::attention::multi_head;
-use nn_ops::host;
+use nn_ops::activation::Activation;
+use nn_ops::attention::multi_head_attention;
 use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
-use sam_vit::{Mlp, join, partition, windows};
+use nn_ops::window::{window_partition_with, window_unpartition, windowed_attention};
+use sam_vit::MlpBlock;
 
 use crate::config::HieraConfig;
 
@@ -22,41 +23,54 @@ pub struct HieraAttention {
 }
 
 impl HieraAttention {
-    /// Attention inside each of `G` squares of `side` = (height, width) tokens; `pool` keeps the largest query of 2 x 2.
+    /// Attention inside windows of `window` x `window` tokens, over the whole image where that is 0. `pool` keeps the largest
+    /// query of each 2 x 2, inside its window.
+    ///
+    /// Windows are padded bottom and right with zero vectors that take part. Every token is projected once; a zero vector's
+    /// projection is the bias.
     ///
     /// # Shapes
-    /// [G, height * width, C] -> [G, height * width, C'] or, pooled, [G, height / 2 * (width / 2), C']
-    pub fn forward(&self, x: Tensor<3>, side: [usize; 2], pool: bool) -> Tensor<3> {
-        let [groups, length, _] = x.dims();
+    /// [B, H, W, C] -> [B, H, W, C'] or, pooled, [B, H / 2, W / 2, C']
+    pub fn forward(&self, x: Tensor<4>, window: usize, pool: bool) -> Tensor<4> {
+        let [batch, height, width, _] = x.dims();
         let qkv = linear(&self.qkv, x);
-        let width = qkv.dims()[2] / 3;
-        let part = |i: usize| qkv.clone().narrow(2, i * width, width);
-        let q = if pool {
-            let q = max_pool(part(0).reshape([groups, side[0], side[1], width]));
-            let [_, height, breadth, _] = q.dims();
-            q.reshape([groups, height * breadth, width])
-        } else {
-            part(0).reshape([groups, length, width])
+        let triple = qkv.dims()[3];
+        let padding = match &self.qkv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([triple], (&qkv.device(), qkv.dtype())),
         };
-        linear(&self.proj, multi_head([q, part(1), part(2)], self.heads, None))
+        let attended = match (window, pool) {
+            (0, _) => {
+                let attended = self.squares(qkv.reshape([batch, height * width, triple]), [height, width], pool);
+                let half = 1 + usize::from(pool);
+                attended.reshape([batch, height / half, width / half, triple / 3])
+            }
+            (side, false) => windowed_attention(qkv, padding, self.heads, side),
+            (side, true) => {
+                let attended = self.squares(window_partition_with(qkv, side, padding), [side; 2], true);
+                // The padded grid was pooled, too.
+                let [tall, broad] = [height, width].map(|n| n.div_ceil(side) * (side / 2));
+                let all = window_unpartition(attended, side / 2, [batch, tall, broad, triple / 3]);
+                all.narrow(1, 0, height / 2).narrow(2, 0, width / 2)
+            }
+        };
+        linear(&self.proj, attended)
     }
 
-    /// On the CPU: attention inside the windows that [`partition`] would cut, which are not cut; padding is projected but
-    /// once.
+    /// Attention inside each of G squares of (height, width) tokens, heads merged.
     ///
     /// # Shapes
-    /// [B, H, W, C] -> [B, H, W, C']
-    fn forward_windows(&self, x: Tensor<4>, window: usize) -> Tensor<4> {
-        let [batch, height, width, channels] = x.dims();
-        let qkv = linear(&self.qkv, x.reshape([batch * height * width, channels]));
-        let triple = qkv.dims()[1];
-        let options = (&qkv.device(), qkv.dtype());
-        let padding = self.qkv.bias.as_ref().map_or_else(|| Tensor::zeros([triple], options), |b| b.val());
-        let mut groups = windows([batch, height, width], window);
-        // There is no relative position.
-        groups.iter_mut().flat_map(|group| &mut group.tokens).for_each(|token| token.place = None);
-        let attended = host::fused_attention(qkv, padding, self.heads, &groups, None);
-        linear(&self.proj, attended).reshape([batch, height, width, triple / 3])
+    /// [G, height * width, 3 C] -> [G, height * width, C] or, pooled, [G, height / 2 * (width / 2), C]
+    fn squares(&self, qkv: Tensor<3>, [height, width]: [usize; 2], pool: bool) -> Tensor<3> {
+        let [groups, _, triple] = qkv.dims();
+        let channels = triple / 3;
+        let part = |i: usize| qkv.clone().narrow(2, i * channels, channels);
+        let mut q = part(0);
+        if pool {
+            let pooled = max_pool(q.reshape([groups, height, width, channels]));
+            q = pooled.reshape([groups, (height / 2) * (width / 2), channels]);
+        }
+        multi_head_attention([q, part(1), part(2)], self.heads, None)
     }
 }
 
@@ -71,7 +85,7 @@ pub struct HieraBlock {
     /// Norm before the MLP.
     pub norm2: LayerNorm,
     /// MLP.
-    pub mlp: Mlp,
+    pub mlp: MlpBlock,
     /// Projection of the shortcut where the width changes.
     pub proj: Option<Linear>,
     /// Side of an attention window in tokens; 0 attends over the whole image.
@@ -88,49 +102,25 @@ impl HieraBlock {
             norm1: LayerNorm::new(from, 1e-6, device),
             attn: HieraAttention { qkv: layer(from, 3 * to), proj: layer(to, to), heads: config.heads << stage },
             norm2: LayerNorm::new(to, 1e-6, device),
-            mlp: Mlp { lin1: layer(to, 4 * to), lin2: layer(4 * to, to) },
+            mlp: MlpBlock::new(to, 4 * to, Activation::Gelu, device),
             proj: pools.then(|| layer(from, to)),
             window: config.window_of(index),
         }
     }
 
-    /// Windows are cut after the first norm and padded with zero vectors that take part in attention, as in the reference.
+    /// Windows are cut after the first norm, as in the reference.
     ///
     /// # Shapes
     /// [B, H, W, C] -> the same, or [B, H / 2, W / 2, 2 C] from the first block of a stage
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let normed = self.norm1.forward(x.clone());
         let (shortcut, attended) = match &self.proj {
-            Some(proj) => (max_pool(linear(proj, normed.clone())), self.attend(normed, true)),
-            None => (x, self.attend(normed, false)),
+            Some(proj) => (max_pool(linear(proj, normed.clone())), self.attn.forward(normed, self.window, true)),
+            None => (x, self.attn.forward(normed, self.window, false)),
         };
         let x = shortcut + attended;
         x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
-
-    fn attend(&self, x: Tensor<4>, pool: bool) -> Tensor<4> {
-        let [batch, height, width, channels] = x.dims();
-        let half = 1 + usize::from(pool);
-        let (tall, broad) = (height / half, width / half);
-        if self.window == 0 {
-            let x = self.attn.forward(x.reshape([batch, height * width, channels]), [height, width], pool);
-            let channels = x.dims()[2];
-            return x.reshape([batch, tall, broad, channels]);
-        }
-        if !pool && host::applies(&x) && host::multiplies(&self.attn.qkv.weight.val()) {
-            return self.attn.forward_windows(x, self.window);
-        }
-        let x = self.attn.forward(partition(x, self.window), [self.window; 2], pool);
-        let channels = x.dims()[2];
-        join_padded(x, self.window / half, [height, width].map(|n| n.div_ceil(self.window)), [batch, tall, broad, channels])
-    }
-}
-
-/// [`join`] of `windows` = (down, across) windows, which may be more than cover `to`: a padded grid that was pooled.
-fn join_padded(x: Tensor<3>, side: usize, windows: [usize; 2], to: [usize; 4]) -> Tensor<4> {
-    let [batch, height, width, channels] = to;
-    let all = join(x, side, [batch, windows[0] * side, windows[1] * side, channels]);
-    all.narrow(1, 0, height).narrow(2, 0, width)
 }
 
 /// The largest of each 2 x 2; an odd last row or column is dropped.
@@ -158,15 +148,17 @@ mod tests {
         assert_eq!(got, [7.0, 9.0, 11.0, 19.0, 21.0, 23.0]);
     }
 
-    /// Windows as groups of rows and windows that are cut out and padded are the same thing.
+    /// Pooled queries of a window that is padded: the last rows of an odd grid of windows are attended and dropped.
     #[test]
-    fn both_ways_to_attend_in_windows_agree() {
+    fn pooling_inside_padded_windows() {
         let device = Device::flex();
-        let config = HieraConfig { embed_dim: 8, heads: 2, windows: [3, 4, 2, 2], ..HieraConfig::default() };
-        let block = HieraBlock::new(&config, 0, &device);
-        let x = Tensor::<4>::random([2, 7, 5, 8], Distribution::Normal(0.0, 2.0), &device);
-        let grouped = block.attn.forward_windows(x.clone(), 3);
-        let cut = join_padded(block.attn.forward(partition(x, 3), [3, 3], false), 3, [3, 2], [2, 7, 5, 8]);
-        assert!((grouped - cut).abs().max().into_scalar::<f32>() < 1e-5);
+        let config = HieraConfig { embed_dim: 8, heads: 2, windows: [4, 4, 2, 2], ..HieraConfig::default() };
+        let block = HieraBlock::new(&config, 1, &device);
+        let x = Tensor::<4>::random([2, 6, 6, 8], Distribution::Normal(0.0, 2.0), &device);
+        let got = block.attn.forward(x.clone(), 4, true);
+        assert_eq!(got.dims(), [2, 3, 3, 16]);
+        // The first window is whole: it is an image of its own.
+        let alone = block.attn.forward(x.narrow(1, 0, 4).narrow(2, 0, 4), 0, true);
+        assert!((got.narrow(1, 0, 2).narrow(2, 0, 2) - alone).abs().max().into_scalar::<f32>() < 1e-5);
     }
 }

@@ -65,7 +65,7 @@ pub enum Sam2Error {
     Weights(#[from] WeightsError),
     /// A weight file that is no SAM-2.
     #[error("{path}: {what}")]
-    Checkpoint {
+    StateDict {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong.

@@ -52,7 +52,7 @@
 //! - **Text to the decoder.** [`Sam2::decode_tokens`] takes tokens [N, T, C] of N sentences on B images, and which image each
 //!   belongs to. Its logits are at a quarter of the input, to be brought to the image's size in one step.
 //! - **Text to a video.** [`VideoPrompt::Tokens`].
-//! - **Names.** Build on [`Naming::names`] with [`nn_ops::weights::Names::then`].
+//! - **KeyMap.** Build on [`Naming::names`] with [`nn_ops::weights::KeyMap::then`].
 //!
 //! # Limits
 //! The input is square and a multiple of [`Sam2::input_multiple`]; sizes other than 1024 resize the table of positions, which

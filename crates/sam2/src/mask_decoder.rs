@@ -7,9 +7,9 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn_ops::activation::gelu;
 use nn_ops::conv::{patch_conv, upscale_tokens};
-use nn_ops::linear::Then;
-use nn_ops::rows::take;
-use sam_vit::{OutputUpscaling, Perceptron};
+use nn_ops::linear::Epilogue;
+use nn_ops::rows::select_rows;
+use sam_vit::{Mlp, OutputUpscaling};
 
 use crate::config::Sam2Config;
 use crate::features::Features;
@@ -133,7 +133,7 @@ pub struct MaskDecoder {
     /// To the channels behind the second upscaling, 1 x 1; on the map at a quarter.
     pub conv_s0: Conv2d,
     /// Score of the object.
-    pub pred_obj_score_head: Perceptron,
+    pub pred_obj_score_head: Mlp,
 }
 
 impl MaskDecoder {
@@ -146,7 +146,7 @@ impl MaskDecoder {
             obj_score_token: EmbeddingConfig::new(1, c).init(device),
             conv_s1: conv(c / 4),
             conv_s0: conv(c / 8),
-            pred_obj_score_head: Perceptron::new(&[c, c, c, 1], device),
+            pred_obj_score_head: Mlp::new(&[c, c, c, 1], device),
         }
     }
 
@@ -175,7 +175,7 @@ impl MaskDecoder {
         let [images, _, height, width] = features.image.dims();
         let kind = sparse.dtype();
         // Broadcasting repeats one image.
-        let rows = |x: Tensor<4>| if images == 1 { x.cast(kind) } else { take(x.cast(kind), image_of) };
+        let rows = |x: Tensor<4>| if images == 1 { x.cast(kind) } else { select_rows(x.cast(kind), image_of) };
         let before = self.obj_score_token.weight.val();
         let image = rows(features.image.clone());
         let (tokens, keys) = self.base.attend(Some(before), image, positions, sparse, dense);
@@ -199,9 +199,9 @@ impl MaskDecoder {
     fn upscale(&self, x: Tensor<3>, h1: Tensor<4>, h0: Tensor<4>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let up = &self.base.output_upscaling;
-        let x = upscale_tokens(&up.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
+        let x = upscale_tokens(&up.conv1, x, Epilogue::None).reshape([batch, tokens * 4, width / 4]);
         let x = gelu(up.norm.forward_last(x + quarters(h1)));
-        let x = upscale_tokens(&up.conv2, x, Then::Nothing).reshape([batch, tokens * 16, width / 8]);
+        let x = upscale_tokens(&up.conv2, x, Epilogue::None).reshape([batch, tokens * 16, width / 8]);
         gelu(x + sixteenths(h0))
     }
 }

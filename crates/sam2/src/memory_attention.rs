@@ -2,10 +2,10 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::attention::multi_head;
-use nn_ops::linear::linear;
+use nn_ops::activation::Activation;
+use nn_ops::attention::multi_head_attention;
+use nn_ops::linear::{linear, mlp};
 use nn_ops::norm::LayerNorm;
 
 use crate::config::Sam2Config;
@@ -42,7 +42,7 @@ impl RotaryAttention {
     fn forward(&self, [q, k, v]: [Tensor<3>; 3], rotation: &AxialRotation, unrotated: usize) -> Tensor<3> {
         let q = rotation.forward(linear(&self.q_proj, q), 0);
         let k = rotation.forward(linear(&self.k_proj, k), unrotated);
-        linear(&self.out_proj, multi_head([q, k, linear(&self.v_proj, v)], 1, None))
+        linear(&self.out_proj, multi_head_attention([q, k, linear(&self.v_proj, v)], 1, None))
     }
 }
 
@@ -86,7 +86,7 @@ impl MemoryAttentionLayer {
         let inputs = [self.norm2.forward(x.clone()), keys, memory.values.clone()];
         let x = x + self.cross_attn_image.forward(inputs, rotation, memory.pointers);
         let normed = self.norm3.forward(x.clone());
-        x + linear(&self.linear2, relu(linear(&self.linear1, normed)))
+        x + mlp(&self.linear1, Activation::Relu, &self.linear2, normed)
     }
 }
 

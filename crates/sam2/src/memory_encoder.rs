@@ -4,9 +4,9 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
-use nn_ops::activation::gelu;
+use nn_ops::activation::{Activation, gelu};
 use nn_ops::conv::patch_conv;
-use nn_ops::linear::perceptron;
+use nn_ops::linear::mlp;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::{STRIDE, Sam2Config};
@@ -63,7 +63,7 @@ impl FuserBlock {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mixed = self.norm.forward_last(self.dwconv.forward(x.clone()).permute([0, 2, 3, 1]));
         let scale = self.gamma.val().reshape([1, 1, 1, -1]);
-        x + (perceptron(&self.pwconv1, &self.pwconv2, mixed) * scale).permute([0, 3, 1, 2])
+        x + (mlp(&self.pwconv1, Activation::Gelu, &self.pwconv2, mixed) * scale).permute([0, 3, 1, 2])
     }
 }
 

@@ -2,15 +2,13 @@
 
 use burn::tensor::Tensor;
 use nn_ops::resize::Resize;
-use pil_ops::Image;
-use sam_vit::{
-    MASK_THRESHOLD, MAX_CANVAS, MaskPrediction, Placement, PromptSet, binary, decoder_calls, prompt_tensors, read_back,
-};
+use pil_ops::{Fit, Image, Letterbox, MAX_CANVAS};
+use sam_vit::{MASK_THRESHOLD, MaskPrediction, PromptSet, binary, decoder_calls, prompt_tensors, read_back};
 
 use crate::error::Sam2Error;
 use crate::features::Features;
 use crate::mask_decoder::Answer;
-use crate::preprocess::{Resampling, preprocess, stretched};
+use crate::preprocess::{Resampling, preprocess};
 use crate::sam2::Sam2;
 
 /// An image behind the encoder.
@@ -19,14 +17,14 @@ pub struct ImageEmbedding {
     /// Features of one image, for prompts without a memory.
     pub features: Features,
     /// How the image lies in the input: stretched over all of it.
-    pub placement: Placement,
+    pub letterbox: Letterbox,
 }
 
 impl Sam2 {
     /// Encodes an image once, at the published input size.
     ///
     /// # Errors
-    /// An image that is inconsistent.
+    /// A published size that was changed to what the network cannot run at.
     pub fn embed(&self, image: &Image) -> Result<ImageEmbedding, Sam2Error> {
         self.embed_by(image, self.image_size(), Resampling::default())
     }
@@ -35,10 +33,11 @@ impl Sam2 {
     /// [`Sam2::image_size`] resizes the table of positions, which SAM-2 was not trained for.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, or an input that is no multiple of [`Sam2::input_multiple`].
+    /// An input that is no multiple of [`Sam2::input_multiple`].
     pub fn embed_by(&self, image: &Image, canvas: usize, resampling: Resampling) -> Result<ImageEmbedding, Sam2Error> {
         let features = self.without_memory(self.encode_image(image, canvas, resampling)?);
-        Ok(ImageEmbedding { features, placement: stretched((image.height, image.width), canvas) })
+        let letterbox = Letterbox::new(image.height(), image.width(), canvas, Fit::Stretched)?;
+        Ok(ImageEmbedding { features, letterbox })
     }
 
     pub(crate) fn encode_image(&self, image: &Image, canvas: usize, resampling: Resampling) -> Result<Features, Sam2Error> {
@@ -81,14 +80,14 @@ impl Sam2 {
         for indices in decoder_calls(prompts, [4 * height, 4 * width])? {
             let chosen: Vec<PromptSet> = indices.iter().map(|i| corners_as_points(&prompts[*i])).collect();
             let chosen: Vec<&PromptSet> = chosen.iter().collect();
-            let tensors = prompt_tensors(&chosen, &embedding.placement, &embedding.features.image.device());
+            let tensors = prompt_tensors(&chosen, &embedding.letterbox, &embedding.features.image.device());
             let of_one = vec![0; indices.len()];
             let (low_res, iou) = self.decode(&embedding.features, &of_one, tensors)?.answer(answer);
             let [_, number, tall, broad] = low_res.dims();
             let low_res = low_res.reshape([indices.len() * number, tall, broad]);
             for (at, iou) in read_back(iou)?.into_iter().enumerate() {
                 let low_res = low_res.clone().narrow(0, at, 1).reshape([tall, broad]);
-                let (height, width) = embedding.placement.original;
+                let (height, width) = embedding.letterbox.original;
                 let logits = read_back(at_size(low_res.clone(), (height, width)))?;
                 let mask = binary(&logits, height, width, MASK_THRESHOLD)?;
                 results[indices[at / number]].push(MaskPrediction { mask, low_res, iou });

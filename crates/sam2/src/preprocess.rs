@@ -2,8 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use nn_ops::resize::Resize;
-use pil_ops::{Filter, Image, resize};
-use sam_vit::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement};
+use pil_ops::{Filter, Fit, Image, Letterbox, MAX_CANVAS, Normalisation, resize};
 
 use crate::error::Sam2Error;
 
@@ -27,39 +26,31 @@ pub enum Resampling {
     Video,
 }
 
-/// Where an image of (height, width) lies in an input of `canvas`: all over it.
-pub(crate) fn stretched(original: (usize, usize), canvas: usize) -> Placement {
-    Placement { original, valid: (canvas, canvas), offset: (0, 0), canvas }
-}
-
 /// Resizes and normalises an image; a grey image counts as three equal channels.
 ///
 /// # Shapes
 /// output: [1, 3, `canvas`, `canvas`]
 ///
 /// # Errors
-/// An inconsistent image, one too thin for its way, or an input beyond 8192 pixels.
+/// An input of no pixels or beyond 8192.
 pub fn preprocess(image: &Image, canvas: usize, resampling: Resampling, device: &Device) -> Result<Tensor<4>, Sam2Error> {
     if canvas == 0 || canvas > MAX_CANVAS {
         return Err(Sam2Error::Canvas { canvas, multiple: 1, most: MAX_CANVAS });
     }
-    let by_bytes = |channel: usize, v: usize| (v as f32 - PIXEL_MEAN[channel]) / PIXEL_STD[channel];
+    let Normalisation { mean, std } = Normalisation::IMAGENET;
+    let by_bytes = |channel: usize, v: usize| (v as f32 - mean[channel]) / std[channel];
     let by_units = |channel: usize, v: usize| ((v as f64 / 255.0) as f32 - UNIT_MEAN[channel]) / UNIT_STD[channel];
     let tensor = |image: &Image, table: &dyn Fn(usize, usize) -> f32| {
-        let data = TensorData::new(planes(image, table), [1, 3, image.height, image.width]);
+        let data = TensorData::new(planes(image, table), [1, 3, image.height(), image.width()]);
         Tensor::<4>::from_data(data, device)
     };
     Ok(match resampling {
         Resampling::PilBilinear => tensor(&resize(image, canvas, canvas, Filter::Bilinear)?, &by_bytes),
         Resampling::Video => tensor(&resize(image, canvas, canvas, Filter::Bicubic)?, &by_units),
-        Resampling::TorchU8Bilinear => {
-            // Checks the image.
-            let image = resize(image, image.width, image.height, Filter::Bilinear)?;
-            tensor(&bilinear_bytes(&image, canvas), &by_bytes)
-        }
+        Resampling::TorchU8Bilinear => tensor(&bilinear_bytes(image, canvas)?, &by_bytes),
         Resampling::LongSideStretch => {
-            let (height, width) = Placement::new(image.height, image.width, canvas)?.valid;
-            let long = tensor(&resize(image, width, height, Filter::Bilinear)?, &by_bytes);
+            let long = Letterbox::new(image.height(), image.width(), canvas, Fit::TopLeft)?.resize(image)?;
+            let long = tensor(&long, &by_bytes);
             Resize::BILINEAR.forward(long, [canvas, canvas])
         }
     })
@@ -67,11 +58,11 @@ pub fn preprocess(image: &Image, canvas: usize, resampling: Resampling, device: 
 
 /// Channel after channel, each byte looked up.
 fn planes(image: &Image, table: &dyn Fn(usize, usize) -> f32) -> Vec<f32> {
-    let mut values = Vec::with_capacity(3 * image.width * image.height);
+    let mut values = Vec::with_capacity(3 * image.width() * image.height());
     for channel in 0..3 {
         let table: [f32; 256] = std::array::from_fn(|v| table(channel, v));
-        let from = channel.min(image.channels - 1);
-        values.extend(image.data.chunks_exact(image.channels).map(|pixel| table[usize::from(pixel[from])]));
+        let from = channel.min(image.channels() - 1);
+        values.extend(image.data().chunks_exact(image.channels()).map(|pixel| table[usize::from(pixel[from])]));
     }
     values
 }
@@ -92,22 +83,22 @@ fn mix(a: u8, b: u8, weight: f64) -> u8 {
 }
 
 /// PyTorch's bilinear resize of bytes without antialiasing.
-fn bilinear_bytes(image: &Image, side: usize) -> Image {
-    let channels = image.channels;
-    let across = taps(image.width, side);
-    let mut wide = Vec::with_capacity(image.height * side * channels);
-    for row in image.data.chunks_exact(image.width * channels) {
+fn bilinear_bytes(image: &Image, side: usize) -> Result<Image, Sam2Error> {
+    let channels = image.channels();
+    let across = taps(image.width(), side);
+    let mut wide = Vec::with_capacity(image.height() * side * channels);
+    for row in image.data().chunks_exact(image.width() * channels) {
         for (first, second, weight) in &across {
             wide.extend((0..channels).map(|c| mix(row[first * channels + c], row[second * channels + c], *weight)));
         }
     }
     let stride = side * channels;
     let mut data = Vec::with_capacity(side * stride);
-    for (first, second, weight) in taps(image.height, side) {
+    for (first, second, weight) in taps(image.height(), side) {
         let rows = [first, second].map(|row| &wide[row * stride..][..stride]);
         data.extend(rows[0].iter().zip(rows[1]).map(|(a, b)| mix(*a, *b, weight)));
     }
-    Image { width: side, height: side, channels, data }
+    Ok(Image::new(side, side, channels, data)?)
 }
 
 #[cfg(test)]
@@ -118,15 +109,15 @@ mod tests {
     #[test]
     fn bytes_are_rounded_after_each_pass() {
         let image = Image::new(2, 2, 1, vec![0, 255, 1, 1]).unwrap();
-        let got = bilinear_bytes(&image, 1);
-        assert_eq!(got.data, [65]);
+        let got = bilinear_bytes(&image, 1).unwrap();
+        assert_eq!(got.data(), [65]);
     }
 
     #[test]
     fn every_way_fills_the_square_and_grey_is_three_channels() {
         let device = Device::flex();
         let grey = Image::new(5, 3, 1, (0..15).map(|v| v * 17).collect()).unwrap();
-        let colour = Image::new(5, 3, 3, grey.data.iter().flat_map(|v| [*v; 3]).collect()).unwrap();
+        let colour = Image::new(5, 3, 3, grey.data().iter().flat_map(|v| [*v; 3]).collect()).unwrap();
         for way in [Resampling::PilBilinear, Resampling::TorchU8Bilinear, Resampling::LongSideStretch, Resampling::Video] {
             let got = preprocess(&grey, 32, way, &device).unwrap();
             assert_eq!(got.dims(), [1, 3, 32, 32]);
@@ -135,13 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn images_that_cannot_be() {
+    fn thin_images_and_impossible_inputs() {
         let device = Device::flex();
-        let lying = Image { width: 4, height: 4, channels: 3, data: vec![0; 5] };
+        let thin = Image::new(1, 300, 1, vec![7; 300]).unwrap();
         for way in [Resampling::PilBilinear, Resampling::TorchU8Bilinear, Resampling::LongSideStretch, Resampling::Video] {
-            assert!(preprocess(&lying, 32, way, &device).is_err(), "{way:?}");
+            assert_eq!(preprocess(&thin, 32, way, &device).unwrap().dims(), [1, 3, 32, 32], "{way:?}");
+            for canvas in [0, MAX_CANVAS + 1] {
+                assert!(matches!(preprocess(&thin, canvas, way, &device), Err(Sam2Error::Canvas { .. })));
+            }
         }
-        let good = Image::new(1, 1, 1, vec![0]).unwrap();
-        assert!(matches!(preprocess(&good, 0, Resampling::Video, &device), Err(Sam2Error::Canvas { .. })));
     }
 }

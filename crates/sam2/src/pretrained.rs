@@ -1,9 +1,9 @@
-//! Released checkpoints: names, sizes, loading and writing.
+//! Pretrained SAM-2 weights: sizes, loading and writing under the released keys.
 
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, export, halve, load_halving};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, export, halve, load_halving};
 use sam_vit::{Weights, facebook_names};
 
 use crate::config::Sam2Config;
@@ -32,12 +32,12 @@ pub enum Naming {
 
 impl Naming {
     /// The naming of a file.
-    pub fn of(checkpoint: &Checkpoint) -> Self {
-        if checkpoint.shape(RENAMED_SCALE).is_some() { Self::RenamedScale } else { Self::Meta }
+    pub fn of(state_dict: &StateDict) -> Self {
+        if state_dict.shape(RENAMED_SCALE).is_some() { Self::RenamedScale } else { Self::Meta }
     }
 
     /// From our module paths to this naming.
-    pub fn names(self) -> Names {
+    pub fn names(self) -> KeyMap {
         let names = facebook_names().then(&[
             ("sam_mask_decoder.base.", "sam_mask_decoder."),
             (".mlp.lin1.", ".mlp.layers.0."),
@@ -61,12 +61,12 @@ impl Naming {
 }
 
 /// Opens a weight file. The tensors of a `.pt` may lie under the key `model`, as released.
-fn open(path: &Path) -> Result<Checkpoint, Sam2Error> {
-    let plain = Checkpoint::open(path);
+fn open(path: &Path) -> Result<StateDict, Sam2Error> {
+    let plain = StateDict::open(path);
     if plain.as_ref().is_ok_and(|c| c.shape(PATCH).is_some()) {
         return Ok(plain?);
     }
-    match Checkpoint::open_at(path, Some(TOP_LEVEL)) {
+    match StateDict::open_at(path, Some(TOP_LEVEL)) {
         Ok(nested) if nested.shape(PATCH).is_some() => Ok(nested),
         _ => Ok(plain?),
     }
@@ -78,13 +78,13 @@ impl Sam2Config {
     ///
     /// # Errors
     /// A file that is no SAM-2 of a published size.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self, Sam2Error> {
-        let fail = |what: String| Sam2Error::Checkpoint { path: checkpoint.path().to_owned(), what };
-        let Some(&[width, ..]) = checkpoint.shape(PATCH) else {
-            let first = checkpoint.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
+    pub fn detect(state_dict: &StateDict) -> Result<Self, Sam2Error> {
+        let fail = |what: String| Sam2Error::StateDict { path: state_dict.path().to_owned(), what };
+        let Some(&[width, ..]) = state_dict.shape(PATCH) else {
+            let first = state_dict.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
             return Err(fail(format!("not a SAM-2 checkpoint: `{PATCH}` is missing{first}")));
         };
-        let block = |i: usize| checkpoint.shape(&format!("image_encoder.trunk.blocks.{i}.norm1.weight"));
+        let block = |i: usize| state_dict.shape(&format!("image_encoder.trunk.blocks.{i}.norm1.weight"));
         let depth = (0..).take_while(|i| block(*i).is_some()).count();
         let fits = |config: &Self| config.image_encoder.embed_dim == width && config.image_encoder.depth() == depth;
         let known = Self::published().map(|(name, c)| {
@@ -95,7 +95,7 @@ impl Sam2Config {
             let known = known.join("; ");
             fail(format!("{depth} blocks, the first of {width} channels, are of no published size: {known}"))
         })?;
-        Ok(Self { version_2_1: checkpoint.shape(ONLY_2_1).is_some(), ..config })
+        Ok(Self { version_2_1: state_dict.shape(ONLY_2_1).is_some(), ..config })
     }
 }
 
@@ -112,29 +112,29 @@ impl Sam2 {
     /// # Errors
     /// A file that cannot be read, is damaged, or is not exactly a SAM-2.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, Sam2Error> {
-        Self::from_checkpoint(&open(path.as_ref())?, Weights::Single, device)
+        Self::from_state_dict(&open(path.as_ref())?, Weights::Single, device)
     }
 
     /// As [`Sam2::from_pretrained`], from a file that is open already.
     ///
     /// # Errors
     /// As [`Sam2::from_pretrained`]; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, weights: Weights, device: &Device) -> Result<Self, Sam2Error> {
-        let sam2 = Sam2Config::detect(checkpoint)?.init(device);
-        Ok(sam2.fill(checkpoint, weights)?.0)
+    pub fn from_state_dict(state_dict: &StateDict, weights: Weights, device: &Device) -> Result<Self, Sam2Error> {
+        let sam2 = Sam2Config::detect(state_dict)?.init(device);
+        Ok(sam2.fill(state_dict, weights)?.0)
     }
 
     /// Fills a model of any size from a file in either naming.
     ///
     /// # Errors
     /// Any tensor that is missing, of another shape, or not used.
-    pub fn load(self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), Sam2Error> {
-        self.fill(checkpoint, Weights::Single)
+    pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), Sam2Error> {
+        self.fill(state_dict, Weights::Single)
     }
 
-    fn fill(self, checkpoint: &Checkpoint, weights: Weights) -> Result<(Self, LoadReport), Sam2Error> {
+    fn fill(self, state_dict: &StateDict, weights: Weights) -> Result<(Self, LoadReport), Sam2Error> {
         let halved = |path: &str| weights == Weights::Half && in_blocks(path);
-        Ok(load_halving(self, checkpoint, &Naming::of(checkpoint).names(), &Allow::default(), &halved)?)
+        Ok(load_halving(self, state_dict, &Naming::of(state_dict).names(), &Allow::default(), &halved)?)
     }
 
     /// The same model with the matrices of the encoder's blocks rounded to f16: half the memory. It computes in single
@@ -146,8 +146,8 @@ impl Sam2 {
         Ok(halve(self, in_blocks)?)
     }
 
-    /// The weights in single precision under official names, ready for [`Checkpoint::save`].
-    pub fn export(&self, naming: Naming) -> Checkpoint {
+    /// The weights in single precision under official names, ready for [`StateDict::save`].
+    pub fn export(&self, naming: Naming) -> StateDict {
         export(self, &naming.names(), "SAM-2")
     }
 }

@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, DType, Device, Tensor};
 use nn_ops::resize::Resize;
-use sam_vit::{Perceptron, PromptEncoder, Prompts};
+use sam_vit::{Mlp, PromptEncoder, Prompts};
 
 use crate::config::{STRIDE, Sam2Config};
 use crate::error::Sam2Error;
@@ -37,7 +37,7 @@ pub struct Sam2 {
     /// Makes memories.
     pub memory_encoder: MemoryEncoder,
     /// From a mask token to an object pointer.
-    pub obj_ptr_proj: Perceptron,
+    pub obj_ptr_proj: Mlp,
     /// Brings a given mask to a mask prompt's size, 4 x 4, stride 4.
     pub mask_downsample: Conv2d,
     /// What tells memories of different age apart, [7, 1, 1, 64]; the last row is that of prompted frames.
@@ -67,7 +67,7 @@ impl Sam2Config {
             sam_mask_decoder: MaskDecoder::new(self, device),
             memory_attention: MemoryAttention::new(self, device),
             memory_encoder: MemoryEncoder::new(self, device),
-            obj_ptr_proj: Perceptron::new(&[c, c, c, c], device),
+            obj_ptr_proj: Mlp::new(&[c, c, c, c], device),
             mask_downsample: Conv2dConfig::new([1, 1], [4, 4]).with_stride([4, 4]).init(device),
             maskmem_tpos_enc: small.init([self.memories, 1, 1, m], device),
             no_mem_embed: small.init([1, 1, c], device),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use coco_mask::Rle;
-use pil_ops::Image;
+use pil_ops::{Fit, Image, Letterbox};
 use sam_vit::{MASK_THRESHOLD, Prediction, PromptSet, Prompts, decoder_calls, prompt_tensors, read_back};
 
 use crate::config::STRIDE;
@@ -15,7 +15,7 @@ use crate::holes::{HOLE_AREA, fill_holes};
 use crate::mask_decoder::{Answer, Decoded};
 use crate::memory_bank::{Direction, FrameMemory, MemoryBank};
 use crate::predictor::{at_size, corners_as_points};
-use crate::preprocess::{Resampling, stretched};
+use crate::preprocess::Resampling;
 use crate::sam2::{ObjectHeads, Sam2};
 
 /// A frame behind the encoder; all objects share it.
@@ -96,7 +96,8 @@ impl FrameMask {
     /// # Errors
     /// A device that cannot be read.
     pub fn prediction(&self) -> Result<Prediction, Sam2Error> {
-        Ok(Prediction::from_map(self.logits(), MASK_THRESHOLD)?)
+        let (height, width) = self.size;
+        Ok(Prediction::from_map(&read_back(self.logits())?, height, width, MASK_THRESHOLD)?)
     }
 }
 
@@ -131,10 +132,10 @@ impl Sam2 {
     /// Encodes a frame of a video at the published input size, as the reference's video code resizes it.
     ///
     /// # Errors
-    /// An image that is inconsistent.
+    /// As [`Sam2::embed`].
     pub fn frame(&self, index: i64, image: &Image) -> Result<Frame, Sam2Error> {
         let features = self.encode_image(image, self.image_size(), Resampling::Video)?;
-        Ok(Frame { index, size: (image.height, image.width), features })
+        Ok(Frame { index, size: (image.height(), image.width()), features })
     }
 }
 
@@ -246,7 +247,8 @@ impl Sam2Video {
             set = set.with_point([0.0, 0.0], -1);
         }
         let device = frame.features.image.device();
-        Ok((prompt_tensors(&[&set], &stretched(frame.size, STRIDE * height), &device), answer))
+        let letterbox = Letterbox::new(frame.size.0, frame.size.1, STRIDE * height, Fit::Stretched)?;
+        Ok((prompt_tensors(&[&set], &letterbox, &device), answer))
     }
 
     /// A prompted frame.

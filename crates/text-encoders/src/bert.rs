@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::check_width;
@@ -108,19 +108,19 @@ impl BertConfig {
         }
     }
 
-    /// A model with the weights of `checkpoint`: Hugging Face names, with or without `bert.` in front, norms called
+    /// A model with the weights of `state_dict`: Hugging Face names, with or without `bert.` in front, norms called
     /// `weight`/`bias` or, in old files, `gamma`/`beta`. Heads under `cls.` are not used; a file without pooler loads.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(Bert, LoadReport), WeightsError> {
-        let checkpoint = checkpoint.strip_prefix("bert.")?.rename(|name| Some(modern_norm(name)))?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(Bert, LoadReport), WeightsError> {
+        let state_dict = state_dict.strip_prefix("bert.")?.rename(|name| Some(modern_norm(name)))?;
         let mut model = self.init(device);
         let table = "embeddings.word_embeddings.weight";
-        let on_host = model.embeddings.word_embeddings.read_to_host(&checkpoint, table, self.host_table_above)?;
+        let on_host = model.embeddings.word_embeddings.read_to_host(&state_dict, table, self.host_table_above)?;
         let unused: &[&str] = &["cls.*", "embeddings.position_ids", table];
         let allow = Allow { missing: &["pooler.*"], unused: &unused[..2 + usize::from(on_host)] };
-        load(model, &checkpoint, &Bert::names(), &allow)
+        load(model, &state_dict, &Bert::names(), &allow)
     }
 }
 
@@ -255,8 +255,8 @@ pub struct Bert {
 
 impl Bert {
     /// From module paths to Hugging Face names, without the `bert.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("encoder_layers", "encoder.layer"),
             ("attention_self", "attention.self"),

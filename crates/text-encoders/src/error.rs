@@ -1,4 +1,4 @@
-//! The one error type of this crate.
+//! Errors of tokenizers, batches and encoders.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
-//! Pieces that all encoders share.
+//! Layers, attention with dropout and checks that all encoders share.
 
 use burn::module::{Initializer, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::{merge_heads, multi_head, softmax, split_heads};
+use nn_ops::attention::{merge_heads, multi_head_attention, softmax, split_heads};
 use nn_ops::norm::LayerNorm;
 
 use crate::TextError;
@@ -81,7 +81,7 @@ pub(crate) fn self_attention(
     dropout: &Dropout,
 ) -> Tensor<3> {
     if dropout.prob == 0.0 || !q.device().is_autodiff() {
-        return multi_head([q, k, v], heads, mask);
+        return multi_head_attention([q, k, v], heads, mask);
     }
     let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
     let scale = (q.dims()[3] as f64).sqrt().recip();

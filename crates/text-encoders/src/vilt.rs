@@ -8,7 +8,7 @@ use nn_ops::activation::gelu;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::{BertConfig, BertEmbeddings, first_token};
@@ -124,20 +124,20 @@ impl ViltConfig {
         }
     }
 
-    /// A model with the weights of `checkpoint`: Hugging Face names, with or without `vilt.` in front. Task heads are
+    /// A model with the weights of `state_dict`: Hugging Face names, with or without `vilt.` in front. Task heads are
     /// not used; a file without pooler loads.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(Vilt, LoadReport), WeightsError> {
-        let checkpoint = checkpoint.strip_prefix("vilt.")?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(Vilt, LoadReport), WeightsError> {
+        let state_dict = state_dict.strip_prefix("vilt.")?;
         let mut model = self.init(device);
         let table = "embeddings.text_embeddings.word_embeddings.weight";
-        let on_host = model.text_embeddings.word_embeddings.read_to_host(&checkpoint, table, self.host_table_above)?;
+        let on_host = model.text_embeddings.word_embeddings.read_to_host(&state_dict, table, self.host_table_above)?;
         let unused: &[&str] =
             &["mlm_score.*", "itm_score.*", "rank_output.*", "classifier.*", "embeddings.text_embeddings.position_ids", table];
         let allow = Allow { missing: &["pooler.*"], unused: &unused[..5 + usize::from(on_host)] };
-        load(model, &checkpoint, &Vilt::names(), &allow)
+        load(model, &state_dict, &Vilt::names(), &allow)
     }
 }
 
@@ -230,8 +230,8 @@ impl ViltFeatures {
 
 impl Vilt {
     /// From module paths to Hugging Face names, without the `vilt.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("text_embeddings", "embeddings.text_embeddings"),
             ("cls_token", "embeddings.cls_token"),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use trainer::plan::Precision;
-use xtask::check::{BOUND, COARSE, Verdict, run};
+use run_config::Precision;
+use saymask::check::{BOUND, COARSE, Verdict, run};
 
 fn passes(file: &str) {
     within(file, Precision::F32, BOUND);

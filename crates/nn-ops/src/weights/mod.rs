@@ -1,19 +1,19 @@
-//! Weights in and out, by official names.
+//! Strict loading and export of PyTorch and safetensors weights, by official names.
 //!
-//! [`Checkpoint`] reads safetensors, sharded safetensors and PyTorch files; [`Names`] maps the paths of our modules to
+//! [`StateDict`] reads safetensors, sharded safetensors and PyTorch files; [`KeyMap`] maps the paths of our modules to
 //! official names; [`load`] fills a module and fails unless every tensor on both sides is accounted for; [`export`]
 //! writes the same names back. Nothing is renamed or dropped silently.
 
-mod checkpoint;
 mod error;
 mod half;
+mod key_map;
 mod load;
-mod names;
+mod state_dict;
 mod trained;
 
-pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
 pub use half::halve;
+pub use key_map::{KeyMap, Parameter, parameters};
 pub use load::{Allow, LoadReport, export, glob, load, load_formula, load_halving};
-pub use names::{Names, Parameter, parameters};
+pub use state_dict::StateDict;
 pub use trained::{NamedVisitor, Trained, freeze_unless, name_ids, trained, visit_named};

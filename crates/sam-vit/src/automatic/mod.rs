@@ -1,4 +1,4 @@
-//! Everything in an image: a grid of clicks, filtered (Segment Anything, appendix B, "automatic mask generation").
+//! Automatic mask generation: masks for a grid of points, filtered (Segment Anything, appendix B).
 
 mod components;
 mod crops;
@@ -27,9 +27,9 @@ const EDGE: f64 = 20.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AutomaticConfig {
-    /// Clicks along each side of the image.
+    /// Points along each side of the image.
     pub points_per_side: usize,
-    /// Clicks that share a decoder call.
+    /// Points that share a decoder call.
     pub points_per_batch: usize,
     /// Masks must have a higher predicted IoU.
     pub pred_iou_thresh: f32,
@@ -45,7 +45,7 @@ pub struct AutomaticConfig {
     pub crop_nms_thresh: f64,
     /// How far crops of the first layer overlap, as a part of the image's short side.
     pub crop_overlap_ratio: f64,
-    /// Each layer has this many times fewer clicks along a side than the one before.
+    /// Each layer has this many times fewer points along a side than the one before.
     pub crop_n_points_downscale_factor: usize,
     /// Holes and islands of fewer pixels are removed; 0 leaves all.
     pub min_mask_region_area: u64,
@@ -123,7 +123,7 @@ pub struct Region {
     pub bbox: [f64; 4],
     /// IoU with the true mask as the network predicts it.
     pub predicted_iou: f32,
-    /// The click (x, y) that found it.
+    /// The point (x, y) that found it.
     pub point: [f64; 2],
     /// How little the mask depends on the threshold ([`stability`]).
     pub stability: f64,
@@ -145,14 +145,13 @@ impl Sam {
     /// Finds masks all over an image, the best of a crop first.
     ///
     /// # Errors
-    /// Settings out of range, or an image that is inconsistent or too thin.
+    /// Settings out of range, or a device that fails.
     pub fn segment_everything(&self, image: &Image, config: &AutomaticConfig) -> Result<Vec<Region>, SamError> {
         config.validate()?;
-        let image = Image::new(image.width, image.height, image.channels, image.data.clone())?;
-        let crops = crop_boxes(image.height, image.width, config.crop_n_layers, config.crop_overlap_ratio);
+        let crops = crop_boxes(image.height(), image.width(), config.crop_n_layers, config.crop_overlap_ratio);
         let mut found = Vec::new();
         for crop in &crops {
-            found.extend(self.segment_crop(&image, crop, config)?);
+            found.extend(self.segment_crop(image, crop, config)?);
         }
         if crops.len() > 1 {
             let scores: Vec<f64> = found.iter().map(|c| 1.0 / (c.crop.width() * c.crop.height()) as f64).collect();
@@ -167,19 +166,19 @@ impl Sam {
     fn segment_crop(&self, image: &Image, crop: &CropBox, config: &AutomaticConfig) -> Result<Vec<Candidate>, SamError> {
         let cut = cut(image, crop)?;
         let embedding = self.embed(&cut)?;
-        let size = [cut.width as f64, cut.height as f64];
+        let size = [cut.width() as f64, cut.height() as f64];
         let grid: Vec<[f64; 2]> =
             point_grid(config.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
         let mut found = Vec::new();
         for points in grid.chunks(config.points_per_batch) {
-            self.click(&embedding, points, crop, (image.height, image.width), config, &mut found)?;
+            self.segment_points(&embedding, points, crop, (image.height(), image.width()), config, &mut found)?;
         }
         let scores: Vec<f64> = found.iter().map(|c| f64::from(c.iou)).collect();
         Ok(keep(found, &scores, config.box_nms_thresh))
     }
 
     /// One decoder call and its filters.
-    fn click(
+    fn segment_points(
         &self,
         embedding: &ImageEmbedding,
         points: &[[f64; 2]],
@@ -188,14 +187,14 @@ impl Sam {
         config: &AutomaticConfig,
         found: &mut Vec<Candidate>,
     ) -> Result<(), SamError> {
-        let (count, placement) = (points.len(), &embedding.placement);
+        let (count, letterbox) = (points.len(), &embedding.letterbox);
         let device = embedding.features.device();
-        let coordinates: Vec<f32> = points.iter().flat_map(|p| placement.point(*p)).collect();
+        let coordinates: Vec<f32> = points.iter().flat_map(|p| letterbox.point(*p)).collect();
         let coordinates = Tensor::from_data(TensorData::new(coordinates, [count, 1, 2]), &device);
         let labels = Tensor::<2, Int>::ones([count, 1], &device);
         let prompts = Prompts { points: Some((coordinates, labels)), ..Prompts::default() };
         let (low_res, iou) =
-            self.decode(embedding.features.clone(), prompts, (placement.canvas, placement.canvas), Output::Multi);
+            self.decode(embedding.features.clone(), prompts, (letterbox.canvas, letterbox.canvas), Output::Multi);
         let [_, number, tall, broad] = low_res.dims();
         let iou = read_back(iou)?;
         // Masks that fail on quality are never brought to full size.
@@ -206,7 +205,7 @@ impl Sam {
         let chosen =
             Tensor::<1, Int>::from_data(TensorData::new(good.iter().map(|i| *i as i64).collect(), [good.len()]), &device);
         let low_res = low_res.reshape([count * number, tall, broad]).select(0, chosen);
-        let masks = masks_at_full_size(&low_res, placement, |logits, height, width| {
+        let masks = masks_at_full_size(&low_res, letterbox, |logits, height, width| {
             let stability = stability(logits, MASK_THRESHOLD, config.stability_score_offset);
             if stability < config.stability_score_thresh {
                 return Ok(None);
@@ -266,8 +265,8 @@ fn tight_box(mask: &[u8], width: usize) -> [usize; 4] {
 
 /// The part of an image inside a crop.
 fn cut(image: &Image, crop: &CropBox) -> Result<Image, SamError> {
-    let channels = image.channels;
-    let rows = image.data.chunks_exact(image.width * channels).skip(crop.y0).take(crop.height());
+    let channels = image.channels();
+    let rows = image.data().chunks_exact(image.width() * channels).skip(crop.y0).take(crop.height());
     let data = rows.flat_map(|row| &row[crop.x0 * channels..crop.x1 * channels]).copied().collect();
     Ok(Image::new(crop.width(), crop.height(), channels, data)?)
 }
@@ -331,7 +330,7 @@ mod tests {
     fn crops_are_cut_and_pasted() {
         let image = Image::new(4, 3, 1, (0..12).collect()).unwrap();
         let crop = CropBox { x0: 1, y0: 1, x1: 3, y1: 3, layer: 1 };
-        assert_eq!(cut(&image, &crop).unwrap().data, [5, 6, 9, 10]);
+        assert_eq!(cut(&image, &crop).unwrap().data(), [5, 6, 9, 10]);
         let pasted = paste(&[1, 0, 1, 1], (2, 2), &crop, (3, 4)).unwrap();
         assert_eq!(pasted.to_row_major(), [0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
     }

@@ -1,7 +1,7 @@
 //! Checkpoints: both namings, loading and writing.
 
 use burn::tensor::Device;
-use nn_ops::weights::{Checkpoint, parameters};
+use nn_ops::weights::{StateDict, parameters};
 use sam_vit::Weights;
 use sam2::{Naming, Sam2, Sam2Config, Sam2Error};
 
@@ -61,7 +61,7 @@ fn there_and_back() {
     for naming in [Naming::Meta, Naming::RenamedScale] {
         let path = folder.path().join("model.safetensors");
         model.export(naming).save(&path, &[]).unwrap();
-        let file = Checkpoint::open(&path).unwrap();
+        let file = StateDict::open(&path).unwrap();
         assert_eq!(Naming::of(&file), naming);
         let (back, report) = config().init(&Device::flex()).load(&file).unwrap();
         assert!(report.missing.is_empty() && report.unused.is_empty());
@@ -75,7 +75,7 @@ fn there_and_back() {
 #[test]
 fn every_key_is_accounted_for() {
     let file = sam2(&config()).export(Naming::Meta);
-    let fails = |file: &Checkpoint, word: &str| {
+    let fails = |file: &StateDict, word: &str| {
         let error = config().init(&Device::flex()).load(file).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
@@ -93,9 +93,9 @@ fn every_key_is_accounted_for() {
 fn files_of_no_published_size_are_refused() {
     let device = Device::flex();
     let toy = sam2(&config()).export(Naming::Meta);
-    let error = Sam2::from_checkpoint(&toy, Weights::Single, &device).unwrap_err();
-    assert!(matches!(error, Sam2Error::Checkpoint { .. }) && error.to_string().contains("5 blocks"), "{error}");
-    let other = Sam2Config::detect(&Checkpoint::empty("sam.pth")).unwrap_err().to_string();
+    let error = Sam2::from_state_dict(&toy, Weights::Single, &device).unwrap_err();
+    assert!(matches!(error, Sam2Error::StateDict { .. }) && error.to_string().contains("5 blocks"), "{error}");
+    let other = Sam2Config::detect(&StateDict::empty("sam.pth")).unwrap_err().to_string();
     assert!(other.contains("sam.pth: not a SAM-2 checkpoint"), "{other}");
 }
 
@@ -105,7 +105,7 @@ fn versions_are_told_apart() {
     let device = Device::flex();
     for version_2_1 in [false, true] {
         let config = Sam2Config { version_2_1, ..Sam2Config::hiera_small() };
-        let mut file = Checkpoint::empty("shapes.pt");
+        let mut file = StateDict::empty("shapes.pt");
         for parameter in parameters(&config.init(&device), &Naming::Meta.names()) {
             file.insert(parameter.name, &parameter.shape, Vec::new());
         }

@@ -1,10 +1,7 @@
-//! Sizes of a BEiT-3.
+//! Sizes of a BEiT-3: base, large and tiny.
 
-use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
-use super::model::Beit3;
 use crate::TextError;
 use crate::layers::check_sizes;
 
@@ -120,40 +117,4 @@ impl Beit3Config {
             None => Ok(()),
         }
     }
-
-    /// A model with fresh weights.
-    pub fn init(&self, device: &Device) -> Beit3 {
-        Beit3::new(self, device)
-    }
-
-    /// A model with the weights of `checkpoint` (`beit3_*_patch16_224.pth`, whose tensors lie under the key `model`:
-    /// open it with `Checkpoint::open_at(path, Some("model"))`). The heads of pretraining and fine-tuning are not used.
-    ///
-    /// # Errors
-    /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: &Checkpoint, device: &Device) -> Result<(Beit3, LoadReport), WeightsError> {
-        let mut model = self.init(device);
-        let table = "beit3.text_embed.weight";
-        let on_host = model.text_embed.read_to_host(checkpoint, table, self.host_table_above)?;
-        let mut unused = HEADS.to_vec();
-        unused.extend(on_host.then_some(table));
-        load(model, checkpoint, &Beit3::names().with_prefix("beit3."), &Allow { missing: &[], unused: &unused })
-    }
 }
-
-/// Tensors of published files that are no part of the encoder: masked-token heads, contrastive and retrieval heads,
-/// pooling and classification.
-const HEADS: [&str; 12] = [
-    "mlm_head.*",
-    "mim_head.*",
-    "mlm_classifier.*",
-    "mim_classifier.*",
-    "lm_head.*",
-    "language_head.*",
-    "vision_head.*",
-    "logit_scale",
-    "pooler.*",
-    "fc_norm.*",
-    "head.*",
-    "beit3.vision_embed.position_ids",
-];

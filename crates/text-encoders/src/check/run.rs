@@ -1,10 +1,10 @@
-//! Running a case.
+//! Running one golden case.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn_ops::formula;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Names, load_formula};
+use nn_ops::weights::{KeyMap, load_formula};
 
 use super::spec::{Beit3Spec, BertSpec, ClipTextSpec, ClipVisionSpec, PHOTO, Spec, Tokens, ViltSpec};
 use super::{Case, CaseOutput, CheckError, wrong};
@@ -117,7 +117,7 @@ impl Run<'_> {
         self.emit(self.case.name.clone(), resized)
     }
 
-    fn fill<M: Module>(&self, model: M, names: &Names, expected: usize) -> Result<M, CheckError> {
+    fn fill<M: Module>(&self, model: M, names: &KeyMap, expected: usize) -> Result<M, CheckError> {
         let (model, found) = load_formula(model, &self.case.seed, names);
         if found == expected {
             return Ok(model);

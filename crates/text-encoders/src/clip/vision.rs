@@ -1,4 +1,4 @@
-//! The image tower.
+//! CLIP's image tower.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClipLayer, LayerSizes};
@@ -127,15 +127,15 @@ impl ClipVisionConfig {
         }
     }
 
-    /// A tower with the weights of `checkpoint`: Hugging Face, OpenAI or OpenCLIP names. The text tower and the
+    /// A tower with the weights of `state_dict`: Hugging Face, OpenAI or OpenCLIP names. The text tower and the
     /// temperature are not used.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
-        let checkpoint = hugging_face_names(checkpoint)?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        let state_dict = hugging_face_names(state_dict)?;
         let unused = ["text_model.*", "text_projection.weight", "logit_scale", "vision_model.embeddings.position_ids"];
-        load(self.init(device), &checkpoint, &ClipVision::names(), &Allow { missing: &[], unused: &unused })
+        load(self.init(device), &state_dict, &ClipVision::names(), &Allow { missing: &[], unused: &unused })
     }
 }
 
@@ -159,8 +159,8 @@ pub struct ClipVision {
 
 impl ClipVision {
     /// From module paths to Hugging Face names.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("class_embedding", "embeddings.class_embedding"),
             ("patch_embedding", "embeddings.patch_embedding"),
             ("position_embedding", "embeddings.position_embedding"),
