@@ -1,9 +1,10 @@
 //! Images: prompts in the image's own pixels, masks at its size.
 
+use burn::tensor::{Int, Tensor};
 use sam_vit::{PromptSet, Prompts, SamError};
 use sam2::{Answer, Features, Resampling, Sam2Error};
 
-use crate::toy::{assert_close, config, formula, picture, sam2, values};
+use crate::toy::{assert_close, config, distance, formula, picture, sam2, values};
 
 #[test]
 fn masks_have_the_size_of_the_image() {
@@ -19,7 +20,7 @@ fn masks_have_the_size_of_the_image() {
     // An answer may be the mask prompt of the next question.
     let again = prompt.with_mask(best[0].low_res.clone());
     let refined = sam2.predict(&embedding, &again, Answer::First).unwrap();
-    assert!(crate::toy::distance(&refined[0].low_res, &best[0].low_res) > 1e-3);
+    assert!(distance(&refined[0].low_res, &best[0].low_res) > 1e-3);
 }
 
 /// Prompts of several makes, shuffled, answer as each alone.
@@ -35,7 +36,7 @@ fn batches_keep_their_order() {
         assert_eq!(got.len(), 1);
         assert_close(&got[0].low_res, &alone[0].low_res, 1e-4, "low-resolution logits");
     }
-    assert!(crate::toy::distance(&together[0][0].low_res, &together[2][0].low_res) > 1e-3, "clicks matter");
+    assert!(distance(&together[0][0].low_res, &together[2][0].low_res) > 1e-3, "clicks matter");
 }
 
 /// Sentences of several images in one call answer as those of each image alone.
@@ -63,7 +64,7 @@ fn tokens_find_their_image() {
 fn features_can_be_kept() {
     let sam2 = sam2(&config());
     let maps = sam2.features(formula("image", [1, 3, 64, 64]));
-    let shapes: Vec<[usize; 4]> = maps.iter().map(burn::tensor::Tensor::dims).collect();
+    let shapes: Vec<[usize; 4]> = maps.iter().map(Tensor::dims).collect();
     assert_eq!(shapes, [[1, 32, 4, 4], [1, 8, 8, 8], [1, 4, 16, 16]]);
     let error = Features::new(maps[..2].to_vec()).unwrap_err().to_string();
     assert!(error.contains("must be three"), "{error}");
@@ -105,13 +106,26 @@ fn prompts_that_make_no_sense() {
 fn a_box_is_two_points() {
     let sam2 = sam2(&config());
     let boxes = formula::<2>("box", [1, 4]) * 20.0 + 30.0;
-    let labels = burn::tensor::Tensor::<2, burn::tensor::Int>::from_ints([[2, 3]], &boxes.device());
+    let labels = Tensor::<2, Int>::from_ints([[2, 3]], &boxes.device());
     let points = Some((boxes.clone().reshape([1, 2, 2]), labels));
     let encode = |prompts| sam2.sam_prompt_encoder.forward(prompts, (64, 64)).0;
     let as_points = encode(Prompts { points, ..Prompts::default() });
-    let as_box = encode(Prompts { boxes: Some(boxes), ..Prompts::default() });
+    let as_box = encode(Prompts { boxes: Some(boxes.clone()), ..Prompts::default() });
     assert_eq!(as_points.dims(), [1, 3, 32]);
     assert_close(&as_points.clone().narrow(1, 0, 2), &as_box, 1e-6, "corners");
+    // The predictor asks in the same way: the image is as large as the input here.
+    let image = picture(5, 64, 64);
+    let embedding = sam2.embed(&image).unwrap();
+    let b = values(&boxes).iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+    let (x, y) = ([b[0].min(b[2]), b[0].max(b[2])], [b[1].min(b[3]), b[1].max(b[3])]);
+    let prompt = PromptSet::boxed([x[0], y[0], x[1], y[1]]).with_point([9.0, 8.0], 1);
+    let got = sam2.predict(&embedding, &prompt, Answer::First).unwrap();
+    let corners = [x[0], y[0], x[1], y[1], 9.0, 8.0].map(|v| v as f32);
+    let corners = Tensor::<1>::from_floats(corners, &boxes.device()).reshape([1, 3, 2]);
+    let labels = Tensor::<2, Int>::from_ints([[2, 3, 1]], &boxes.device());
+    let prompts = Prompts { points: Some((corners, labels)), ..Prompts::default() };
+    let want = sam2.decode(&embedding.features, &[], prompts).unwrap().answer(Answer::First).0;
+    assert_close(&got[0].low_res, &want.reshape([16, 16]), 1e-5, "answers to a box and a point");
     let padding = values(&sam2.sam_prompt_encoder.not_a_point_embed.weight.val());
     assert_eq!(values(&as_points.narrow(1, 2, 1)), padding);
 }
