@@ -2,6 +2,8 @@
 
 #[path = "cli/device.rs"]
 mod device;
+#[path = "cli/photo.rs"]
+mod photo;
 #[path = "cli/segment.rs"]
 mod segment;
 
