@@ -390,3 +390,22 @@ fn globs_match_whole_names() {
         assert_eq!(glob(pattern, name), want, "{pattern} on {name}");
     }
 }
+
+/// What lies in memory is read as what lies on the disk, and its faults are named.
+#[test]
+fn bytes_are_read_as_files_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let mut dict = StateDict::empty("made");
+    dict.insert("b", &[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+    dict.insert("a", &[3], vec![5.0, 6.0, 7.0]);
+    dict.save(&path, &[("format", "pt")]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let read = StateDict::from_bytes("memory", bytes.clone()).unwrap();
+    assert_eq!((read.read("a").unwrap(), read.read("b").unwrap()), (vec![5.0, 6.0, 7.0], vec![1.0, 2.0, 3.0, 4.0]));
+    assert_eq!(read.metadata()["format"], "pt");
+    for end in [0, 7, 8, 40, bytes.len() - 1] {
+        let error = StateDict::from_bytes("memory", bytes[..end].to_vec()).unwrap_err().to_string();
+        assert!(error.contains("memory"), "{error}");
+    }
+}

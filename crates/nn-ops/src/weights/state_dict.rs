@@ -36,10 +36,17 @@ impl Element {
     }
 }
 
+/// A file, or bytes in memory.
+trait ReadSeek: Read + Seek + Send {}
+
+impl<R: Read + Seek + Send> ReadSeek for R {}
+
+type SharedReader = Arc<Mutex<Box<dyn ReadSeek>>>;
+
 #[derive(Clone)]
 enum Source {
     Memory(Arc<Vec<f32>>),
-    SafeTensors { file: Arc<Mutex<File>>, offset: u64, bytes: usize },
+    SafeTensors { file: SharedReader, offset: u64, bytes: usize },
     Pytorch(Box<pytorch_reader::Tensor>),
 }
 
@@ -99,6 +106,15 @@ impl StateDict {
                 what: "unknown kind of weight file; expected .safetensors, .safetensors.index.json, .pth, .pt or .bin".into(),
             })
         }
+    }
+
+    /// Reads a safetensors file that is in memory. `label` stands for the path in messages.
+    ///
+    /// # Errors
+    /// Bytes that are cut, damaged or of another kind.
+    pub fn from_bytes(label: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, WeightsError> {
+        let length = bytes.len() as u64;
+        read_safetensors(&label.into(), Box::new(std::io::Cursor::new(bytes)), length)
     }
 
     /// An empty state dict, to be filled by [`StateDict::insert`]. `label` stands for the path in messages.
@@ -301,9 +317,14 @@ fn widen(bytes: &[u8], element: Element) -> Vec<f32> {
 
 fn open_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    let bad = |what: String| WeightsError::Format { path: path.to_owned(), what };
-    let mut file = File::open(path).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
+    read_safetensors(path, Box::new(file), length)
+}
+
+fn read_safetensors(path: &Path, mut file: Box<dyn ReadSeek>, length: u64) -> Result<StateDict, WeightsError> {
+    let io = |source| WeightsError::Io { path: path.to_owned(), source };
+    let bad = |what: String| WeightsError::Format { path: path.to_owned(), what };
     let mut prefix = [0u8; 8];
     file.read_exact(&mut prefix).map_err(|_| bad(format!("{length} bytes is too short for a safetensors file")))?;
     let header = u64::from_le_bytes(prefix);
