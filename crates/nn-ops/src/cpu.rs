@@ -159,7 +159,8 @@ pub(crate) fn attention(
     }
 }
 
-/// Multi-head self-attention inside groups of tokens with decomposed relative position, or the projection back.
+/// Multi-head self-attention inside groups of tokens, with decomposed relative position where there are tables, or the
+/// projection back.
 ///
 /// # Shapes
 /// - `qkv`: [rows, 3 C], ordered (q | k | v) x head x width; `padding`: \[3 C\]
@@ -170,23 +171,26 @@ pub(crate) fn grouped_attention(
     padding: &Tensor<1>,
     heads: usize,
     groups: impl FnOnce() -> Vec<cpu_kernels::Group>,
-    tables: impl FnOnce() -> [Tensor<2>; 2],
+    tables: impl FnOnce() -> Option<[Tensor<2>; 2]>,
 ) -> Result<Tensor<2>, Tensor<2>> {
     if !supports(&qkv) || !supports(padding) {
         return Err(qkv);
     }
     let device = qkv.device();
     let [rows, triple] = qkv.dims();
-    let tables = tables();
-    let head_dim = tables[0].dims()[1];
-    let tables = tables.map(Tensor::into_data);
+    let tables = tables().map(|tables| (tables[0].dims()[1], tables.map(Tensor::into_data)));
     let padding = padding.clone().into_data();
     let qkv = qkv.into_data();
     let run = || -> Option<Vec<f32>> {
-        let [by_row, by_column] = tables.each_ref().map(|table| table.as_slice::<f32>().ok());
-        let relative = cpu_kernels::RelativePosition::new(by_row?, by_column?, head_dim).ok()?;
+        let relative = match &tables {
+            Some((head_dim, tables)) => {
+                let [by_row, by_column] = tables.each_ref().map(|table| table.as_slice::<f32>().ok());
+                Some(cpu_kernels::RelativePosition::new(by_row?, by_column?, *head_dim).ok()?)
+            }
+            None => None,
+        };
         let (qkv, padding) = (qkv.as_slice().ok()?, padding.as_slice().ok()?);
-        cpu_kernels::grouped_attention(qkv, padding, heads, &groups(), Some(&relative)).ok()
+        cpu_kernels::grouped_attention(qkv, padding, heads, &groups(), relative.as_ref()).ok()
     };
     match run() {
         Some(out) => Ok(Tensor::from_data(TensorData::new(out, [rows, triple / 3]), &device)),

@@ -23,7 +23,7 @@ use crate::window::{window_groups, window_partition_with, window_unpartition};
 pub fn relative_attention(qkv: Tensor<3>, heads: usize, grid: &Grid, tables: [Tensor<2>; 2]) -> Tensor<3> {
     let [batch, length, triple] = qkv.dims();
     let padding = Tensor::zeros([triple], (&qkv.device(), qkv.dtype()));
-    let resized = || grid.resized(tables.clone());
+    let resized = || Some(grid.resized(tables.clone()));
     let rows = qkv.reshape([batch * length, triple]);
     match cpu::grouped_attention(rows, &padding, heads, || grid.groups(batch), resized) {
         Ok(attended) => attended.reshape([batch, length, triple / 3]),
@@ -48,7 +48,7 @@ pub fn windowed_relative_attention(
     let [batch, height, width, triple] = qkv.dims();
     let (side, to) = (grid.height, [batch, height, width, triple / 3]);
     let windows = || window_groups([batch, height, width], side);
-    let resized = || grid.resized(tables.clone());
+    let resized = || Some(grid.resized(tables.clone()));
     let rows = qkv.reshape([batch * height * width, triple]);
     match cpu::grouped_attention(rows, &padding, heads, windows, resized) {
         Ok(attended) => attended.reshape(to),

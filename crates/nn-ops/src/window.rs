@@ -1,7 +1,36 @@
-//! Windows of image tokens: `window_partition` and `window_unpartition`, with padding.
+//! Windows of image tokens: `window_partition` and `window_unpartition`, with padding, and attention inside them.
 
 use burn::tensor::Tensor;
 use cpu_kernels::{Group, Token};
+
+use crate::attention::{attention, merge_heads, split_qkv};
+use crate::cpu;
+
+/// Multi-head self-attention inside the windows of `side` x `side` tokens that cover an image, heads merged, without any
+/// position.
+///
+/// Windows at the bottom and right are filled up with `padding`, a projected token that takes part in attention.
+///
+/// # Shapes
+/// - `qkv`: [B, H, W, 3 C], ordered (q | k | v) x head x width; `padding`: \[3 C\]
+/// - output: [B, H, W, C]
+pub fn windowed_attention(qkv: Tensor<4>, padding: Tensor<1>, heads: usize, side: usize) -> Tensor<4> {
+    let [batch, height, width, triple] = qkv.dims();
+    let to = [batch, height, width, triple / 3];
+    let windows = || {
+        let mut groups = window_groups([batch, height, width], side);
+        groups.iter_mut().flat_map(|group| &mut group.tokens).for_each(|token| token.place = None);
+        groups
+    };
+    match cpu::grouped_attention(qkv.reshape([batch * height * width, triple]), &padding, heads, windows, || None) {
+        Ok(attended) => attended.reshape(to),
+        Err(rows) => {
+            let windows = window_partition_with(rows.reshape([batch, height, width, triple]), side, padding);
+            let [q, k, v] = split_qkv(windows, heads);
+            window_unpartition(merge_heads(attention(q, k, v, None, None)), side, to)
+        }
+    }
+}
 
 /// Cuts into windows of `side` x `side` tokens, padding bottom and right with zeros.
 ///
@@ -80,6 +109,24 @@ mod tests {
         assert_eq!(windows.clone().slice([3..4, 8..9]).into_data().try_to_vec::<f32>().unwrap(), [7.0, 8.0, 9.0]);
         assert_close(window_unpartition(windows, 3, [2, 5, 4, 3]), x.clone(), 0.0);
         assert_eq!(window_partition(x, 3).slice([3..4, 8..9]).into_data().try_to_vec::<f32>().unwrap(), [0.0; 3]);
+    }
+
+    /// The kernels' way and the general one, which gradients take, on windows with padding.
+    #[test]
+    fn attention_in_windows_is_one_on_every_way() {
+        let of = |device: &Device| {
+            let (qkv, padding) = (formula::<4>("qkv", [2, 7, 5, 24], device) * 3.0, formula::<1>("padding", [24], device));
+            windowed_attention(qkv, padding, 2, 3).inner()
+        };
+        let device = Device::flex();
+        let whole = formula::<4>("qkv", [2, 7, 5, 24], &device) * 3.0;
+        let got = windowed_attention(whole.clone(), formula::<1>("padding", [24], &device), 2, 3);
+        assert_close(got.clone(), of(&Device::flex().autodiff()), 1e-5);
+        // The window of rows 3 to 5 and columns 0 to 2 has no padding: its tokens attend among themselves.
+        let inside = whole.narrow(0, 1, 1).narrow(1, 3, 3).narrow(2, 0, 3).reshape([1, 9, 24]);
+        let [q, k, v] = split_qkv(inside, 2);
+        let want = merge_heads(attention(q, k, v, None, None)).reshape([1, 3, 3, 8]);
+        assert_close(got.narrow(0, 1, 1).narrow(1, 3, 3).narrow(2, 0, 3), want, 1e-5);
     }
 
     /// The rows of the groups are the tokens of the windows.

@@ -63,7 +63,7 @@ impl OutputUpscaling {
     ///
     /// # Shapes
     /// [N, h * w * 16, M] -> [N, M, 4h, 4w]
-    fn place(masks: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
+    pub fn place(masks: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
         let [batch, _, number] = masks.dims();
         masks.swap_dims(1, 2).reshape([batch * number * height, width, 2, 2, 2, 2]).permute([0, 2, 4, 1, 3, 5]).reshape([
             batch,
@@ -137,9 +137,35 @@ impl MaskDecoder {
         dense: Tensor<4>,
         output: Output,
     ) -> (Tensor<4>, Tensor<2>) {
+        let [_, _, height, width] = image.dims();
+        let (tokens, keys) = self.attend(None, image, positions, sparse, dense);
+        let (first, number) = match output {
+            Output::Single => (0, 1),
+            Output::Multi => (1, MULTIMASK),
+        };
+        let weights = self.mask_weights(tokens.clone().narrow(1, 1 + first, number), first);
+        let masks = OutputUpscaling::place(self.output_upscaling.masks(keys, weights), [height, width]);
+        let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
+        (masks, quality.narrow(1, first, number))
+    }
+
+    /// Tokens and image after the two-way transformer: the tokens `before`, if any, then the decoder's own, one of quality
+    /// and one a mask, then those of `sparse`.
+    ///
+    /// # Shapes
+    /// `before`: [F, C]; the others as in [`MaskDecoder::forward`]; outputs: [N, F + 5 + T, C] and [N, h * w, C]
+    pub fn attend(
+        &self,
+        before: Option<Tensor<2>>,
+        image: Tensor<4>,
+        positions: Tensor<4>,
+        sparse: Tensor<3>,
+        dense: Tensor<4>,
+    ) -> (Tensor<3>, Tensor<3>) {
         let count = sparse.dims()[0];
         let [_, c, height, width] = image.dims();
-        let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);
+        let own = [self.iou_token.weight.val(), self.mask_tokens.weight.val()];
+        let own = Tensor::cat(before.into_iter().chain(own).collect(), 0);
         let own_length = own.dims()[0];
         let own = own.unsqueeze::<3>().expand([count, own_length, c]);
         let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
@@ -149,17 +175,16 @@ impl MaskDecoder {
             x.permute([0, 2, 3, 1]).reshape([n, h * w, c])
         };
         let map = (flat(image) + flat(dense)).expand([count, height * width, c]);
-        let (tokens, keys) = self.transformer.forward(tokens, map, flat(positions));
-        let (first, number) = match output {
-            Output::Single => (0, 1),
-            Output::Multi => (1, MULTIMASK),
-        };
-        let weights = (first..first + number)
-            .map(|i| self.output_hypernetworks_mlps[i].forward(tokens.clone().narrow(1, 1 + i, 1)))
-            .collect();
-        let weights = Tensor::cat(weights, 1).swap_dims(1, 2);
-        let masks = OutputUpscaling::place(self.output_upscaling.masks(keys, weights), [height, width]);
-        let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
-        (masks, quality.narrow(1, first, number))
+        self.transformer.forward(tokens, map, flat(positions))
+    }
+
+    /// What the upscaled pixels are multiplied with to become masks. `tokens` are those of the masks from number `first` on.
+    ///
+    /// # Shapes
+    /// [N, M, C] -> [N, C / 8, M]
+    pub fn mask_weights(&self, tokens: Tensor<3>, first: usize) -> Tensor<3> {
+        let networks = self.output_hypernetworks_mlps.iter().skip(first).zip(0..tokens.dims()[1]);
+        let weights = networks.map(|(network, i)| network.forward(tokens.clone().narrow(1, i, 1))).collect();
+        Tensor::cat(weights, 1).swap_dims(1, 2)
     }
 }

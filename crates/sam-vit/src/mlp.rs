@@ -19,7 +19,8 @@ pub struct MlpBlock {
 }
 
 impl MlpBlock {
-    pub(crate) fn new(width: usize, hidden: usize, activation: Activation, device: &Device) -> Self {
+    /// Layers with fresh weights.
+    pub fn new(width: usize, hidden: usize, activation: Activation, device: &Device) -> Self {
         Self {
             lin1: LinearConfig::new(width, hidden).init(device),
             lin2: LinearConfig::new(hidden, width).init(device),

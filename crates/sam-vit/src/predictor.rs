@@ -183,17 +183,11 @@ impl Sam {
         output: Output,
     ) -> Result<Vec<Vec<MaskPrediction>>, SamError> {
         let [_, _, height, width] = embedding.features.dims();
-        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (index, prompt) in prompts.iter().enumerate() {
-            prompt.check(index, [4 * height, 4 * width])?;
-            let make = (prompt.points.len(), prompt.bbox.is_some(), prompt.mask.is_some());
-            groups.entry(make).or_default().push(index);
-        }
         let canvas = (embedding.letterbox.canvas, embedding.letterbox.canvas);
         let mut results: Vec<Vec<MaskPrediction>> = vec![Vec::new(); prompts.len()];
-        for indices in groups.values().flat_map(|g| g.chunks(PROMPTS_A_CALL)) {
+        for indices in decoder_calls(prompts, [4 * height, 4 * width])? {
             let chosen: Vec<&PromptSet> = indices.iter().map(|i| &prompts[*i]).collect();
-            let tensors = to_tensors(&chosen, &embedding.letterbox, &embedding.features.device());
+            let tensors = prompt_tensors(&chosen, &embedding.letterbox, &embedding.features.device());
             let (low_res, iou) = self.decode(embedding.features.clone(), tensors, canvas, output);
             let [_, number, tall, broad] = low_res.dims();
             let iou = read_back(iou)?;
@@ -208,8 +202,22 @@ impl Sam {
     }
 }
 
+/// Numbers of the prompts that share each decoder call: those of the same make (as many points, box or not, mask or not).
+///
+/// # Errors
+/// The first prompt that makes no sense; masks must have `low_res` = [4h, 4w] logits.
+pub fn decoder_calls(prompts: &[PromptSet], low_res: [usize; 2]) -> Result<Vec<Vec<usize>>, SamError> {
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        prompt.check(index, low_res)?;
+        let make = (prompt.points.len(), prompt.bbox.is_some(), prompt.mask.is_some());
+        groups.entry(make).or_default().push(index);
+    }
+    Ok(groups.values().flat_map(|g| g.chunks(PROMPTS_A_CALL)).map(<[usize]>::to_vec).collect())
+}
+
 /// Prompts of one make as the prompt encoder takes them.
-fn to_tensors(prompts: &[&PromptSet], letterbox: &Letterbox, device: &Device) -> Prompts {
+pub fn prompt_tensors(prompts: &[&PromptSet], letterbox: &Letterbox, device: &Device) -> Prompts {
     let (count, points) = (prompts.len(), prompts.first().map_or(0, |p| p.points.len()));
     let coordinates: Vec<f32> = prompts.iter().flat_map(|p| &p.points).flat_map(|p| letterbox.point(*p)).collect();
     let labels: Vec<i64> = prompts.iter().flat_map(|p| &p.labels).map(|l| i64::from(*l)).collect();

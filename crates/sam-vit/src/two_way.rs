@@ -127,7 +127,8 @@ pub struct TwoWayTransformer {
 }
 
 impl TwoWayTransformer {
-    pub(crate) fn new(config: &SamConfig, device: &Device) -> Self {
+    /// A transformer with fresh weights, of the decoder's sizes in `config`.
+    pub fn new(config: &SamConfig, device: &Device) -> Self {
         let c = config.prompt_dim();
         Self {
             layers: (0..config.decoder_depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),

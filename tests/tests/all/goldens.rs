@@ -32,6 +32,26 @@ fn sam_vit_b() {
 }
 
 #[test]
+fn sam2() {
+    passes("sam2.safetensors");
+}
+
+#[test]
+fn sam2_video() {
+    passes("sam2-video.safetensors");
+}
+
+#[test]
+fn sam2_hiera_tiny() {
+    passes("sam2-hiera-t.safetensors");
+}
+
+#[test]
+fn sam2_hiera_large() {
+    passes("sam2-hiera-l.safetensors");
+}
+
+#[test]
 fn dit_tiny() {
     passes("dit-tiny.safetensors");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::bf16;
 use models::precision::seen;
 use nn_ops::formula;
 use nn_ops::weights::{KeyMap, StateDict, glob, load_formula};
@@ -108,7 +109,7 @@ impl Golden {
         inputs.get(name).cloned().with_context(|| format!("metadata `inputs` has no `{name}`"))
     }
 
-    /// Values of an input, binarised where the file says so.
+    /// Values of an input; binarised, of bytes or rounded to bf16 where the file says so.
     pub fn input_values(&self, name: &str) -> Result<Vec<f32>> {
         let (shape, center, amp) = self.input_spec(name)?;
         let mut values = formula::tensor(&self.seed()?, name, &shape, center, amp);
@@ -119,7 +120,19 @@ impl Golden {
                 *v = f32::from(f64::from(*v) > *threshold);
             }
         }
+        if self.lists("u8", name) {
+            values.iter_mut().for_each(|v| *v = v.floor());
+        }
+        if self.lists("bf16", name) {
+            values.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32());
+        }
         Ok(values)
+    }
+
+    /// Whether a list of patterns in the metadata names an input.
+    fn lists(&self, key: &str, name: &str) -> bool {
+        let patterns = self.meta.get(key).and_then(Value::as_array);
+        patterns.into_iter().flatten().filter_map(Value::as_str).any(|pattern| glob(pattern, name))
     }
 
     /// An input on the device.
@@ -173,7 +186,8 @@ impl Golden {
             // One value of thousands says little where all are rounded to 7 bits.
             Precision::Bf16 => (mean_square(difference), mean_square(want.iter().copied())),
         };
-        self.outcomes.push(Outcome { name: name.to_owned(), error, bound: self.tolerance * scale, fault: None });
+        let bound = self.tolerance * self.looser(name) * scale;
+        self.outcomes.push(Outcome { name: name.to_owned(), error, bound, fault: None });
     }
 
     /// Compares a number of parameters with the stated one.
@@ -188,6 +202,15 @@ impl Golden {
     /// Notes a failure that has no numbers.
     pub fn fail(&mut self, name: &str, fault: String) {
         self.outcomes.push(Outcome { name: name.to_owned(), error: f32::INFINITY, bound: 0.0, fault: Some(fault) });
+    }
+
+    /// How much further than others an output may be off: what the file allows it in f32 on the CPU, beside [`BOUND`]. Of the
+    /// patterns that match a name, the longest counts.
+    fn looser(&self, name: &str) -> f32 {
+        let stated = self.meta.get("tolerance").and_then(Value::as_object);
+        let matching = stated.into_iter().flatten().filter(|(pattern, _)| glob(pattern, name));
+        let longest = matching.max_by_key(|(pattern, _)| pattern.len()).and_then(|(_, bound)| bound.as_f64());
+        longest.map_or(1.0, |bound| bound as f32 / BOUND)
     }
 
     fn thinning(&self, name: &str) -> usize {

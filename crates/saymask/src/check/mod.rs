@@ -7,6 +7,7 @@ mod evf;
 mod golden;
 mod risam;
 mod sam;
+mod sam2;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,7 @@ pub fn run(path: &Path, device: &Device, precision: Precision, tolerance: f32) -
     }
     let run = match kind.as_str() {
         "sam" => sam::run,
+        "sam2" => sam2::run,
         "dit" => dit::run,
         "text-encoders" => text::run,
         "risam" => risam::run,
