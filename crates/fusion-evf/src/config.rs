@@ -162,7 +162,8 @@ impl EvfConfig {
         }
     }
 
-    /// Whether the parameter with this official name is trained (EVF-SAM sec. 3.4 and Tab. 4).
+    /// Whether the parameter with this official name is trained (EVF-SAM Tab. 4; of the prompt encoder what the released
+    /// code trains).
     pub fn trains(&self, name: &str) -> bool {
         let Some(name) = name.strip_prefix("visual_model.") else {
             return self.train_encoder || !name.starts_with("mm_extractor.");

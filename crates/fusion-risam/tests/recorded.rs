@@ -4,9 +4,10 @@
 mod common;
 
 use burn::module::Module;
+use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use common::{Letters, forms, model, tensor};
-use nn_ops::weights::parameters;
+use nn_ops::weights::{export, parameters};
 
 /// Form, number of parameters, FNV-1a hash of the sorted lines "name shape", mean of the logits' sizes.
 const RECORDED: [(&str, usize, u64, f32); 23] = [
@@ -43,6 +44,8 @@ fn fnv1a(lines: &[String]) -> u64 {
 #[test]
 fn names_shapes_and_logits_are_as_recorded() {
     let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.bpk");
     let forms = forms();
     assert_eq!(forms.len(), RECORDED.len());
     for ((name, config), (recorded, count, hash, mean)) in forms.into_iter().zip(RECORDED) {
@@ -56,5 +59,13 @@ fn names_shapes_and_logits_are_as_recorded() {
         let logits = model.valid().forward(tensor("image", [2, 3, 64, 64], &device), &batch, &[0, 1]).unwrap().logits;
         let found = logits.abs().mean().into_scalar::<f32>();
         assert!((found - mean).abs() < 1e-4 * mean, "{name}: {found} instead of {mean}");
+
+        // Burn's own records hold all of it, too.
+        model.clone().into_record().save(&path).unwrap();
+        let fresh = config.init(&device).unwrap();
+        let read = fresh.try_load_record(ModuleRecord::load(&path).unwrap()).unwrap();
+        assert_eq!(read.config(), &config, "{name}");
+        let [written, read] = [&model, &read].map(|model| export(model, &config.names(), "record"));
+        assert!(written.names().all(|n| read.read(n).unwrap() == written.read(n).unwrap()), "{name}");
     }
 }
