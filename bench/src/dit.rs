@@ -172,17 +172,14 @@ fn forward(repeat: usize) -> Result<Forward> {
     let words = WordPiece::train([SENTENCE], 60)?;
     let values = formula::tensor("bench", "in.image", &[3, SIDE, SIDE], 0.0, 2.0);
     let image = Tensor::<4>::from_data(TensorData::new(values, [1, 3, SIDE, SIDE]), &device);
-    let model = |variant| -> Result<(DitConfig, DitModel)> {
-        let config = DitConfig { variant, ..DitConfig::layer_wise_vit_b() };
-        let model = config.init(&device)?;
-        Ok((config, model))
-    };
+    let model = |variant| -> Result<DitModel> { Ok(DitConfig { variant, ..DitConfig::layer_wise_vit_b() }.init(&device)?) };
     let models = [model(Variant::DefaultSam)?, model(Variant::LayerWise)?];
     let mut seconds = [Vec::new(), Vec::new()];
     for round in 0..=repeat {
-        for ((config, model), seconds) in models.iter().zip(&mut seconds) {
+        for (model, seconds) in models.iter().zip(&mut seconds) {
             let begun = Instant::now();
-            let logits = model.forward(config, &words, image.clone(), &[SENTENCE])?.logits;
+            let batch = model.tokens(&words, &[SENTENCE])?;
+            let logits = model.forward(image.clone(), &batch, &[0])?.logits;
             drop(logits.into_data());
             if round > 0 {
                 seconds.push(begun.elapsed().as_secs_f64());

@@ -1,11 +1,13 @@
 //! Any method with its weights, ready to be asked.
 
-use burn::tensor::{DType, Device};
-use fusion_dit::Dit;
-use fusion_evf::EvfSam;
-use fusion_risam::Risam;
+use burn::module::Module;
+use burn::tensor::Device;
+use fusion_dit::{DitEmbedding, DitModel, DitPredictor};
+use fusion_evf::{EvfEmbedding, EvfModel, EvfPredictor};
+use fusion_risam::{RisamEmbedding, RisamModel, RisamPredictor};
+use nn_ops::weights::StateDict;
 use pil_ops::Image;
-use run_config::{Precision, RunConfig};
+use run_config::{Init, RunConfig};
 use sam_vit::Prediction;
 
 use crate::attention::{self, Attention};
@@ -13,16 +15,28 @@ use crate::methods::AnyMethod;
 use crate::run_dir::Checkpoint;
 use crate::tokenizer::RunTokenizer;
 use crate::weights::evaluated_weights;
-use crate::{ModelError, precision};
+use crate::{ModelError, precision, with_method};
 
 /// A text-prompted segmenter, whatever its method.
+#[derive(Clone)]
 pub enum AnyModel {
     /// Deep instruction tuning.
-    Dit(Dit),
+    Dit(DitPredictor),
     /// EVF-SAM.
-    Evf(EvfSam),
+    Evf(EvfPredictor),
     /// RISAM.
-    Risam(Risam),
+    Risam(RisamPredictor),
+}
+
+/// An image, encoded once and asked as often as wanted: [`AnyModel::embed`].
+#[derive(Debug, Clone)]
+pub enum AnyEmbedding {
+    /// Of deep instruction tuning.
+    Dit(DitEmbedding),
+    /// Of EVF-SAM.
+    Evf(EvfEmbedding),
+    /// Of RISAM.
+    Risam(RisamEmbedding),
 }
 
 impl AnyModel {
@@ -37,39 +51,71 @@ impl AnyModel {
         device: &Device,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, ModelError> {
-        let precision = run_config.eval.precision;
-        if precision == Precision::Bf16 && !device.supports_dtype(DType::BF16) {
-            precision::check_evaluation(run_config, device)?;
-        }
-        Ok(match AnyMethod::new(run_config, tokenizer)? {
-            AnyMethod::Dit(method) => {
-                let net = precision::seen(&weighted(method.build(device)?, checkpoint)?, precision);
-                Self::Dit(Dit::new(method.config, &net, method.tokenizer.shared())?)
-            }
-            AnyMethod::Evf(method) => {
-                let net = precision::seen(&weighted(method.build(device)?, checkpoint)?, precision);
-                Self::Evf(EvfSam::new(method.config, &net, method.tokenizer.shared())?)
-            }
-            AnyMethod::Risam(method) => {
-                let net = precision::seen(&weighted(method.build(device)?, checkpoint)?, precision);
-                Self::Risam(Risam::new(method.config, &net, method.tokenizer.shared())?)
-            }
+        let method = AnyMethod::new(run_config, tokenizer)?;
+        with_method!(method, method => {
+            let net = method.build(device)?;
+            let net = match checkpoint {
+                Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+                None => net,
+            };
+            ready(run_config, net, &method.tokenizer, device)
+        })
+    }
+
+    /// A model whose files are in memory: no file system, thread or network is touched. `config` is the text of a
+    /// `config.toml` without `extends`, `tokenizer_files` are the tokenizer's by name, `weights` is a safetensors file under
+    /// the method's official names, as `export` writes it.
+    ///
+    /// # Errors
+    /// As [`AnyModel::open`].
+    pub fn from_bytes(
+        config: &str,
+        tokenizer_files: &[(String, Vec<u8>)],
+        weights: Vec<u8>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let mut run_config = RunConfig::resolve::<&str>(config, None, &[])?;
+        run_config.model.init = Init::default();
+        let tokenizer = RunTokenizer::from_bytes(&run_config, tokenizer_files)?;
+        let state_dict = StateDict::from_bytes("weights in memory", weights)?;
+        let method = AnyMethod::new(&run_config, tokenizer)?;
+        with_method!(method, method => ready(&run_config, method.build(device)?.filled(&state_dict)?, &method.tokenizer, device))
+    }
+
+    /// Encodes an image, to be asked by [`AnyModel::ask`].
+    ///
+    /// # Errors
+    /// An image that the method refuses.
+    pub fn embed(&self, image: &Image) -> Result<AnyEmbedding, ModelError> {
+        Ok(match self {
+            Self::Dit(model) => AnyEmbedding::Dit(model.embed(image)?),
+            Self::Evf(model) => AnyEmbedding::Evf(model.embed(image)?),
+            Self::Risam(model) => AnyEmbedding::Risam(model.embed(image)?),
         })
     }
 
     /// One mask per sentence, at the image's own size.
     ///
     /// # Errors
-    /// An image or a sentence that the method refuses.
-    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, ModelError> {
-        Ok(match self {
-            Self::Dit(model) => model.predict(image, sentences)?,
-            Self::Evf(model) => model.predict(image, sentences)?,
-            Self::Risam(model) => model.predict(image, sentences)?,
+    /// A sentence that the method refuses, or an embedding of another method.
+    pub fn ask(&self, embedding: &AnyEmbedding, sentences: &[&str]) -> Result<Vec<Prediction>, ModelError> {
+        Ok(match (self, embedding) {
+            (Self::Dit(model), AnyEmbedding::Dit(embedding)) => model.ask(embedding, sentences)?,
+            (Self::Evf(model), AnyEmbedding::Evf(embedding)) => model.ask(embedding, sentences)?,
+            (Self::Risam(model), AnyEmbedding::Risam(embedding)) => model.ask(embedding, sentences)?,
+            _ => return Err(ModelError::Unsupported("use for an embedding that another method made")),
         })
     }
 
-    /// Where text and image look at each other, as the paper's figure shows it.
+    /// [`AnyModel::embed`], then [`AnyModel::ask`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, ModelError> {
+        self.ask(&self.embed(image)?, sentences)
+    }
+
+    /// Where text and image attend to each other, as the paper's figure shows it.
     ///
     /// # Errors
     /// An image or a sentence that the method refuses, or a variant without such maps.
@@ -82,9 +128,44 @@ impl AnyModel {
     }
 }
 
-fn weighted<N: burn::module::Module>(net: N, checkpoint: Option<&Checkpoint>) -> Result<N, ModelError> {
-    match checkpoint {
-        Some(checkpoint) => evaluated_weights(net, checkpoint),
-        None => Ok(net),
+/// The network in the precision of `eval.precision`, with its tokenizer.
+fn ready<N: Network>(run_config: &RunConfig, net: N, tokenizer: &RunTokenizer, device: &Device) -> Result<AnyModel, ModelError> {
+    precision::check_evaluation(run_config, device)?;
+    precision::seen(&net, run_config.eval.precision).asked_with(tokenizer)
+}
+
+/// What the three methods' networks have in common, beyond Burn's `Module`.
+trait Network: Module {
+    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError>;
+    fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError>;
+}
+
+impl Network for DitModel {
+    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
+        Ok(self.load(state_dict)?.0)
+    }
+
+    fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
+        Ok(AnyModel::Dit(DitPredictor::new(self, tokenizer.shared())?))
+    }
+}
+
+impl Network for EvfModel {
+    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
+        Ok(self.load(state_dict)?.0)
+    }
+
+    fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
+        Ok(AnyModel::Evf(EvfPredictor::new(self, tokenizer.shared())?))
+    }
+}
+
+impl Network for RisamModel {
+    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
+        Ok(self.load(state_dict)?.0)
+    }
+
+    fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
+        Ok(AnyModel::Risam(RisamPredictor::new(self, tokenizer.shared())?))
     }
 }

@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use figures::HeatMap;
-use fusion_dit::Dit;
-use fusion_evf::EvfSam;
-use fusion_risam::Risam;
+use fusion_dit::DitPredictor;
+use fusion_evf::EvfPredictor;
+use fusion_risam::RisamPredictor;
 use pil_ops::Image;
 
 use crate::ModelError;
@@ -19,7 +19,7 @@ pub struct Attention {
 }
 
 /// Where each word looks in each block of the image encoder (DIT Fig. 5).
-pub(crate) fn of_dit(model: &Dit, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
+pub(crate) fn of_dit(model: &DitPredictor, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
     let found = model.attention(image, sentence)?;
     let mut maps = Vec::new();
     for (layer, words) in found.layers.into_iter().enumerate() {
@@ -32,10 +32,10 @@ pub(crate) fn of_dit(model: &Dit, image: &Image, sentence: &str) -> Result<Atten
 }
 
 /// `[CLS]` of BEiT-3's last layer over the whole image (EVF-SAM Fig. 5).
-pub(crate) fn of_evf(model: &EvfSam, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
+pub(crate) fn of_evf(model: &EvfPredictor, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
     let seen = model.attention(image, sentence)?;
     let map = |column: String, values: Vec<f32>| {
-        let row = format!("layer {}", model.config.beit3.layers);
+        let row = format!("layer {}", model.model().config().beit3.layers);
         HeatMap { row, column, values, columns: seen.grid, area: [0.0, 0.0, 1.0, 1.0] }
     };
     let heads = seen.heads.iter().enumerate().map(|(i, head)| map(format!("head {}", i + 1), head.clone()));
@@ -47,11 +47,8 @@ pub(crate) fn of_evf(model: &EvfSam, image: &Image, sentence: &str) -> Result<At
 }
 
 /// Regions per word as maps, words per region as lines: those of the region that each word prefers (RISAM Fig. 7).
-pub(crate) fn of_risam(model: &Risam, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
+pub(crate) fn of_risam(model: &RisamPredictor, image: &Image, sentence: &str) -> Result<Attention, ModelError> {
     let seen = model.attention(image, sentence)?;
-    if seen.blocks.is_empty() {
-        return Err(ModelError::Unsupported("attention maps of this interaction; \"full\", \"sdf\" and \"bcm\" have them"));
-    }
     let (side, count, [_, _, bottom, right]) = (seen.grid, seen.grid * seen.grid, seen.area);
     let (mut maps, mut notes) = (Vec::new(), Vec::new());
     for (number, block) in seen.blocks.iter().enumerate() {

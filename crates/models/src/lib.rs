@@ -39,7 +39,7 @@ mod source;
 pub mod tokenizer;
 pub mod weights;
 
-pub use any::AnyModel;
+pub use any::{AnyEmbedding, AnyModel};
 pub use attention::Attention;
 pub use error::ModelError;
 pub use source::{Found, Source};

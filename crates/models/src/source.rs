@@ -145,8 +145,7 @@ impl Found {
         Ok(export(&net, names, "export"))
     }
 
-    /// Files that belong beside exported weights, by name: the vocabulary and, where the method has a published layout, its
-    /// config.
+    /// Files that belong beside exported weights, by name: the tokenizer and `config.json`.
     ///
     /// # Errors
     /// Settings that contradict each other.

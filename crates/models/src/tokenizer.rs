@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use text_encoders::TextTokenizer;
-use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, WordPiece};
+use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, TokenizerKind, WordPiece};
 
 use crate::ModelError;
 use crate::run_dir::Checkpoint;
@@ -43,6 +43,29 @@ impl RunTokenizer {
         let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
         let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
         Ok(Self { kind: Tokenizer::Wordpiece, tokenizer: Arc::new(pieces), files })
+    }
+
+    /// A tokenizer whose files are in memory, by name, as [`RunTokenizer::files`] gives them.
+    ///
+    /// # Errors
+    /// No file of the config's kind, or one of another kind.
+    pub fn from_bytes(run_config: &RunConfig, files: &[(String, Vec<u8>)]) -> Result<Self, ModelError> {
+        let kind = run_config.text.tokenizer;
+        let held = |name: &str| files.iter().find(|(n, _)| n == name).cloned();
+        let names = names(kind);
+        let Some((name, bytes)) = names.iter().find_map(|name| held(name)) else {
+            let given: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+            let expected = format!("a tokenizer whose file is given: {}", names.join(" or "));
+            return Err(run_config.value_error("text.tokenizer", format!("given {given:?}"), expected).into());
+        };
+        let added = held(ADDED).filter(|_| kind == Tokenizer::Sentencepiece);
+        let of_kind = match kind {
+            Tokenizer::Wordpiece => TokenizerKind::WordPiece,
+            Tokenizer::Clip => TokenizerKind::Clip,
+            Tokenizer::Sentencepiece => TokenizerKind::Beit3,
+        };
+        let tokenizer = of_kind.from_bytes(&name, bytes.clone(), added.clone().map(|(_, bytes)| bytes))?;
+        Ok(Self { kind, tokenizer, files: std::iter::once((name, bytes)).chain(added).collect() })
     }
 
     /// The tokenizer that a checkpoint was trained with.

@@ -11,7 +11,7 @@ use crate::session::Source;
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// File to write, ending in .safetensors. For EVF-SAM, FOLDER/model.safetensors gives the published layout.
+    /// File to write, ending in .safetensors. FOLDER/model.safetensors makes a folder that `--weights FOLDER` and `from_pretrained` read.
     out: PathBuf,
     /// In half precision, as EVF-SAM is published.
     #[arg(long)]

@@ -127,7 +127,15 @@ impl TextError {
 
 /// Reads a UTF-8 file; says where it is not one.
 pub(crate) fn read_text(path: &Path) -> Result<String, TextError> {
-    let bytes = std::fs::read(path).map_err(|source| TextError::io(path, source))?;
+    text_of(path, read_bytes(path)?)
+}
+
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
+    std::fs::read(path).map_err(|source| TextError::io(path, source))
+}
+
+/// A file's bytes as text without a byte order mark.
+pub(crate) fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, TextError> {
     let text = String::from_utf8(bytes)
         .map_err(|error| TextError::Utf8 { path: path.to_path_buf(), at: error.utf8_error().valid_up_to() })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_dit::Prompt;
-use nn_ops::rows::select_rows;
 use pil_ops::{Image, ImageError, Letterbox, Normalisation};
 use rayon::prelude::*;
 use refcoco_data::Transformed;
@@ -197,11 +196,6 @@ impl HostBatch {
     pub fn photos(&self, device: &Device) -> Option<Tensor<4>> {
         let rows = self.photos.iter().map(|photo| photo.on(device));
         (!self.photos.is_empty()).then(|| Tensor::cat(rows.collect(), 0))
-    }
-
-    /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
-    pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
-        select_rows(self.images(device), &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use burn::tensor::Device;
+use models::{AnyModel, Found};
 use pil_ops::Image;
 use run_config::Method;
 use tests::{found, toy};
@@ -13,9 +14,9 @@ use trainer::methods::evaluator;
 
 use crate::training::ONE_AT_A_TIME;
 
-fn same(method: Method, folder: &Path, threshold: &str, set: &[&str]) {
+fn same(method: Method, folder: &Path, set: &[&str]) {
     let what = format!("{} {set:?}", method.name());
-    let own = format!("model.{}.threshold={threshold}", method.name());
+    let own = format!("model.{}.threshold=0.5", method.name());
     // Judged as prediction does it: logits at the image's own size above one threshold.
     let judged = ["eval.profile=saymask", "eval.threshold=0.5", "eval.limit=12", "run.seed=4", &own];
     let run_config = toy(method, folder, "same", &[&judged, set].concat());
@@ -24,11 +25,14 @@ fn same(method: Method, folder: &Path, threshold: &str, set: &[&str]) {
     let data = EvalData::open(&run_config, "val", judge.inputs()).unwrap();
     let (_, results) = judge.evaluate(&data, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
     let model = found.model(&device).unwrap();
+    let from_memory = in_memory(&found, folder, &device);
     let (mut pixels, mut all) = (0, 0);
     for result in &results {
         let referent = &data.dataset.referents[data.items[result.item].referent];
         let image = Image::open(&data.dataset.images[referent.image].path).unwrap();
-        let predicted = &model.predict(&image, &[sentence(&data, result.item)]).unwrap()[0];
+        let sentence = sentence(&data, result.item);
+        let predicted = &model.predict(&image, &[sentence]).unwrap()[0];
+        assert_eq!(predicted, &from_memory.predict(&image, &[sentence]).unwrap()[0], "{what}: item {}", result.item);
         assert_eq!(result.mask, predicted.mask, "{what}: item {}", result.item);
         assert!((result.score - predicted.score).abs() < 1e-5, "{what}: {} against {}", result.score, predicted.score);
         pixels += predicted.mask.area();
@@ -36,6 +40,14 @@ fn same(method: Method, folder: &Path, threshold: &str, set: &[&str]) {
     }
     assert_eq!(results.len(), 12);
     assert!(pixels > 0 && pixels < all, "{what}: masks of {pixels} of {all} pixels could not differ");
+}
+
+/// The model again, from the bytes of the files that `export` writes.
+fn in_memory(found: &Found, folder: &Path, device: &Device) -> AnyModel {
+    let path = folder.join("exported.safetensors");
+    found.state_dict(device).unwrap().save(&path, &[]).unwrap();
+    let config = found.run_config.to_toml().unwrap();
+    AnyModel::from_bytes(&config, &found.tokenizer.files(), std::fs::read(path).unwrap(), device).unwrap()
 }
 
 #[test]
@@ -61,9 +73,9 @@ fn evaluation_and_prediction_agree_to_the_pixel() {
         "model.evf.vilt.image_size=16",
         "model.evf.vilt.patch_size=8",
     ];
-    same(Method::Dit, folder.path(), "0.5", &[]);
-    same(Method::Evf, folder.path(), "0.0", &[]);
-    same(Method::Evf, folder.path(), "0.0", &clip);
-    same(Method::Evf, folder.path(), "0.0", &vilt);
-    same(Method::Risam, folder.path(), "0.5", &[]);
+    same(Method::Dit, folder.path(), &[]);
+    same(Method::Evf, folder.path(), &[]);
+    same(Method::Evf, folder.path(), &clip);
+    same(Method::Evf, folder.path(), &vilt);
+    same(Method::Risam, folder.path(), &[]);
 }

@@ -1,7 +1,7 @@
 //! DIT from a run config: sizes, tokenizer, first weights.
 
 use burn::tensor::Device;
-use fusion_dit::{DitConfig, DitModel, TextKind, TextTower};
+use fusion_dit::{DitConfig, DitModel, TextKind};
 use nn_ops::weights::{KeyMap, StateDict};
 use run_config::{Init, PromptKind, RunConfig, Tokenizer};
 
@@ -36,7 +36,7 @@ impl DitMethod {
         };
         tokenizer.expect(run_config, kind, name, file.is_some())?;
         *table = tokenizer.rows(*table);
-        config.validate().map_err(|e| run_config.value_error("model.dit", e, "sizes that fit each other"))?;
+        config.validate().map_err(|e| super::config_error(run_config, "model.dit", e))?;
         let (width, positions) = config.text_sizes();
         if width != config.text_dim {
             let expected = format!("{width}, the width of the text encoder");
@@ -65,23 +65,21 @@ impl DitMethod {
     pub fn build(&self, device: &Device) -> Result<DitModel, ModelError> {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.method {
-            let checkpoint = StateDict::open(path)?;
+            let state_dict = StateDict::open(path)?;
             // Judged under points and boxes only, SAM itself is a whole model.
-            let sam = self.prompts_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
-            let loaded = if sam { model.load_sam(checkpoint) } else { model.load(&self.config, checkpoint) };
+            let sam = self.prompts_only && state_dict.names().any(|name| name.starts_with("image_encoder."));
+            let loaded = if sam { model.load_sam(&state_dict) } else { model.load(&state_dict) };
             return Ok(loaded?.0);
         }
         if let Some(path) = &self.init.sam {
-            (model, _) = model.load_sam(StateDict::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
-        match (self.config.text_encoder, &self.init.bert, &self.init.clip) {
-            (TextKind::Bert, Some(path), _) => {
-                model.lang_encoder = TextTower::Bert(self.config.bert.load(StateDict::open(path)?, device)?.0);
-            }
-            (TextKind::Clip, _, Some(path)) => {
-                model.lang_encoder = TextTower::Clip(self.config.clip.load(StateDict::open(path)?, device)?.0);
-            }
-            _ => {}
+        let encoder = match self.config.text_encoder {
+            TextKind::Bert => &self.init.bert,
+            TextKind::Clip => &self.init.clip,
+        };
+        if let Some(path) = encoder {
+            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
         }
         Ok(model)
     }
@@ -91,8 +89,8 @@ impl DitMethod {
         self.config.names()
     }
 
-    /// Files that belong beside the weights, by name: the vocabulary.
+    /// Files that belong beside the weights, by name: the tokenizer and `config.json`.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.tokenizer.files()
+        super::folder_files(&self.tokenizer, &self.config.to_json())
     }
 }

@@ -1,11 +1,8 @@
 //! EVF-SAM from a run config or a published folder: settings, tokenizer, first weights.
 
-use std::path::Path;
-
 use burn::tensor::Device;
-use fusion_evf::{Encoder, EvfConfig, EvfModel, Pretrained};
+use fusion_evf::{Encoder, EvfConfig, EvfModel};
 use nn_ops::weights::{KeyMap, StateDict};
-use pil_ops::Fit;
 use run_config::{Init, RunConfig, Tokenizer};
 
 use crate::ModelError;
@@ -42,7 +39,7 @@ impl EvfMethod {
         tokenizer.expect(run_config, kind, name, pretrained)?;
         *rows = tokenizer.rows(*rows);
         config.max_tokens = run_config.text.max_tokens;
-        config.validate().map_err(|e| run_config.value_error("model.evf", e, "settings that fit each other"))?;
+        config.validate().map_err(|e| super::config_error(run_config, "model.evf", e))?;
         let side = run_config.data.image_size as usize;
         if side != config.input_size() {
             let expected = format!("{}, the side of model.evf.sam.image_encoder.image_size", config.input_size());
@@ -62,24 +59,22 @@ impl EvfMethod {
             (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
         if let Some(path) = encoder_file(config, init) {
-            // BEiT-3's pretraining file keeps its tensors under `model`.
-            (model, _) = model.load_encoder(config, &StateDict::open(path)?.strip_prefix("model.")?, device)?;
+            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
         }
         if let Some(path) = &init.method {
-            (model, _) = model.load(config, &StateDict::open(path)?)?;
+            (model, _) = model.load(&StateDict::open(path)?)?;
         }
         Ok(model)
     }
 
     /// Official names of the parameters.
     pub fn names(&self) -> KeyMap {
-        EvfModel::names(self.config.encoder)
+        self.config.names()
     }
 
     /// Files that belong beside the weights, by name: the tokenizer and `config.json`, which make the published layout.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let config = format!("{:#}\n", self.config.to_published());
-        self.tokenizer.files().into_iter().chain([("config.json".into(), config.into_bytes())]).collect()
+        super::folder_files(&self.tokenizer, &self.config.to_json())
     }
 }
 
@@ -89,38 +84,5 @@ fn encoder_file<'a>(config: &EvfConfig, init: &'a Init) -> Option<&'a String> {
         Encoder::ClipText | Encoder::ClipLate => init.clip.as_ref(),
         Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => init.vilt.as_ref(),
         Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => init.beit3.as_ref(),
-    }
-}
-
-/// The config of a published EVF-SAM: a folder with `config.json`, weights and tokenizer.
-///
-/// # Errors
-/// A folder that is something else, or overrides that do not fit.
-pub fn pretrained_config<S: AsRef<str>>(folder: &Path, overrides: &[S]) -> Result<RunConfig, ModelError> {
-    let found = Pretrained::open(folder)?;
-    let kind = match found.vocabulary.file_name().and_then(|n| n.to_str()) {
-        Some("vocab.txt") => Tokenizer::Wordpiece,
-        Some("merges.txt" | "tokenizer.json") => Tokenizer::Clip,
-        _ => Tokenizer::Sentencepiece,
-    };
-    let run_config = serde_json::json!({
-        "data": { "image_size": found.config.input_size(), "fit": Fit::TopLeft },
-        "model": { "method": "evf", "evf": found.config, "init": { "method": found.weights } },
-        "text": { "tokenizer": kind, "vocabulary": found.vocabulary, "max_tokens": found.config.max_tokens },
-        "eval": { "profile": "evf" },
-    });
-    let path = folder.join("config.json");
-    let unfit = |e: String| ModelError::File { path: path.clone(), what: e };
-    let text = toml::to_string(&without_nulls(run_config)).map_err(|e| unfit(e.to_string()))?;
-    Ok(RunConfig::resolve(&text, Some(&path), overrides)?)
-}
-
-/// TOML has no word for nothing.
-fn without_nulls(value: serde_json::Value) -> serde_json::Value {
-    match value {
-        serde_json::Value::Object(map) => {
-            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
-        }
-        other => other,
     }
 }

@@ -2,14 +2,18 @@
 
 mod dit;
 mod evf;
+mod pretrained;
 mod risam;
 
 pub use dit::DitMethod;
-pub use evf::{EvfMethod, pretrained_config};
+pub use evf::EvfMethod;
+pub use pretrained::pretrained_config;
 pub use risam::RisamMethod;
 
+use nn_ops::ConfigError;
 use pil_ops::Fit;
 use run_config::{Method, RunConfig};
+use serde_json::Value;
 
 use crate::ModelError;
 use crate::tokenizer::RunTokenizer;
@@ -49,6 +53,17 @@ macro_rules! with_method {
             $crate::methods::AnyMethod::Risam($method) => $body,
         }
     };
+}
+
+/// What makes weights a folder that `from_pretrained` reads: the tokenizer's files and `config.json`.
+fn folder_files(tokenizer: &RunTokenizer, config: &Value) -> Vec<(String, Vec<u8>)> {
+    tokenizer.files().into_iter().chain([("config.json".into(), format!("{config:#}\n").into_bytes())]).collect()
+}
+
+/// A model's error with the run config's key and file.
+fn config_error(run_config: &RunConfig, table: &str, error: ConfigError) -> ModelError {
+    let ConfigError { key, found, expected } = error.below(table);
+    run_config.value_error(&key, found, expected).into()
 }
 
 /// Fails unless images lie in the corner of their canvas, where SAM's preprocessing puts them.

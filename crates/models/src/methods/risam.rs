@@ -30,7 +30,7 @@ impl RisamMethod {
         config.input_size = run_config.data.image_size as usize;
         config.words = run_config.text.max_tokens;
         config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
-        config.validate().map_err(|e| run_config.value_error("model.risam", e, "settings that fit each other"))?;
+        config.validate().map_err(|e| super::config_error(run_config, "model.risam", e))?;
         Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
     }
 
@@ -44,7 +44,7 @@ impl RisamMethod {
             (model, _) = model.load_sam(&StateDict::open(path)?)?;
         }
         if let Some(path) = &self.init.clip {
-            (model, _) = model.load_clip(&self.config, StateDict::open(path)?, device)?;
+            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
         }
         if let Some(path) = &self.init.method {
             (model, _) = model.load(&StateDict::open(path)?)?;
@@ -54,11 +54,11 @@ impl RisamMethod {
 
     /// Official names of the parameters.
     pub fn names(&self) -> KeyMap {
-        RisamModel::names()
+        self.config.names()
     }
 
-    /// Files that belong beside the weights, by name: the vocabulary.
+    /// Files that belong beside the weights, by name: the tokenizer and `config.json`.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.tokenizer.files()
+        super::folder_files(&self.tokenizer, &self.config.to_json())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::DType;
-use fusion_dit::{DitConfig, Variant, loss, released_names};
+use fusion_dit::{DitConfig, DitNet, Variant, loss};
 use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde::Deserialize;
 
@@ -57,9 +57,9 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             ..DitConfig::default()
         };
         config.validate().map_err(|e| anyhow!("case {name}: {e}"))?;
-        let (net, count) = golden.model(config.init_net(&golden.device), &released_names())?;
+        let (net, count) = golden.model(config.init_net(&golden.device), &DitNet::names())?;
         golden.compare_count(&format!("{name}.parameters"), count, case.parameters);
-        let out = net.forward(&config, golden.input("in.image")?, golden.features("in.text")?);
+        let out = net.forward(golden.input("in.image")?, golden.features("in.text")?);
         golden.compare(&format!("{name}.image_embedding"), out.image_embedding);
         golden.compare(&format!("{name}.low_res_masks"), out.low_res);
         golden.compare(&format!("{name}.iou"), out.iou);

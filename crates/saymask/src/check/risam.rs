@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::DType;
-use fusion_risam::{ImageFeatures, LinguisticPosition, RisamConfig, loss, net_names};
+use fusion_risam::{LinguisticPosition, MaskHead, RisamConfig, RisamFeatures, RisamNet, loss};
 use nn_ops::weights::parameters;
 use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde::Deserialize;
@@ -51,9 +51,10 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             ..RisamConfig::default()
         };
         config.validate().map_err(|e| anyhow!("case {name}: {e}"))?;
-        let (net, _) = golden.model(config.init_net(&golden.device), &net_names())?;
+        let names = RisamNet::names();
+        let (net, _) = golden.model(config.init_net(&golden.device), &names)?;
         // The reference's count leaves the batch norms' running statistics out.
-        let weights = parameters(&net, &net_names());
+        let weights = parameters(&net, &names);
         let weights = weights.iter().filter(|p| !p.name.contains(".running_"));
         golden.compare_count(
             &format!("{name}.parameters"),
@@ -65,22 +66,24 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         let input = |what: &str| format!("in.{name}.{what}");
         let taps = [golden.features::<4>(&input("tap1"))?, golden.features(&input("tap2"))?, golden.features(&input("tap3"))?];
         let grid = (case.grid[0], case.grid[1]);
-        let image = ImageFeatures { taps, embedding: None };
+        let image = RisamFeatures::Taps(taps);
         let text = golden.features::<3>(&input("text"))?;
-        let map = net.enhance(&image);
+        let map = net.enhance(&image)?;
         golden.compare(&format!("{name}.feature_enhancement"), map.clone());
-        let pairs = net.interact(&config, map, text.clone(), &case.lengths);
+        let fusion = net.fusion().with_context(|| format!("case {name} builds the baseline"))?;
+        let pairs = fusion.interact(map, text.clone(), &case.lengths);
         for (i, pair) in pairs.iter().enumerate() {
             golden.compare(&format!("{name}.ma{i}.visual"), pair.visual.clone());
             golden.compare(&format!("{name}.ma{i}.language"), pair.language.clone());
         }
         let last = pairs.last().with_context(|| format!("case {name} has no interaction block"))?;
-        let state = net.decode(&config, last, &case.lengths, grid);
+        let MaskHead::Own(head) = &fusion.decoder else { bail!("case {name} has another decoder") };
+        let state = head.decode(last, &case.lengths, grid);
         golden.compare(&format!("{name}.decoder.visual"), state.visual);
         golden.compare(&format!("{name}.decoder.query"), state.tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
 
         let image_of: Vec<usize> = (0..case.lengths.len()).collect();
-        let out = net.forward(&config, &image, &image_of, text, &case.lengths)?;
+        let out = net.forward(&image, &image_of, text, &case.lengths)?;
         golden.compare(&format!("{name}.logits"), out.low_res.clone());
         let losses = loss(&config, out.low_res.cast(DType::F32), golden.input(&input("mask"))?, None);
         golden.compare(&format!("{name}.loss.focal"), losses.focal);

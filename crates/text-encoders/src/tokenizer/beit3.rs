@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::spm::SentencePiece;
-use crate::error::read_text;
+use crate::error::{read_bytes, text_of};
 use crate::{TextError, TextTokenizer};
+
+/// File of the tokens that a checkpoint adds to its SentencePiece model.
+pub(super) const ADDED_TOKENS: &str = "added_tokens.json";
 
 const START: u32 = 0;
 const PAD: u32 = 1;
@@ -31,12 +34,20 @@ impl Beit3Tokenizer {
     /// When a file cannot be read or is of another kind.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, TextError> {
         let path = path.as_ref();
-        let model = SentencePiece::load(path)?;
+        let tokenizer = Self::from_bytes(path, read_bytes(path)?)?;
+        let beside = path.with_file_name(ADDED_TOKENS);
+        if beside.is_file() { tokenizer.with_added_tokens(beside) } else { Ok(tokenizer) }
+    }
+
+    /// Reads the SentencePiece model from a file that is in memory; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// Bytes of another kind.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, TextError> {
+        let model = SentencePiece::from_bytes(name.as_ref(), &bytes)?;
         let mask = model.size as u32 + SHIFT;
         let added = [("<s>", START), ("<pad>", PAD), ("</s>", END), ("<unk>", UNKNOWN), ("<mask>", mask)];
-        let tokenizer = Self { model, added: Vec::new() }.extended(added.map(|(token, id)| (token.to_owned(), id)));
-        let beside = path.with_file_name("added_tokens.json");
-        if beside.is_file() { tokenizer.with_added_tokens(beside) } else { Ok(tokenizer) }
+        Ok(Self { model, added: Vec::new() }.extended(added.map(|(token, id)| (token.to_owned(), id))))
     }
 
     /// Adds the tokens of a Hugging Face `added_tokens.json`, an object of texts and ids.
@@ -45,7 +56,16 @@ impl Beit3Tokenizer {
     /// When the file cannot be read, is not such an object, or an id belongs to another token.
     pub fn with_added_tokens(self, path: impl AsRef<Path>) -> Result<Self, TextError> {
         let path = path.as_ref();
-        let tokens: BTreeMap<String, u32> = serde_json::from_str(&read_text(path)?)
+        self.with_added_tokens_bytes(path, read_bytes(path)?)
+    }
+
+    /// As [`Beit3Tokenizer::with_added_tokens`], from a file that is in memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_added_tokens_bytes(self, name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, TextError> {
+        let path = name.as_ref();
+        let tokens: BTreeMap<String, u32> = serde_json::from_str(&text_of(path, bytes)?)
             .map_err(|error| TextError::format(path, format!("not a JSON object of tokens and ids: {error}")))?;
         self.with_tokens(tokens).map_err(|what| TextError::format(path, what))
     }

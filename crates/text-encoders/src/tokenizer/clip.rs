@@ -16,7 +16,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::{clean, merges};
-use crate::error::read_text;
+use crate::error::{read_bytes, read_text, text_of};
 use crate::{TextError, TextTokenizer};
 
 const START: &str = "<|startoftext|>";
@@ -59,7 +59,16 @@ impl ClipTokenizer {
     /// When the file cannot be read, is not UTF-8, or is not of that form.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, TextError> {
         let path = path.as_ref();
-        let text = read_text(path)?;
+        Self::from_bytes(path, read_bytes(path)?)
+    }
+
+    /// As [`ClipTokenizer::load`], from a file that is in memory; the ending of its `name` says of which form it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, TextError> {
+        let path = name.as_ref();
+        let text = text_of(path, bytes)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             return from_json(path, &text);
         }

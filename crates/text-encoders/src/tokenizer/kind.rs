@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::beit3::ADDED_TOKENS;
 use super::{Beit3Tokenizer, ClipTokenizer, WordPiece};
+use crate::error::read_bytes;
 use crate::{TextError, TextTokenizer};
 
 /// Name of WordPiece's vocabulary.
@@ -49,11 +51,34 @@ impl TokenizerKind {
     /// A file of another kind than its name says.
     pub fn load(self, path: impl AsRef<Path>) -> Result<Arc<dyn TextTokenizer>, TextError> {
         let path = path.as_ref();
+        let added = path.with_file_name(ADDED_TOKENS);
+        let added = if self == Self::Beit3 && added.is_file() { Some(read_bytes(&added)?) } else { None };
+        self.from_bytes(path, read_bytes(path)?, added)
+    }
+
+    /// As [`TokenizerKind::load`], from files that are in memory: the one called `name`, and what `added_tokens.json` beside
+    /// BEiT-3's holds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes(
+        self,
+        name: impl AsRef<Path>,
+        bytes: Vec<u8>,
+        added_tokens: Option<Vec<u8>>,
+    ) -> Result<Arc<dyn TextTokenizer>, TextError> {
+        let path = name.as_ref();
         Ok(match self {
-            _ if path.file_name().is_some_and(|name| name == VOCAB) => Arc::new(WordPiece::load(path)?),
-            Self::WordPiece => Arc::new(WordPiece::load(path)?),
-            Self::Clip => Arc::new(ClipTokenizer::load(path)?),
-            Self::Beit3 => Arc::new(Beit3Tokenizer::load(path)?),
+            _ if path.file_name().is_some_and(|name| name == VOCAB) => Arc::new(WordPiece::from_bytes(path, bytes)?),
+            Self::WordPiece => Arc::new(WordPiece::from_bytes(path, bytes)?),
+            Self::Clip => Arc::new(ClipTokenizer::from_bytes(path, bytes)?),
+            Self::Beit3 => {
+                let tokenizer = Beit3Tokenizer::from_bytes(path, bytes)?;
+                Arc::new(match added_tokens {
+                    Some(added) => tokenizer.with_added_tokens_bytes(path.with_file_name(ADDED_TOKENS), added)?,
+                    None => tokenizer,
+                })
+            }
         })
     }
 

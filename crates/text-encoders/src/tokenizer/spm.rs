@@ -86,10 +86,9 @@ pub(super) struct SentencePiece {
 
 impl SentencePiece {
     /// Reads a `.spm` or `.model` file.
-    pub(super) fn load(path: &Path) -> Result<Self, TextError> {
-        let bytes = std::fs::read(path).map_err(|source| TextError::io(path, source))?;
-        let proto = ModelProto::decode(bytes.as_slice())
-            .map_err(|error| TextError::format(path, format!("not a SentencePiece model: {error}")))?;
+    pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, TextError> {
+        let proto =
+            ModelProto::decode(bytes).map_err(|error| TextError::format(path, format!("not a SentencePiece model: {error}")))?;
         Self::new(&proto).map_err(|what| TextError::format(path, what))
     }
 

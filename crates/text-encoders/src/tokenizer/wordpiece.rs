@@ -12,7 +12,7 @@ use tokenizers::tokenizer::{
 };
 
 use super::merges;
-use crate::error::read_text;
+use crate::error::{read_bytes, text_of};
 use crate::{TextError, TextTokenizer};
 
 const PAD: &str = "[PAD]";
@@ -54,7 +54,16 @@ impl WordPiece {
     /// When the file cannot be read, is not UTF-8 or JSON of a WordPiece model, or lacks a special token.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, TextError> {
         let path = path.as_ref();
-        let text = read_text(path)?;
+        Self::from_bytes(path, read_bytes(path)?)
+    }
+
+    /// As [`WordPiece::load`], from a file that is in memory; the ending of its `name` says of which form it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self, TextError> {
+        let path = name.as_ref();
+        let text = text_of(path, bytes)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             return from_json(path, &text);
         }

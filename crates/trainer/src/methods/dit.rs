@@ -21,10 +21,10 @@ impl Segmenter for DitMethod {
     }
 
     fn logits(&self, net: &DitModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let (tokenizer, images) = (self.tokenizer.shared(), batch.images_by_sentence(device));
+        let (tokenizer, images) = (self.tokenizer.shared(), batch.images(device));
         Ok(match batch.prompts() {
-            Some(prompts) => net.forward_prompts(&self.config, tokenizer.as_ref(), images, &prompts)?,
-            None => net.forward(&self.config, tokenizer.as_ref(), images, &batch.words())?.logits,
+            Some(prompts) => net.forward_prompts(tokenizer.as_ref(), &net.encode_images(images), &prompts, &batch.image_of)?,
+            None => net.forward(images, &net.tokens(tokenizer.as_ref(), &batch.words())?, &batch.image_of)?.logits,
         })
     }
 

@@ -41,19 +41,18 @@ impl Segmenter for EvfMethod {
 
     /// As the released scripts: sentences are trained on as they stand and judged in lower case.
     fn logits(&self, net: &EvfModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let (config, tokenizer) = (&self.config, self.tokenizer.shared());
         let lower = |s: &String| if device.is_autodiff() { s.clone() } else { s.trim().to_lowercase() };
         let sentences: Vec<String> = batch.sentences.iter().map(lower).collect();
         let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
         // For an encoder that reads text only the second input is of size 0.
         let photos = batch.photos(device).unwrap_or_else(|| Tensor::zeros([batch.image_count(), 3, 0, 0], device));
-        let tokens = net.tokens(config, tokenizer.as_ref(), &words)?;
-        let feature = net.extract(config, photos, &tokens, &batch.image_of)?;
+        let tokens = net.tokens(self.tokenizer.shared().as_ref(), &words)?;
+        let feature = net.extract(photos, &tokens, &batch.image_of)?;
         let embedding = match batch.features(device).and_then(|mut kept| kept.pop()) {
             Some(kept) => kept,
-            None => net.net.embed(config, batch.images(device)),
+            None => net.net.encode(batch.images(device)),
         };
-        Ok(net.net.forward(config, embedding, feature, &batch.image_of)?.logits)
+        Ok(net.net.forward(embedding, feature, &batch.image_of)?.logits)
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
@@ -67,7 +66,7 @@ impl Segmenter for EvfMethod {
     }
 
     fn features(&self, net: &EvfModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
-        Ok(vec![net.net.embed(&self.config, images)])
+        Ok(vec![net.net.encode(images)])
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {

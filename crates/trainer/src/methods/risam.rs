@@ -1,7 +1,7 @@
 //! RISAM under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_risam::{ImageFeatures, RisamLoss, RisamModel, loss, valid_areas};
+use fusion_risam::{RisamFeatures, RisamLoss, RisamModel, loss, valid_areas};
 use models::methods::RisamMethod;
 use nn_ops::weights::KeyMap;
 
@@ -25,17 +25,12 @@ impl Segmenter for RisamMethod {
     }
 
     fn logits(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let (config, tokenizer) = (&self.config, self.tokenizer.shared());
-        let tokens = RisamModel::tokens(config, tokenizer.as_ref(), &batch.words())?;
-        let text = net.encode_text(config, &tokens)?;
-        let kept = match batch.features(device) {
-            Some(kept) => kept,
-            None => self.features(net, batch.images(device))?,
+        let tokens = net.tokens(self.tokenizer.shared().as_ref(), &batch.words())?;
+        let features = match batch.features(device) {
+            Some(kept) => RisamFeatures::from_tensors(kept)?,
+            None => net.encode_images(batch.images(device))?,
         };
-        let mut kept = kept.into_iter();
-        let mut tap = || kept.next().ok_or(TrainError::Device { what: "features", reason: "fewer than three taps".into() });
-        let image = ImageFeatures { taps: [tap()?, tap()?, tap()?], embedding: kept.next() };
-        Ok(net.net.forward(config, &image, &batch.image_of, text, tokens.lengths())?.logits)
+        Ok(net.forward_features(&features, &tokens, &batch.image_of)?.logits)
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
@@ -51,8 +46,7 @@ impl Segmenter for RisamMethod {
     }
 
     fn features(&self, net: &RisamModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
-        let ImageFeatures { taps, embedding } = net.encode_images(&self.config, images)?;
-        Ok(taps.into_iter().chain(embedding).collect())
+        Ok(net.encode_images(images)?.into_tensors())
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {
