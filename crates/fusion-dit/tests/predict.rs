@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{SENTENCES, model, toy, words};
 use fusion_dit::{DitConfig, DitError, DitPredictor, EncoderAttention, Prompt, TextKind, Variant};
 use nn_ops::formula;
-use pil_ops::Image;
+use pil_ops::{Fit, Image, Letterbox, Normalisation};
+use sam_vit::Prediction;
 use text_encoders::tokenizer::ClipTokenizer;
 
 fn image() -> Image {
@@ -45,6 +46,22 @@ fn predictions_and_attention_in_the_pixels_of_the_image() {
     let error = predictor(&toy(Variant::DefaultSam)).attention(&image, "red").unwrap_err();
     assert!(matches!(&error, DitError::Config(e) if e.key == "variant"), "{error}");
     assert!(error.to_string().contains("mask decoder only"), "{error}");
+}
+
+/// What it hands out is made from the logits of the network's own forward pass.
+#[test]
+fn predicts_what_the_model_computes() {
+    for variant in [Variant::LayerWise, Variant::DefaultSam] {
+        let dit = predictor(&toy(variant));
+        let letterbox = Letterbox::new(40, 64, 32, Fit::Centre).unwrap();
+        let values = letterbox.normalise(&letterbox.resize(&image()).unwrap(), Normalisation::IMAGENET).unwrap();
+        let input = Tensor::from_data(TensorData::new(values, [1, 3, 32, 32]), &Device::flex());
+        let batch = dit.model().tokens(dit.tokenizer().as_ref(), &["red", "left zebra"]).unwrap();
+        let logits = dit.model().forward(input, &batch, &[0, 0]).unwrap().logits;
+        let threshold = dit.model().config().threshold_logit() as f32;
+        let want = Prediction::from_batch(logits, &letterbox, threshold).unwrap();
+        assert_eq!(dit.predict(&image(), &["red", "left zebra"]).unwrap(), want, "{variant:?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use common::{Letters, forms, model, toy};
 use fusion_evf::{Encoder, EvfConfig, EvfError, EvfPredictor};
 use pil_ops::Image;
+use sam_vit::Prediction;
 
 fn image() -> Image {
     Image::new(70, 50, 3, (0..50 * 70 * 3).map(|i| (i * 31 % 251) as u8).collect()).unwrap()
@@ -32,6 +33,19 @@ fn predicts_at_the_images_own_size_whatever_the_batch() {
         assert_eq!((area(1e-12), area(1.0 - 1e-12)), (50 * 70, 0));
         assert!(evf.predict(&image(), &[]).unwrap().is_empty());
         assert!(matches!(evf.predict(&image(), &["ab", ""]), Err(EvfError::Text(_))));
+    }
+}
+
+/// What it hands out is made from the logits of the network's own forward pass.
+#[test]
+fn predicts_what_the_model_computes() {
+    for config in forms() {
+        let evf = predictor(&config);
+        let (images, letterbox) = config.preprocess(&image(), &Device::flex()).unwrap();
+        let batch = evf.model().tokens(&Letters, &["ab", "cde"]).unwrap();
+        let logits = evf.model().forward(images, &batch, &[0, 0]).unwrap().logits;
+        let want = Prediction::from_batch(logits, &letterbox, 0.0).unwrap();
+        assert_eq!(evf.predict(&image(), &["ab", "cde"]).unwrap(), want, "{:?}", config.encoder);
     }
 }
 

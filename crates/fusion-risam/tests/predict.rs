@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{Letters, forms, model, toy};
 use fusion_risam::{Interaction, RisamConfig, RisamError, RisamPredictor};
 use pil_ops::Image;
+use sam_vit::{Prediction, preprocess};
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::{ClipTokenizer, WordPiece};
 
@@ -34,6 +35,22 @@ fn predicts_at_the_images_own_size_whatever_the_batch() {
     assert!(risam.clone().with_threshold(0.0).is_err());
     assert!(risam.predict(&image, &[]).unwrap().is_empty());
     assert!(matches!(risam.predict(&image, &["ab", ""]), Err(RisamError::Text(_))));
+}
+
+/// What it hands out is made from the logits of the network's own forward pass.
+#[test]
+fn predicts_what_the_model_computes() {
+    let (device, image) = (Device::flex(), image(70, 50));
+    for (name, config) in forms() {
+        let risam = predictor(&config);
+        let (values, letterbox) = preprocess(&image, 64).unwrap();
+        let input = Tensor::from_data(TensorData::new(values, [1, 3, 64, 64]), &device);
+        let batch = risam.model().tokens(&Letters, &["ab", "cde"]).unwrap();
+        let logits = risam.model().forward(input, &batch, &[0, 0]).unwrap().logits;
+        let threshold = config.threshold_logit() as f32;
+        let want = Prediction::from_batch(logits, &letterbox, threshold).unwrap();
+        assert_eq!(risam.predict(&image, &["ab", "cde"]).unwrap(), want, "{name}");
+    }
 }
 
 #[test]
