@@ -18,7 +18,7 @@ use super::{WriteArgs, fill, save};
 use crate::root;
 use saymask::train::{demonstration, prepare_data};
 
-/// Pictures that are generated at most: enough for a step to see new ones.
+/// Images that are generated at most: enough for a step to see new ones.
 const MOST_PICTURES: usize = 400;
 
 /// Options of `bench cache`.
@@ -27,7 +27,7 @@ pub struct CacheArgs {
     /// Steps timed at the demonstration's sizes, after as many that are not; a quarter with the large encoder.
     #[arg(long, value_name = "N", default_value_t = 60)]
     steps: u64,
-    /// Also at published sizes: BEiT-3 base and SAM ViT-H at 1024, one picture a step. Needs 16 GB.
+    /// Also at published sizes: BEiT-3 base and SAM ViT-H at 1024, one image a step. Needs 16 GB.
     #[arg(long)]
     published: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ struct Timed {
     kept: f64,
 }
 
-/// What the demonstration changes to keep features: a frozen encoder and pictures as they are.
+/// What the demonstration changes to keep features: a frozen encoder and images as they are.
 const FROZEN: [&str; 4] = ["model.evf.train_image_encoder=false", "data.augment.flip=0", "train.shards=1", "optim.groups=[]"];
 
 /// The demonstration whose encoder is frozen, of SAM ViT-B's size.

@@ -7,7 +7,7 @@ use fusion_risam::RisamConfig;
 use run_config::{Method, RunConfig};
 use sam_vit::ImageEncoderConfig;
 
-/// Operations that a method's image encoders need for one picture: forward, and in a training step, where a trained encoder
+/// Operations that a method's image encoders need for one image: forward, and in a training step, where a trained encoder
 /// needs twice as many again for its gradients. Text encoders, fusion and decoder are left out, so a share of a device's peak
 /// that is made of these numbers is a lower bound.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -32,7 +32,7 @@ use saymask::origin::{Origin, command_line};
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Figures and a picture of a finished demonstration run.
+    /// Figures and an image of a finished demonstration run.
     Demo(DemoArgs),
     /// Training steps with and without kept features of the frozen image encoder.
     Cache(CacheArgs),

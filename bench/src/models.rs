@@ -113,7 +113,7 @@ impl Size {
         if self == Self::Tiny { "demonstration".into() } else { format!("ViT-{}", self.name().to_uppercase()) }
     }
 
-    /// Width and height of the photograph: a little smaller than the canvas of the demonstration's pictures, or a camera's.
+    /// Width and height of the photograph: a little smaller than the canvas of the demonstration's images, or a camera's.
     pub(crate) fn photo(self) -> (usize, usize) {
         if self == Self::Tiny { (128, 96) } else { (640, 480) }
     }

@@ -25,7 +25,7 @@ use saymask::device;
 pub struct TrainBenchArgs {
     #[command(flatten)]
     models: Models,
-    /// Pictures of a step, a sentence each; repeatable.
+    /// Images of a step, a sentence each; repeatable.
     #[arg(long = "batch", value_name = "N", default_values_t = [1])]
     batches: Vec<usize>,
 }
@@ -42,7 +42,7 @@ struct Case {
     seconds: Vec<f64>,
     /// Parameters in all and those that are trained.
     parameters: (usize, usize),
-    /// Operations of the image encoders for one picture, backward included where they are trained.
+    /// Operations of the image encoders for one image, backward included where they are trained.
     step_flops: f64,
     memory: Memory,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

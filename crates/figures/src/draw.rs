@@ -104,7 +104,7 @@ pub fn wrap(text: &str, size: TextSize, width: u32, max_lines: usize) -> Vec<Str
     lines
 }
 
-/// A picture being drawn.
+/// A figure being drawn.
 #[derive(Debug, Clone)]
 pub struct Canvas {
     image: RgbImage,
@@ -117,13 +117,13 @@ impl Canvas {
         Self { image: RgbImage::from_pixel(width, height, image::Rgb(colour)) }
     }
 
-    /// Draws on an existing picture.
+    /// Draws on an existing figure.
     #[must_use]
     pub fn on(image: RgbImage) -> Self {
         Self { image }
     }
 
-    /// The picture.
+    /// The figure.
     #[must_use]
     pub fn into_image(self) -> RgbImage {
         self.image
@@ -181,7 +181,7 @@ impl Canvas {
         self.fill(edge(right, rect.y + i64::from(t), t, side), colour);
     }
 
-    /// Puts a picture with its upper left corner at `(x, y)`.
+    /// Puts a figure with its upper left corner at `(x, y)`.
     pub fn paste(&mut self, image: &RgbImage, x: i64, y: i64) {
         image::imageops::replace(&mut self.image, image, x, y);
     }

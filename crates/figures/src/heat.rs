@@ -1,4 +1,4 @@
-//! A labelled table of heat maps over one picture: attention by layer and word (DIT Fig. 5, EVF-SAM Fig. 5, RISAM Fig. 7).
+//! A labelled table of heat maps over one image: attention by layer and word (DIT Fig. 5, EVF-SAM Fig. 5, RISAM Fig. 7).
 
 use image::RgbImage;
 
@@ -15,7 +15,7 @@ const LEGEND: &str = " most (at least twice the mean), each map by itself; numbe
 const RAMP: [[f32; 3]; 5] =
     [[13.0, 8.0, 65.0], [104.0, 22.0, 110.0], [196.0, 60.0, 78.0], [249.0, 142.0, 40.0], [252.0, 253.0, 160.0]];
 
-/// Numbers on a grid over a picture, and where the map stands in a table.
+/// Numbers on a grid over an image, and where the map stands in a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// Label of its row.
@@ -26,7 +26,7 @@ pub struct HeatMap {
     pub values: Vec<f32>,
     /// Values a row of the grid.
     pub columns: usize,
-    /// The part of the grid that the picture covers, (top, left, bottom, right) from 0 to 1; less than all where the network's
+    /// The part of the grid that the image covers, (top, left, bottom, right) from 0 to 1; less than all where the network's
     /// input was padded.
     pub area: [f32; 4],
 }
@@ -40,7 +40,7 @@ impl HeatMap {
         Err(FigureError::HeatMap { row, column, found: self.values.len(), columns: self.columns })
     }
 
-    /// The map over a picture of the given size, between cell centres bilinearly.
+    /// The map over an image of the given size, between cell centres bilinearly.
     fn sampled(&self, width: u32, height: u32) -> Vec<f32> {
         let (columns, rows) = (self.columns, self.values.len() / self.columns);
         let [top, left, bottom, right] = self.area;
@@ -81,7 +81,7 @@ impl HeatPage {
         Self { title: title.into(), subtitle: subtitle.into(), notes: Vec::new(), tile: 168 }
     }
 
-    /// Draws the maps over the picture, rows and columns in the order in which their labels first appear, beside the picture
+    /// Draws the maps over the image, rows and columns in the order in which their labels first appear, beside the image
     /// itself. Every map has its own scale, from its mean to its largest value or twice the mean, whichever is more, so that a
     /// map that prefers nothing stays pale. The number on it is the largest value over the mean.
     ///
@@ -148,7 +148,7 @@ fn labels<'a>(all: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
     found
 }
 
-/// The picture without its colours and with less contrast, so that the heat is all that is coloured.
+/// The image without its colours and with less contrast, so that the heat is all that is coloured.
 fn faded(image: &RgbImage) -> RgbImage {
     let mut out = image.clone();
     for pixel in out.pixels_mut() {
@@ -159,7 +159,7 @@ fn faded(image: &RgbImage) -> RgbImage {
     out
 }
 
-/// The map's colours over the faded picture: weak where there is little, strong where there is much.
+/// The map's colours over the faded image: weak where there is little, strong where there is much.
 fn heated(grey: &RgbImage, map: &HeatMap) -> RgbImage {
     let values = map.sampled(grey.width(), grey.height());
     let (mean, high) = mean_and_most(&values);
@@ -173,7 +173,7 @@ fn heated(grey: &RgbImage, map: &HeatMap) -> RgbImage {
     canvas.into_image()
 }
 
-/// Largest value over the mean, within the picture.
+/// Largest value over the mean, within the image.
 fn peak(map: &HeatMap) -> f32 {
     let (mean, high) = mean_and_most(&map.sampled(64, 64));
     if mean > 0.0 { high / mean } else { 1.0 }
@@ -216,7 +216,7 @@ mod tests {
         let at = |values: &[f32]| values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| (i % 8, i / 8));
         // Cell (2, 1) of 4 covers columns 4 and 5 and rows 2 and 3 of 8.
         assert!(matches!(at(&wide.sampled(8, 8)), Some((4 | 5, 2 | 3))));
-        // A picture in the middle half of the grid's rows: row 1 is its upper half.
+        // An image in the middle half of the grid's rows: row 1 is its upper half.
         wide.area = [0.25, 0.0, 0.75, 1.0];
         let place = at(&wide.sampled(8, 8));
         assert!(matches!(place, Some((4 | 5, 1 | 2))), "{place:?}");

@@ -77,7 +77,7 @@ fn enlarged(image: &RgbImage, masks: &[(Mask<'_>, Rgb)], factor: u32) -> Result<
     overlay_many(&large, &grown)
 }
 
-/// A picture as a PNG file's bytes.
+/// A figure as a PNG file's bytes.
 ///
 /// # Errors
 /// [`image::ImageError`] when the encoder refuses.

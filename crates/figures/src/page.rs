@@ -233,16 +233,16 @@ fn scaled_mask(mask: &Mask<'_>, tile: u32) -> Bitmap {
     Bitmap { width, height, bytes }
 }
 
-/// A picture with a line of text below it.
+/// A figure with a line of text below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile<'a> {
-    /// The picture.
+    /// The figure.
     pub image: &'a RgbImage,
     /// Text below it; may be empty.
     pub caption: &'a str,
 }
 
-/// Lays pictures out in a grid of `columns`, each fitted into a square of `tile` pixels, with captions below and a heading above.
+/// Lays figures out in a grid of `columns`, each fitted into a square of `tile` pixels, with captions below and a heading above.
 #[must_use]
 pub fn compose_tiles(title: &str, tiles: &[Tile<'_>], columns: usize, tile: u32) -> RgbImage {
     let columns = columns.clamp(1, tiles.len().max(1)) as u32;

@@ -125,7 +125,7 @@ fn pages_of_any_images() {
     assert!(matches!(page.draw(&[row]), Err(FigureError::MaskSize { .. })));
 }
 
-/// Writes samples to look at: `cargo test -p trainer picture -- --ignored`.
+/// Writes samples to look at: `cargo test -p saymask-figures -- --ignored`.
 #[test]
 #[ignore = "writes files to look at"]
 fn sample() {

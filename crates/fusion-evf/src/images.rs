@@ -34,7 +34,7 @@ impl EvfConfig {
     /// The multimodal encoder's input, made from the photograph itself, and its side; nothing and 0 for an encoder that reads
     /// text only. Training, evaluation and prediction all use it.
     ///
-    /// Every encoder sees the whole picture squashed to its square, so that "left" exists for all of them. BEiT-3's resize is
+    /// Every encoder sees the whole image squashed to its square, so that "left" exists for all of them. BEiT-3's resize is
     /// the released code's: bicubic, no antialiasing, not clamped, then to [-1, 1]. CLIP's and ViLT's is Pillow's bicubic; their
     /// own preprocessing would cut the sides off or keep the aspect, which a batch cannot.
     ///
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// What is on the left stays on the left of every encoder's input: a picture three times as wide as high is not cropped.
+    /// What is on the left stays on the left of every encoder's input: an image three times as wide as high is not cropped.
     #[test]
     fn the_whole_picture_is_seen() {
         let wide = Image::new(90, 30, 3, (0..90 * 30).flat_map(|i| [if i % 90 < 30 { 255 } else { 0 }; 3]).collect()).unwrap();

@@ -11,11 +11,11 @@ pub enum ItemPer {
     Referent,
     /// A sentence (ReLA; evaluation).
     Sentence,
-    /// As `Referent`, with the referents of an image side by side: a batch then holds pictures under several sentences,
+    /// As `Referent`, with the referents of an image side by side: a batch then holds images under several sentences,
     /// which differ in nothing but the text.
     Image,
-    /// A picture with several of its sentences, drawn anew each epoch without replacement (EVF-SAM). They share one key,
-    /// so the picture is changed once for all of them.
+    /// An image with several of its sentences, drawn anew each epoch without replacement (EVF-SAM). They share one key,
+    /// so the image is changed once for all of them.
     Picture,
 }
 
@@ -33,8 +33,8 @@ pub struct Item {
 /// Which items make up a batch: a pure function of seed, epoch, step and rank, so resuming needs nothing but these.
 ///
 /// Every epoch is a keyed permutation of all items. Step `s` takes the next `batch * world` of them, and rank `r` the
-/// `r`-th run of `batch`; the incomplete last step is dropped. With [`ItemPer::Picture`] a batch counts pictures, and the
-/// sentences of a picture follow each other; where several sets were put together, each picture is drawn from all of one of
+/// `r`-th run of `batch`; the incomplete last step is dropped. With [`ItemPer::Image`] a batch counts images, and the
+/// sentences of an image follow each other; where several sets were put together, each image is drawn from all of one of
 /// them, every set as likely (EVF-SAM), instead of in the order of a permutation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampler {
@@ -50,7 +50,7 @@ pub struct Sampler {
     images: Vec<usize>,
     // with `Picture`: what can be said about each, and how much of it is
     pictures: Vec<Vec<(usize, usize)>>,
-    // where the pictures of each set begin, and the end
+    // where the images of each set begin, and the end
     sets: Vec<usize>,
     expressions: usize,
 }
@@ -93,7 +93,7 @@ impl Sampler {
         Ok(out)
     }
 
-    /// Up to `count` sentences a picture, for [`ItemPer::Picture`].
+    /// Up to `count` sentences an image, for [`ItemPer::Image`].
     #[must_use]
     pub fn with_expressions(self, count: usize) -> Self {
         Self { expressions: count, ..self }
@@ -201,7 +201,7 @@ impl Epoch<'_> {
 }
 
 impl Epoch<'_> {
-    /// The picture at a place, where sets are mixed.
+    /// The image at a place, where sets are mixed.
     fn drawn(&self, place: usize) -> Option<usize> {
         let s = self.sampler;
         if s.per != ItemPer::Picture || s.sets.len() <= 2 {

@@ -5,9 +5,9 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::dataset::target;
 use crate::instances::{Instances, repeated};
 use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
+use crate::open::target;
 use crate::phrasecut::{self, Pictures};
 use crate::refs;
 use crate::{DataError, published};
@@ -307,7 +307,7 @@ impl fmt::Display for VerifyReport {
 mod tests {
     use super::*;
 
-    /// `images` pictures with one referent of three sentences each.
+    /// `images` images with one referent of three sentences each.
     fn records(first: i64, images: i64, split: &str) -> impl Iterator<Item = (&str, i64, u64)> {
         (first..first + images).map(move |i| (split, i, 3))
     }

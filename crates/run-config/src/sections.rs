@@ -55,7 +55,7 @@ pub struct DataSection {
     pub fit: Fit,
     /// What counts as one training item: "referent", "sentence", "image" or "picture". Default "referent".
     pub items: ItemPer,
-    /// Most sentences of a picture, drawn anew each epoch, where items are pictures. Default 3.
+    /// Most sentences of an image, drawn anew each epoch, where items are pictures. Default 3.
     pub expressions: usize,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,

@@ -192,7 +192,7 @@ pub struct TrainSection {
     pub prompts: Vec<PromptKind>,
     /// Where masks are compared. Default "canvas".
     pub loss_size: LossSize,
-    /// Folder in which the features of a frozen image encoder are kept, so that it runs once a picture. Needs a method with
+    /// Folder in which the features of a frozen image encoder are kept, so that it runs once an image. Needs a method with
     /// such an encoder and training without augmentation. Default: computed in every step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_cache: Option<PathBuf>,
@@ -309,7 +309,7 @@ pub struct EvalSection {
     pub limit: Option<usize>,
     /// Metric that chooses the best checkpoint. Default "miou".
     pub select: Select,
-    /// Examples drawn into the picture page; 0 draws none. Default 8.
+    /// Examples drawn into the page of examples; 0 draws none. Default 8.
     pub pictures: usize,
     /// At the end, also judge with the sentences shuffled between the items. Default false.
     pub shuffled_text: bool,

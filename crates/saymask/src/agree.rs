@@ -56,7 +56,7 @@ struct Agreement {
     lowest: f64,
     /// Expression of the smallest.
     lowest_at: String,
-    /// Expressions whose mask is empty, or the whole picture, on both devices: they agree by saying nothing.
+    /// Expressions whose mask is empty, or the whole image, on both devices: they agree by saying nothing.
     plain: usize,
     /// mIoU against the truth on each device.
     miou: [f64; 2],

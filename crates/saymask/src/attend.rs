@@ -1,4 +1,4 @@
-//! `saymask attend`: who looks where, as one picture.
+//! `saymask attend`: who looks where, as one figure.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub struct AttendArgs {
     /// Only this word; repeatable. All words if absent.
     #[arg(long = "word", value_name = "WORD")]
     words: Vec<String>,
-    /// The picture to write.
+    /// The figure to write.
     #[arg(long, value_name = "FILE", default_value = "attention.png")]
     out: PathBuf,
     #[command(flatten)]

@@ -65,7 +65,7 @@ impl Outputs {
         path.canonicalize().is_ok_and(|path| self.inputs.contains(&path))
     }
 
-    /// Writes a picture.
+    /// Writes a figure.
     pub fn picture(&mut self, name: &str, picture: &RgbImage) -> Result<PathBuf> {
         let bytes = png(picture).with_context(|| name.to_owned())?;
         self.write(name, &bytes)

@@ -22,7 +22,7 @@ pub struct PredictArgs {
     /// What to look for; several sentences give several masks.
     #[arg(required = true)]
     sentences: Vec<String>,
-    /// Folder for the pictures and the JSON.
+    /// Folder for the figures and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "predictions")]
     out: PathBuf,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             if images.len() == 1 {
                 return Err(error);
             }
-            // One bad picture in a folder must not lose the others.
+            // One bad image in a folder must not lose the others.
             crate::note!("error: {error:#}");
             failed += 1;
         }
@@ -59,7 +59,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// Predicts one image; `names` are those of a picture per sentence, then that of the JSON.
+/// Predicts one image; `names` are those of a figure per sentence, then that of the JSON.
 fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], outputs: &mut Outputs) -> Result<()> {
     let image = open_image(path)?;
     let words: Vec<&str> = sentences.iter().map(String::as_str).collect();

@@ -51,7 +51,7 @@ pub struct SegmentArgs {
     half_weights: bool,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
-    /// Folder for the picture and the JSON.
+    /// Folder for the figure and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "segments")]
     out: PathBuf,
 }
@@ -159,7 +159,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
-/// Prompts beside the picture are mistakes.
+/// Prompts beside the image are mistakes.
 fn inside(args: &SegmentArgs, image: &Image) -> Result<()> {
     let (width, height) = (image.width() as f64, image.height() as f64);
     let place = format!("{} is {} x {} pixels (width x height)", args.image.display(), image.width(), image.height());
@@ -222,7 +222,7 @@ fn line(score: f32, [x, y, w, h]: [f64; 4], area: u64) -> String {
     format!("score {score:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {area}")
 }
 
-/// The picture with all masks, large ones below; the JSON; and a line a mask.
+/// The figure with all masks, large ones below; the JSON; and a line a mask.
 fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
     let inputs = [args.image.clone(), args.weights.clone()];
     let mut outputs = Outputs::open(&args.out, &inputs)?;

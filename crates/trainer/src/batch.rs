@@ -46,19 +46,19 @@ pub struct HostBatch {
     pub photos: Vec<HostTensor>,
     /// Soft masks, [Q, 1, S, S], 0 to 1.
     pub masks: Vec<f32>,
-    /// The mask of each sentence at its picture's own size, \[h, w\], 0 or 255; empty unless the loss is taken there.
+    /// The mask of each sentence at its image's own size, \[h, w\], 0 or 255; empty unless the loss is taken there.
     pub full_masks: Vec<Vec<u8>>,
     /// Sentences.
     pub sentences: Vec<String>,
     /// Points or a box instead of a sentence, in pixels of the canvas.
     pub prompts: Vec<Option<Prompt>>,
-    /// The picture of each sentence; rising.
+    /// The image of each sentence; rising.
     pub image_of: Vec<usize>,
     /// Where each image lies in its canvas.
     pub letterboxes: Vec<Letterbox>,
     /// Side S of the canvas.
     pub side: usize,
-    /// What the method's frozen part makes of each picture, where it was read from a
+    /// What the method's frozen part makes of each image, where it was read from a
     /// [`FeatureCache`](crate::cache::FeatureCache) instead of being computed.
     pub features: Vec<Vec<HostTensor>>,
 }
@@ -154,12 +154,12 @@ impl HostBatch {
         self.sentences.is_empty()
     }
 
-    /// Number B of pictures.
+    /// Number B of images.
     pub fn image_count(&self) -> usize {
         self.letterboxes.len()
     }
 
-    /// The pictures from `from` to `to`, with their sentences.
+    /// The images from `from` to `to`, with their sentences.
     pub fn part(&self, from: usize, to: usize) -> Self {
         let area = self.side * self.side;
         let [a, b] = [from, to].map(|picture| self.image_of.partition_point(|i| *i < picture));

@@ -1,8 +1,8 @@
-//! What a frozen image encoder makes of each picture, computed once and kept on disk.
+//! What a frozen image encoder makes of each image, computed once and kept on disk.
 //!
 //! ```text
 //! FOLDER/KEY/cache.json             what the key stands for
-//! FOLDER/KEY/IMAGE.safetensors      f16 tensors 0, 1, ... of one picture; their SHA-256 in the metadata
+//! FOLDER/KEY/IMAGE.safetensors      f16 tensors 0, 1, ... of one image; their SHA-256 in the metadata
 //! ```
 //!
 //! The key is a hash of the frozen weights, of the method's settings and of the preprocessing, so that nothing stale is
@@ -22,32 +22,32 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::batch::{HostTensor, Inputs};
-use crate::data::host_batch;
 use crate::error::TrainError;
 use crate::event::{Event, OnEvent};
+use crate::items::host_batch;
 use crate::segmenter::Segmenter;
 use models::manifest::hex;
 use models::run_dir::write_whole;
 use run_config::RunConfig;
 
-/// Pictures computed together.
+/// Images computed together.
 const TOGETHER: usize = 8;
 /// Key of the checksum in a file's metadata.
 const SUM: &str = "sha256";
 
-/// Kept features of a data set's pictures.
+/// Kept features of a data set's images.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
     folder: PathBuf,
-    /// File name of each picture of the data set.
+    /// File name of each image of the data set.
     names: Vec<String>,
 }
 
 impl FeatureCache {
-    /// The cache that the config asks for, filled: pictures that are not there yet are computed. The size is told before.
+    /// The cache that the config asks for, filled: images that are not there yet are computed. The size is told before.
     ///
     /// # Errors
-    /// A method without a frozen image encoder, training that changes pictures, a system that refuses.
+    /// A method without a frozen image encoder, training that changes images, a system that refuses.
     pub fn prepare<S: Segmenter>(
         segmenter: &S,
         net: &S::Net,
@@ -106,7 +106,7 @@ impl FeatureCache {
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
-        // The first picture alone says how large the cache will be, before more of the disk is taken.
+        // The first image alone says how large the cache will be, before more of the disk is taken.
         let first = missing.len().min(1);
         for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
             let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
@@ -134,7 +134,7 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// The features of some pictures, by their index in [`Dataset::images`].
+    /// The features of some images, by their index in [`Dataset::images`].
     ///
     /// # Errors
     /// A file that is missing, cut or changed.
@@ -146,7 +146,7 @@ impl FeatureCache {
         self.folder.join(&self.names[image])
     }
 
-    /// Writes the features of one picture; the number of bytes.
+    /// Writes the features of one image; the number of bytes.
     fn write(&self, image: usize, features: &[&HostTensor]) -> Result<usize, TrainError> {
         let path = self.path(image);
         let wrong = |what: String| TrainError::File { path: path.clone(), what };
@@ -196,7 +196,7 @@ fn read(path: &Path) -> Result<Vec<HostTensor>, DataError> {
     Ok(found)
 }
 
-/// A batch of features as one host tensor a picture.
+/// A batch of features as one host tensor an image.
 fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
     let [count, a, b, c] = batch.dims();
     let lost = |e| TrainError::Device { what: "features", reason: format!("{e}") };
@@ -204,7 +204,7 @@ fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
     Ok(values.chunks(a * b * c).take(count).map(|row| HostTensor { values: row.to_vec(), shape: [1, a, b, c] }).collect())
 }
 
-/// A picture's file: its name for people, a hash of its path, size and time for the rest.
+/// An image's file: its name for people, a hash of its path, size and time for the rest.
 fn name(path: &Path) -> String {
     let state = path.metadata().ok();
     let time = state.as_ref().and_then(|m| m.modified().ok()).and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());

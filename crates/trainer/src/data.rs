@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
-use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch};
+use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
+use crate::items::{host_batch, images};
 use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
@@ -61,7 +62,7 @@ pub struct TrainData {
     ahead: usize,
 }
 
-/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention configs).
+/// Sides to which batches are resized, one per step (DIT's released cross-attention configs).
 #[derive(Debug, Clone)]
 pub struct Scales {
     sides: Vec<u32>,
@@ -112,7 +113,7 @@ impl TrainData {
 
     /// Batches of steps `from` to `to`, each `accumulate` micro-batches, made ahead on another thread.
     ///
-    /// Burn's own loader would queue 100 batches of pictures, and cannot begin at a step.
+    /// Burn's own loader would queue 100 batches of images, and cannot begin at a step.
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
@@ -123,14 +124,14 @@ impl TrainData {
                 return Ok(None);
             }
             let items = sampler.at(step);
-            // Referents of one picture share its key, but not their points.
+            // Referents of one image share its key, but not their points.
             let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
             let mut batch = host_batch(&dataset, &items, &transform, &cache, &inputs)?.with_prompts(&prompts, keys);
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
             if let Some(features) = &features {
-                batch.features = features.read(&pictures(&dataset, &items))?;
+                batch.features = features.read(&images(&dataset, &items))?;
             }
             Ok(Some(batch))
         })
@@ -141,7 +142,7 @@ impl TrainData {
 pub struct EvalData {
     /// The split.
     pub dataset: Arc<Dataset>,
-    /// Its items, one a sentence.
+    /// Its items, one per sentence.
     pub items: Vec<Item>,
     transform: Transform,
     cache: Arc<ImageCache>,
@@ -194,42 +195,6 @@ impl EvalData {
             Ok::<_, DataError>(Some((first, batch.with_prompts(&[prompt], keys))))
         })
     }
-}
-
-/// Items that follow each other and show one picture, changed in one way, share it.
-fn image_of(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
-    let picture = |item: &Item| (dataset.referents[item.referent].image, item.key);
-    let mut count = 0;
-    items
-        .iter()
-        .enumerate()
-        .map(|(i, item)| {
-            count += usize::from(i == 0 || picture(item) != picture(&items[i - 1]));
-            count - 1
-        })
-        .collect()
-}
-
-/// The images of [`Dataset::images`] that a batch of items shows, one a picture.
-fn pictures(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
-    let of = image_of(dataset, items);
-    let first = |(i, _): &(usize, &Item)| *i == 0 || of[*i] != of[*i - 1];
-    items.iter().enumerate().filter(first).map(|(_, item)| dataset.referents[item.referent].image).collect()
-}
-
-/// Items as a batch.
-pub(crate) fn host_batch(
-    dataset: &Dataset,
-    items: &[Item],
-    transform: &Transform,
-    cache: &ImageCache,
-    inputs: &Inputs,
-) -> Result<HostBatch, DataError> {
-    let first =
-        || items.first().map_or_else(Default::default, |i| dataset.images[dataset.referents[i.referent].image].path.clone());
-    let of_batch =
-        |e: pil_ops::ImageError| DataError::Image { path: first(), reason: format!("in the batch that begins with it: {e}") };
-    HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), inputs).map_err(of_batch)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One trainer for every Saymask model: run config, loop, moving average, checkpoints, evaluation, pictures.
+//! One trainer for every Saymask model: run config, loop, moving average, checkpoints, evaluation, images.
 //!
 //! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`run_config::RunConfig`] and leaves a run
 //! folder behind. A run is a function of its config: stopping and resuming changes nothing, bit for bit on the CPU.
@@ -42,6 +42,7 @@ pub mod error;
 pub mod evaluate;
 pub mod event;
 pub mod finite;
+mod items;
 pub mod methods;
 pub mod optimise;
 pub mod prompts;

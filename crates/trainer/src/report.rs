@@ -1,4 +1,4 @@
-//! What an evaluation leaves behind: figures, COCO-style results, pictures.
+//! What an evaluation leaves behind: figures, COCO-style results, figures.
 
 use std::path::Path;
 
@@ -95,7 +95,7 @@ pub fn write_pictures(
     Ok(())
 }
 
-/// Writes a picture.
+/// Writes a figure.
 ///
 /// # Errors
 /// When the system refuses.

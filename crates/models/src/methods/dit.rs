@@ -37,15 +37,6 @@ impl DitMethod {
         tokenizer.expect(run_config, kind, name, file.is_some())?;
         *table = tokenizer.rows(*table);
         config.validate().map_err(|e| super::config_error(run_config, "model.dit", e))?;
-        let (width, positions) = config.text_sizes();
-        if width != config.text_dim {
-            let expected = format!("{width}, the width of the text encoder");
-            return Err(run_config.value_error("model.dit.text_dim", config.text_dim, expected).into());
-        }
-        if config.text_tokens > positions {
-            let expected = format!("at most {positions}, the positions of the text encoder");
-            return Err(run_config.value_error("text.max_tokens", config.text_tokens, expected).into());
-        }
         let patch = config.sam.image_encoder.patch_size;
         if let Some((index, side)) =
             run_config.train.multi_scale.iter().enumerate().find(|(_, s)| !s.is_multiple_of(patch as u32))

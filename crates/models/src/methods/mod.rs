@@ -62,8 +62,13 @@ fn folder_files(tokenizer: &RunTokenizer, config: &Value) -> Vec<(String, Vec<u8
 
 /// A model's error with the run config's key and file.
 fn config_error(run_config: &RunConfig, table: &str, error: ConfigError) -> ModelError {
-    let ConfigError { key, found, expected } = error.below(table);
-    run_config.value_error(&key, found, expected).into()
+    let key = match error.key.as_str() {
+        // These follow from other sections.
+        "text_tokens" | "words" | "max_tokens" => "text.max_tokens".to_owned(),
+        "input_size" => "data.image_size".to_owned(),
+        own => format!("{table}.{own}"),
+    };
+    run_config.value_error(&key, error.found, error.expected).into()
 }
 
 /// Fails unless images lie in the corner of their canvas, where SAM's preprocessing puts them.
@@ -73,4 +78,23 @@ fn expect_top_left(run_config: &RunConfig) -> Result<(), ModelError> {
     }
     let (found, expected) = (format!("{:?}", run_config.data.fit), "\"top-left\", as SAM prepares images for this method");
     Err(run_config.value_error("data.fit", found, expected).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_key_as_the_config_has_it() {
+        for (set, key) in [
+            ("text.max_tokens=600", "text.max_tokens"),
+            ("data.image_size=500", "data.image_size"),
+            ("model.dit.dropout=2.0", "model.dit.dropout"),
+        ] {
+            let run_config = RunConfig::resolve("[model]\nmethod = \"dit\"", None, &[set]).unwrap();
+            let tokenizer = RunTokenizer::open(&run_config, ["the red zebra"], None).unwrap();
+            let error = AnyMethod::new(&run_config, tokenizer).err().unwrap().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Which sentences a picture gets.
+//! Which sentences an image gets.
 
 use super::meaning::{Filter, Meaning, Place, Relation, Side, Truth, related};
 use super::phrase::{self, Style};
@@ -14,7 +14,7 @@ pub(crate) struct Said {
     pub(crate) kind: Option<SentenceKind>,
 }
 
-/// Objects and what is said of them; no object for a sentence that means nothing in the picture.
+/// Objects and what is said of them; no object for a sentence that means nothing in the image.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) objects: Vec<usize>,
@@ -109,7 +109,7 @@ fn candidates(scene: &Scene, i: usize, rules: Rules) -> [Vec<(Meaning, f64)>; 6]
     out
 }
 
-/// Shares asked for, in the order of [`SentenceKind::ALL`]; what a picture cannot give goes to the others.
+/// Shares asked for, in the order of [`SentenceKind::ALL`]; what an image cannot give goes to the others.
 const SHARES: [f64; 6] = [0.45, 0.42, 0.1, 0.14, 0.15, 0.25];
 
 fn say(scene: &Scene, i: usize, rules: Rules, rng: &mut Rng) -> Vec<Said> {

@@ -24,7 +24,7 @@ pub(crate) enum Side {
 /// An absolute place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A half of the picture.
+    /// A half of the image.
     Half(Side),
     /// A quarter: (top or bottom, left or right).
     Corner(Side, Side),

@@ -37,7 +37,7 @@ pub enum SynthFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SynthConfig {
-    /// Pictures, 4 to 1,000,000.
+    /// Images, 4 to 1,000,000.
     pub images: usize,
     /// Longer side in pixels, 48 to 2048.
     pub size: u32,
@@ -45,7 +45,7 @@ pub struct SynthConfig {
     pub seed: u64,
     /// Least ratio of the shorter to the longer side, 0.7 to 1.
     pub min_aspect: f64,
-    /// Most objects in a picture, 2 to 5.
+    /// Most objects in an image, 2 to 5.
     pub max_objects: usize,
     /// Factor on the size of all objects, 0.8 to 1.4.
     pub scale: f64,
@@ -53,7 +53,7 @@ pub struct SynthConfig {
     pub occlusion: f64,
     /// JPEG quality, 50 to 100.
     pub quality: u8,
-    /// The files. The pictures are the same in all.
+    /// The files. The images are the same in all.
     pub format: SynthFormat,
 }
 
@@ -106,7 +106,7 @@ impl SynthConfig {
 pub struct SynthSummary {
     /// The folder.
     pub path: PathBuf,
-    /// Pictures.
+    /// Images.
     pub images: usize,
     /// Objects.
     pub objects: usize,
@@ -114,7 +114,7 @@ pub struct SynthSummary {
     pub sets: Vec<(String, usize, usize)>,
 }
 
-/// A picture's content and everything said about it.
+/// An image's content and everything said about it.
 pub(crate) struct Picture {
     pub(crate) scene: Scene,
     pub(crate) refcoco: Vec<Target>,
@@ -154,7 +154,7 @@ pub(crate) fn picture(cfg: &SynthConfig, index: usize) -> Result<Picture, coco_m
     })
 }
 
-/// The file name of a picture, as COCO's 2014 training images are named.
+/// The file name of an image, as COCO's 2014 training images are named.
 pub(crate) fn image_name(index: usize) -> String {
     format!("COCO_train2014_{:012}.jpg", index + 1)
 }

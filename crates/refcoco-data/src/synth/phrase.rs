@@ -151,7 +151,7 @@ fn compose(meaning: &Meaning, style: Style, rng: &mut Rng) -> String {
     }
 }
 
-/// "the circle that is red and striped" or "the red striped circle in this picture".
+/// "the circle that is red and striped" or "the red striped circle in this image".
 fn described(f: &Filter, article: &str, rng: &mut Rng) -> String {
     let adjectives = adjectives(f, rng);
     if adjectives.is_empty() || rng.chance(0.5) {

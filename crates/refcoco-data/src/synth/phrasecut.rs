@@ -16,7 +16,7 @@ use crate::layout::{PHRASECUT, folder_name};
 use crate::phrasecut::SPLITS;
 use crate::rng::Rng;
 
-/// Most phrases of a picture.
+/// Most phrases of an image.
 const MOST: usize = 5;
 
 /// A phrase, taken apart as the set does it.
@@ -32,7 +32,7 @@ pub(crate) struct Phrase {
     kind: &'static str,
 }
 
-/// Phrases of a picture. Each clearly fits its objects and clearly no other.
+/// Phrases of an image. Each clearly fits its objects and clearly no other.
 pub(crate) fn phrases(scene: &Scene, rng: &mut Rng) -> Vec<Phrase> {
     let mut meanings: Vec<Meaning> = Vec::new();
     for (i, bits) in (0..scene.objects.len()).flat_map(|i| (1..16).step_by(2).map(move |bits| (i, bits))) {

@@ -1,4 +1,4 @@
-//! What is in a picture: objects with attributes and places, and how they hide one another.
+//! What is in an image: objects with attributes and places, and how they hide one another.
 
 use std::f64::consts::TAU;
 
@@ -74,7 +74,7 @@ pub(crate) struct Object {
     pub(crate) whole: bool,
 }
 
-/// A picture's content; later objects lie on top of earlier ones.
+/// An image's content; later objects lie on top of earlier ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Scene {
     pub(crate) width: u32,
@@ -104,7 +104,7 @@ impl Scene {
         let mut tries = 0;
         while objects.len() < wanted && tries < 200 {
             tries += 1;
-            // A crowded picture that cannot take its last objects is fine with two.
+            // A crowded image that cannot take its last objects is fine with two.
             if tries > 120 && objects.len() >= 2 {
                 break;
             }
@@ -130,7 +130,7 @@ fn candidate(
 ) -> Result<Object, MaskError> {
     let (w, h) = (f64::from(width), f64::from(height));
     let long = w.max(h);
-    // Shared attributes make sentences necessary: without them every picture is solved by one word.
+    // Shared attributes make sentences necessary: without them every image is solved by one word.
     let like = (!others.is_empty()).then(|| rng.below(others.len()));
     let mut inherit = |p: f64| like.filter(|_| rng.chance(p)).map(|i| &others[i]);
     let (as_shape, as_colour, as_texture) = (inherit(0.5), inherit(0.4), inherit(0.5));

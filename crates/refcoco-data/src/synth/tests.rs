@@ -216,7 +216,7 @@ fn same_seed_same_bytes_on_any_number_of_threads() {
         files(&out)
     };
     let (a, b) = (made("a", &cfg, 1), made("b", &cfg, 3));
-    // Pictures, instances, references, and the note of how they were made.
+    // Images, instances, references, and the note of how they were made.
     assert_eq!(a.len(), 12 + 4 + 5 + 1);
     assert!(a == b);
     let c = made("c", &SynthConfig { seed: 6, ..cfg.clone() }, 2);

@@ -89,7 +89,7 @@ fn windows_come_back_from_any_grid() {
     assert_eq!(values(window_partition(x, 2)), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
 }
 
-/// Sheet sec. 4, written out with loops: logits = s q k + q T_h[y - ky + h - 1] + q T_w[x - kx + w - 1].
+/// SAM's decomposed relative positions (`add_decomposed_rel_pos`), written out with loops: logits = s q k + q T_h[y - ky + h - 1] + q T_w[x - kx + w - 1].
 #[test]
 fn wide_queries_equal_the_explicit_bias() {
     let device = Device::flex();

@@ -37,7 +37,7 @@ struct Case {
     text: Option<String>,
     /// The frame that looks at a bank.
     frame: Option<usize>,
-    /// Side of preprocessed pictures.
+    /// Side of preprocessed figures.
     size: Option<usize>,
 }
 
