@@ -134,7 +134,7 @@ impl Sam2 {
     /// # Errors
     /// As [`Sam2::embed`].
     pub fn frame(&self, index: i64, image: &Image) -> Result<Frame, Sam2Error> {
-        let features = self.encode_image(image, self.image_size(), Resampling::Video)?;
+        let features = self.encode_images(std::slice::from_ref(image), self.image_size(), Resampling::Video)?;
         Ok(Frame { index, size: (image.height(), image.width()), features })
     }
 }
