@@ -77,12 +77,12 @@ fn other_sizes_and_ways() {
     let sam2 = sam2(&config());
     let image = picture(3, 20, 70);
     assert_eq!(sam2.input_multiple(), 32);
-    let large = sam2.embed_batch(&[image.clone()], 96, Resampling::TorchU8Bilinear).unwrap().remove(0);
+    let large = sam2.embed_batch(std::slice::from_ref(&image), 96, Resampling::TorchU8Bilinear).unwrap().remove(0);
     assert_eq!(large.features.image.dims(), [1, 32, 6, 6]);
     assert_eq!(sam2.predict(&large, &PromptSet::click(1.0, 1.0), Answer::First).unwrap()[0].low_res.dims(), [24, 24]);
     for canvas in [0, 80, 8224] {
         assert!(
-            matches!(sam2.embed_batch(&[image.clone()], canvas, Resampling::Video), Err(Sam2Error::Canvas { .. })),
+            matches!(sam2.embed_batch(std::slice::from_ref(&image), canvas, Resampling::Video), Err(Sam2Error::Canvas { .. })),
             "{canvas}"
         );
     }
