@@ -52,7 +52,7 @@ pub(crate) fn run(args: &WriteArgs) -> Result<()> {
     }
     let busy = figures.load.map_or(String::new(), |l| format!(" Load before it began: {l:.1}."));
     block += &format!("\nCrates were downloaded before.{busy} {}.", figures.origin.line());
-    println!("{block}");
+    saymask::say!("{block}");
     if args.write {
         save(&root()?.join("docs/figures/build.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
         fill("build", &block)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &WriteArgs) -> Result<()> {
 }
 
 fn step(what: &str, cargo: &[&str], folder: &Path) -> Result<Step> {
-    eprintln!("{what} ...");
+    saymask::note!("{what} ...");
     let (begun, before) = (Instant::now(), children()?);
     let out = Command::new("cargo")
         .args(cargo)

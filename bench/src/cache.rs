@@ -109,7 +109,7 @@ pub fn run(args: &CacheArgs) -> Result<()> {
         block += &format!("| {} | {:.3} | {:.3} | {:.1} |\n", row.what, row.computed, row.kept, row.kept / row.computed);
     }
     block += &format!("\nFresh weights: {}.", figures.origin.line());
-    println!("{block}");
+    saymask::say!("{block}");
     if args.write.write {
         save(&root()?.join("docs/figures/cache.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
         fill("cache", &block)?;
@@ -148,7 +148,7 @@ fn steps_a_second(run_config: &RunConfig, warm: u64) -> Result<f64> {
     let mut on_event = |event: Event<'_>| match event {
         Event::Step { step, .. } if step == warm => begun = Some(std::time::Instant::now()),
         Event::Step { step, .. } if step == 2 * warm => ended = Some(std::time::Instant::now()),
-        Event::Note(text) => eprintln!("{text}"),
+        Event::Note(text) => saymask::note!("{text}"),
         _ => {}
     };
     methods::train(run_config, tokenizer, data, &cpu()?, false, &mut on_event)?;

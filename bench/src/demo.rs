@@ -42,7 +42,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
         figures.seconds,
         figures.origin.line()
     );
-    println!("{block}");
+    saymask::say!("{block}");
     if args.write.write {
         let (docs, run_config) = (root()?.join("docs"), RunDir::at(&args.run).config()?);
         // The first demonstration's block is the demonstration.
@@ -74,7 +74,7 @@ pub(crate) fn demos(args: &WriteArgs) -> Result<()> {
     }
     block += "\n\"Text shuffled\" gives every sentence to another expression: what is left is what the model knows without its text. The \
               whole tables, with machine and commit: [docs/performance.md](docs/performance.md).";
-    println!("{block}");
+    saymask::say!("{block}");
     if args.write { fill("demos", &block) } else { Ok(()) }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn test(args: &WriteArgs) -> Result<()> {
     ensure!(status.success(), "`cargo xtask test` failed, so its time says nothing");
     let figures = TestFigures { origin: Origin::here("cargo xtask bench test --write"), seconds: begun.elapsed().as_secs_f64() };
     let block = format!("All tests take {:.0} s once built: {}.", figures.seconds, figures.origin.line());
-    println!("{block}");
+    saymask::say!("{block}");
     if args.write {
         save(&root()?.join("docs/figures/test.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
         fill("test", &block)?;

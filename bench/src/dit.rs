@@ -127,33 +127,33 @@ pub(crate) fn run(args: &DitArgs) -> Result<()> {
     ensure!(args.repeat > 0 && !args.batches.contains(&0), "--repeat and --batch must be at least 1");
     match args.alone {
         Some(Case::Forward) => {
-            println!("{}", serde_json::to_string(&forward(args.repeat)?)?);
+            saymask::say!("{}", serde_json::to_string(&forward(args.repeat)?)?);
             return Ok(());
         }
         Some(case) => {
             let recompute = if args.blocks { Recompute::Blocks } else { Recompute::None };
-            println!("{}", serde_json::to_string(&step(case, recompute, args.batches[0])?)?);
+            saymask::say!("{}", serde_json::to_string(&step(case, recompute, args.batches[0])?)?);
             return Ok(());
         }
         None => {}
     }
     let load = load();
     let origin = Origin::here(&command_line());
-    eprintln!("forward passes ...");
+    saymask::note!("forward passes ...");
     let forward = measured(&["--alone", "forward", "--repeat", &args.repeat.to_string()])?;
     let mut steps = Vec::new();
     for case in Case::STEPS {
         for batch in &args.batches {
             let batch = batch.to_string();
             for more in [&[][..], &["--blocks"]] {
-                eprintln!("training step, {}, batch {batch} {} ...", case.says().0, more.concat());
+                saymask::note!("training step, {}, batch {batch} {} ...", case.says().0, more.concat());
                 steps.push(measured(&[&["--alone", case.name(), "--batch", &batch][..], more].concat())?);
             }
         }
     }
     let figures = Figures { origin, side: SIDE, weights: "random".into(), load, forward, steps };
     let table = table(&figures, &args.batches);
-    println!("{table}");
+    saymask::say!("{table}");
     if args.write.write {
         save(&root()?.join("docs/figures/dit.json"), (serde_json::to_string_pretty(&figures)? + "\n").as_bytes())?;
         fill("dit", &table)?;

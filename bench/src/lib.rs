@@ -73,7 +73,7 @@ pub struct OutputArgs {
 impl OutputArgs {
     /// Prints the table of the block `name` and writes what was asked for.
     fn publish(&self, name: &str, figures: &impl Serialize, table: &str) -> Result<()> {
-        println!("{table}");
+        saymask::say!("{table}");
         let text = serde_json::to_string_pretty(figures)? + "\n";
         if let Some(path) = &self.json {
             save(path, text.as_bytes())?;

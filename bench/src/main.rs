@@ -17,7 +17,7 @@ struct Cli {
 
 fn main() {
     if let Err(error) = saymask_bench::run(&Cli::parse().command) {
-        eprintln!("error: {}", saymask::error::chain(&error));
+        saymask::note!("error: {}", saymask::error::chain(&error));
         std::process::exit(2);
     }
 }

@@ -47,16 +47,16 @@ pub(crate) fn run(args: &MethodsArgs) -> Result<()> {
     let models = &args.models;
     models.check()?;
     if models.describe {
-        println!("{}", models.described()?);
+        saymask::say!("{}", models.described()?);
         return Ok(());
     }
     if models.alone {
-        println!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], models)?)?);
+        saymask::say!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], models)?)?);
         return Ok(());
     }
     let figures = models.gather(|method, size| {
         let of = format!("{} {}", method.name(), size.title());
-        eprintln!("{of} ...");
+        saymask::note!("{of} ...");
         let mut case: Case = models.child("methods", method, size, &[])?;
         case.torch = models.torch("methods", method, size, &[])?;
         case.torch.iter().try_for_each(|t| t.expect(&of, case.parameters, None))?;

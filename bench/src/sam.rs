@@ -146,7 +146,7 @@ pub(crate) fn run(args: &SamArgs) -> Result<()> {
     }
     let [options] = &args.torch.torch_options[..] else { bail!("bench sam takes --torch-options once") };
     if args.alone {
-        println!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args.precisions[0], args)?)?);
+        saymask::say!("{}", serde_json::to_string(&measure(args.sizes[0], args.inputs[0], args.precisions[0], args)?)?);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -164,7 +164,7 @@ pub(crate) fn run(args: &SamArgs) -> Result<()> {
             let mut others: Vec<(&str, Measure)> = Vec::new();
             for &precision in &args.precisions {
                 let name = format!("{size:?}").to_lowercase();
-                eprintln!("ViT-{}{} at {input} ...", name.to_uppercase(), precision.title());
+                saymask::note!("ViT-{}{} at {input} ...", name.to_uppercase(), precision.title());
                 let mut case = Case { size: name, input, batch: args.batch, precision, ours: Measure::default(), torch: None };
                 let known = others.iter().find(|(of, _)| *of == precision.torch()).map(|(_, m)| m.clone());
                 for _ in 0..if args.torch.torch { ROUNDS } else { 1 } {

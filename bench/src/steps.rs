@@ -55,17 +55,17 @@ pub(crate) fn run(args: &TrainBenchArgs) -> Result<()> {
     models.check()?;
     ensure!(!args.batches.contains(&0), "--batch must be at least 1");
     if models.describe {
-        println!("{}", models.described()?);
+        saymask::say!("{}", models.described()?);
         return Ok(());
     }
     if models.alone {
-        println!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], args.batches[0], models)?)?);
+        saymask::say!("{}", serde_json::to_string(&measure(models.methods[0], models.sizes[0], args.batches[0], models)?)?);
         return Ok(());
     }
     let figures = models.gather(|method, size| {
         let one = |batch: &usize| {
             let of = format!("{} {}, batch {batch}", method.name(), size.title());
-            eprintln!("{of} ...");
+            saymask::note!("{of} ...");
             let more = ["--batch", &batch.to_string()];
             let mut case: Case = models.child("train", method, size, &more)?;
             case.torch = models.torch("train", method, size, &more)?;

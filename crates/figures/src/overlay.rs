@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 
-use crate::{Canvas, FigureError, Mask, Rgb};
+use crate::draw::{TextSize, wrap};
+use crate::{Canvas, FigureError, Mask, Rgb, colour};
 
 /// Tints the mask with 50 % of `colour` and draws its outline: a line of the colour inside, a white one around it.
 ///
@@ -31,6 +32,59 @@ pub fn overlay_many(image: &RgbImage, masks: &[(Mask<'_>, Rgb)]) -> Result<RgbIm
         outline(&mut canvas, mask, *colour, thickness, true);
     }
     Ok(canvas.into_image())
+}
+
+/// Long side up to which an image is enlarged before masks are drawn over it: smaller ones hide in their outlines.
+const TINY: u32 = 160;
+
+/// Masks over an image with a caption below, for people. Tiny images are enlarged by a whole factor, pixel by pixel, so that their
+/// masks can be seen; larger ones keep their size, and the caption lies on a strip under them.
+///
+/// # Errors
+/// [`FigureError::MaskSize`] when a mask is not as large as the image.
+pub fn captioned(image: &RgbImage, masks: &[(Mask<'_>, Rgb)], caption: &str) -> Result<RgbImage, FigureError> {
+    let factor = TINY.div_ceil(image.width().max(image.height()).max(1)).max(1);
+    let drawn = if factor == 1 { overlay_many(image, masks)? } else { enlarged(image, masks, factor)? };
+    let size = if drawn.width() < 320 { TextSize::Small } else { TextSize::Normal };
+    let lines = wrap(caption, size, drawn.width().saturating_sub(12), 3);
+    if lines.is_empty() {
+        return Ok(drawn);
+    }
+    let strip = lines.len() as u32 * (size.height() + size.height() / 4) + 8;
+    let mut canvas = Canvas::new(drawn.width(), drawn.height() + strip, colour::PAPER);
+    canvas.paste(&drawn, 0, 0);
+    canvas.lines(&lines, 6, i64::from(drawn.height()) + 5, size, colour::INK);
+    Ok(canvas.into_image())
+}
+
+/// Image and masks with every pixel as a square.
+fn enlarged(image: &RgbImage, masks: &[(Mask<'_>, Rgb)], factor: u32) -> Result<RgbImage, FigureError> {
+    let (width, height) = (image.width() * factor, image.height() * factor);
+    let large = RgbImage::from_fn(width, height, |x, y| *image.get_pixel(x / factor, y / factor));
+    let grown: Vec<Vec<u8>> = masks
+        .iter()
+        .map(|(mask, _)| {
+            mask.fits(image)?;
+            let at = |i: u32| u8::from(mask.at(i64::from(i % width / factor), i64::from(i / width / factor)));
+            Ok((0..width * height).map(at).collect())
+        })
+        .collect::<Result<_, FigureError>>()?;
+    let grown: Vec<_> = grown
+        .iter()
+        .zip(masks)
+        .map(|(bytes, (_, colour))| Ok((Mask::new(width, height, bytes)?, *colour)))
+        .collect::<Result<_, FigureError>>()?;
+    overlay_many(&large, &grown)
+}
+
+/// A picture as a PNG file's bytes.
+///
+/// # Errors
+/// [`image::ImageError`] when the encoder refuses.
+pub fn png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
 }
 
 /// Mixes a colour into the pixels of the mask.

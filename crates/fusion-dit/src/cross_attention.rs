@@ -1,4 +1,4 @@
-//! The cross-attention injections of DIT Tab. 4.
+//! Cross-attention of text slots over image tokens (DIT Tab. 4), and the released code's layer norm.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
@@ -127,7 +127,7 @@ fn xavier(from: usize, to: usize, device: &Device) -> Linear {
 mod tests {
     use super::*;
 
-    /// The fixture of the DIT sheet, section 14 (c).
+    /// Four numbers, computed by hand.
     #[test]
     fn std_norm_divides_by_the_unbiased_deviation() {
         let device = Device::flex();

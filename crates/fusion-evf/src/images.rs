@@ -1,4 +1,4 @@
-//! Photographs to the two inputs (EVF-SAM sec. 3.1): SAM's, and the multimodal encoder's.
+//! `EvfImages`: photographs to the two inputs (EVF-SAM sec. 3.1), SAM's and the multimodal encoder's.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use nn_ops::resize::Resize;

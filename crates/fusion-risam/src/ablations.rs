@@ -1,4 +1,5 @@
-//! Ablations: what Tab. 2 (#2) and Tab. 3 (#5) put in the place of mutual-aware attention. The paper gives the ideas; the wiring is ours.
+//! Ablations of the interaction: convolution (RISAM Tab. 2, #2) and transformer (Tab. 3, #5) in place of mutual-aware
+//! attention. The paper (sec. 4.5) gives the ideas; the wiring is ours.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

@@ -1,4 +1,4 @@
-//! One enum for each choice of the paper's ablations (RISAM Tables 2 to 6, sec. 4.4) and for what it leaves open.
+//! Options of `RisamConfig`: one enum per choice of the paper's ablations (RISAM Tables 2 to 6, sec. 4.5) and for what it leaves open.
 
 use serde::{Deserialize, Serialize};
 

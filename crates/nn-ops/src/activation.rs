@@ -29,6 +29,11 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * gate
 }
 
+/// The logit of a probability, `ln(p / (1 - p))`: a threshold compared with logits instead of with their sigmoids.
+pub fn logit(probability: f64) -> f64 {
+    (probability / (1.0 - probability)).ln()
+}
+
 /// An activation chosen by a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

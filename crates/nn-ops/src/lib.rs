@@ -23,6 +23,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod config;
 pub mod conv;
 mod cpu;
 pub mod formula;
@@ -39,3 +40,5 @@ pub mod rows;
 mod testing;
 pub mod weights;
 pub mod window;
+
+pub use config::ConfigError;

@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// The check values of the SAM sheet, section 5.
+    /// Values of PyTorch's `interpolate`.
     #[test]
     fn relative_position_tables_127_and_27_to_63() {
         let m = Resize::BILINEAR.matrix(127, 63);

@@ -123,6 +123,11 @@ impl Image {
     /// The image for the `image` crate's functions, such as encoders.
     pub fn to_rgb8(&self) -> image::RgbImage {
         let (width, height) = (self.width() as u32, self.height() as u32);
+        if self.channels() == 3
+            && let Some(same) = image::RgbImage::from_raw(width, height, self.data().to_vec())
+        {
+            return same;
+        }
         image::RgbImage::from_fn(width, height, |x, y| {
             let at = (y as usize * self.width() + x as usize) * self.channels();
             let pixel = &self.data()[at..at + self.channels()];

@@ -46,6 +46,7 @@
 mod dataset;
 mod error;
 mod instances;
+mod json;
 mod layout;
 mod loader;
 mod phrasecut;

@@ -29,9 +29,9 @@ pub enum SamError {
         /// What is wrong with it.
         what: String,
     },
-    /// A setting is out of range; the text names it, its value and what would be right.
-    #[error("{0}")]
-    Config(String),
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] nn_ops::ConfigError),
     /// A mask that cannot be written as runs.
     #[error(transparent)]
     Mask(#[from] coco_mask::MaskError),

@@ -147,7 +147,7 @@ impl SamConfig {
             decoder_mlp_dim: shapes.of::<2>("mask_decoder.transformer.layers.0.mlp.lin1.weight")?[0],
             ..Self::default()
         };
-        config.validate().map_err(|e| shapes.fail(e))?;
+        config.validate().map_err(|e| shapes.fail(e.to_string()))?;
         Ok(config)
     }
 }

@@ -95,7 +95,7 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
         miou: [report.miou, right.miou],
         ..compare(judged, expected)?
     };
-    println!("{}", agreement.lines());
+    crate::say!("{}", agreement.lines());
     if let Some(path) = &args.json {
         write_json(path, &agreement)?;
     }

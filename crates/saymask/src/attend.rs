@@ -1,15 +1,15 @@
 //! `saymask attend`: who looks where, as one picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use figures::{HeatMap, HeatPage};
 use models::Attention;
-use trainer::report::save_png;
 
 use crate::device;
 use crate::images::open_image;
+use crate::outputs::Outputs;
 use crate::session::Source;
 
 /// Options of `attend`.
@@ -39,8 +39,10 @@ pub fn run(args: &AttendArgs) -> Result<()> {
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", found.label));
     let page = HeatPage { notes, ..page };
     let picture = page.draw(&image.to_rgb8(), &maps)?;
-    save_png(&picture, &args.out).with_context(|| format!("{}", args.out.display()))?;
-    println!("{}", args.out.display());
+    let name = args.out.file_name().with_context(|| format!("--out {}: is no file", args.out.display()))?;
+    let folder = args.out.parent().unwrap_or(Path::new("."));
+    let file = Outputs::open(folder, std::slice::from_ref(&args.image))?.picture(&name.to_string_lossy(), &picture)?;
+    crate::say!("{}", file.display());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use refcoco_data::{SynthConfig, SynthFormat, generate, verify, verify_deep};
 
@@ -52,10 +52,13 @@ pub struct VerifyArgs {
     /// Decode every image instead of its header alone.
     #[arg(long)]
     deep: bool,
+    /// Print counts, errors and warnings as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
-/// Runs the command.
-pub fn run(command: &DataCommand) -> Result<()> {
+/// Runs the command; whether nothing is wrong.
+pub fn run(command: &DataCommand) -> Result<bool> {
     match command {
         DataCommand::Synth(args) => {
             let format = match args.format {
@@ -65,19 +68,20 @@ pub fn run(command: &DataCommand) -> Result<()> {
             let SynthArgs { images, size, seed, .. } = *args;
             let config = SynthConfig { images, size, seed, format, ..SynthConfig::default() };
             let summary = generate(&config, &args.out)?;
-            println!("{}: {} images, {} objects", summary.path.display(), summary.images, summary.objects);
+            crate::say!("{}: {} images, {} objects", summary.path.display(), summary.images, summary.objects);
             for (set, referents, sentences) in &summary.sets {
-                println!("  {set:<24}{referents:>8} referents{sentences:>9} sentences");
+                crate::say!("  {set:<24}{referents:>8} referents{sentences:>9} sentences");
             }
-            Ok(())
+            Ok(true)
         }
         DataCommand::Verify(args) => {
             let report = if args.deep { verify_deep(&args.dir)? } else { verify(&args.dir)? };
-            println!("{report}");
-            if !report.is_ok() {
-                bail!("{}: {} faults", args.dir.display(), report.errors.len());
+            if args.json {
+                crate::say!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                crate::say!("{report}");
             }
-            Ok(())
+            Ok(report.is_ok())
         }
     }
 }

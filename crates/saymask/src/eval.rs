@@ -39,6 +39,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (mut reports, mut shuffled) = (Vec::new(), None);
     for (number, split) in splits.iter().enumerate() {
         let data = EvalData::open(run_config, split, evaluator.inputs())?;
+        data.dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
         let of = data.items.len();
         let mut judge = |seed| evaluator.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
         let (report, results) = judge(None)?;
@@ -52,9 +53,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         reports.push(report);
     }
     progress.finish();
-    println!("{}", table::reports(&reports, shuffled.as_ref()));
+    crate::say!("{}", table::reports(&reports, shuffled.as_ref()));
     if let Some(dir) = &found.dir {
-        println!("  figures    {}", dir.eval().display());
+        crate::say!("  figures    {}", dir.eval().display());
     }
     Ok(())
 }

@@ -34,11 +34,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     } else {
         weights.save(&args.out, &says)?
     }
-    println!("{}: {} tensors", args.out.display(), weights.len());
+    crate::say!("{}: {} tensors", args.out.display(), weights.len());
     for (name, bytes) in found.files()? {
         let path = args.out.with_file_name(name);
         std::fs::write(&path, bytes)?;
-        println!("{}", path.display());
+        crate::say!("{}", path.display());
     }
     Ok(())
 }

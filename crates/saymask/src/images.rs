@@ -23,7 +23,7 @@ pub fn images(path: &Path) -> Result<Vec<PathBuf>> {
         bail!("{}: no .jpg, .png or .webp in this folder", path.display());
     }
     for other in others {
-        eprintln!("skipped {}: not .jpg, .png or .webp", other.display());
+        crate::note!("skipped {}: not .jpg, .png or .webp", other.display());
     }
     Ok(found)
 }

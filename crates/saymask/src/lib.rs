@@ -10,6 +10,8 @@ pub mod eval;
 pub mod export;
 pub mod images;
 pub mod origin;
+pub mod output;
+pub mod outputs;
 pub mod predict;
 pub mod progress;
 pub mod segment;

@@ -50,7 +50,7 @@ fn main() {
         Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Segment(args) => segment::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
-        Command::Data(command) => data::run(&command).map(|()| true),
+        Command::Data(command) => data::run(&command),
         Command::Devices(args) => device::run(&args).map(|()| true),
         Command::Check(args) => check::check(&args),
         Command::Agree(args) => agree::run(&args),
@@ -59,7 +59,7 @@ fn main() {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),
         Err(error) => {
-            eprintln!("error: {}", error::chain(&error));
+            saymask::note!("error: {}", error::chain(&error));
             std::process::exit(2);
         }
     }

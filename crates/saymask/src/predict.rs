@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use figures::{Mask, colour, overlay};
+use figures::{Mask, captioned, colour};
 use models::AnyModel;
 use serde_json::json;
-use trainer::report::{save_png, write_json};
 
 use crate::device;
 use crate::images::{images, open_image};
+use crate::outputs::Outputs;
 use crate::session::Source;
 
 /// Options of `predict`.
@@ -36,15 +36,20 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
     let model = args.source.find()?.model(&device::open(args.source.device())?)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot create it", args.out.display()))?;
+    let mut outputs = Outputs::open(&args.out, &images)?;
+    let suffix = |number: usize| if args.sentences.len() == 1 { String::new() } else { format!("-{}", number + 1) };
+    let pictures = (0..args.sentences.len()).map(|number| format!("{}.png", suffix(number)));
+    let endings: Vec<String> = pictures.chain([".json".to_owned()]).collect();
+    let stems = outputs.stems(&images, &endings);
     let mut failed = 0;
-    for path in &images {
-        if let Err(error) = one(&model, path, &args.sentences, &args.out) {
+    for (path, stem) in images.iter().zip(&stems) {
+        let names: Vec<String> = endings.iter().map(|ending| format!("{stem}{ending}")).collect();
+        if let Err(error) = one(&model, path, &args.sentences, &names, &mut outputs) {
             if images.len() == 1 {
                 return Err(error);
             }
             // One bad picture in a folder must not lose the others.
-            eprintln!("error: {error:#}");
+            crate::note!("error: {error:#}");
             failed += 1;
         }
     }
@@ -54,23 +59,23 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn one(model: &AnyModel, path: &Path, sentences: &[String], out: &Path) -> Result<()> {
+/// Predicts one image; `names` are those of a picture per sentence, then that of the JSON.
+fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], outputs: &mut Outputs) -> Result<()> {
     let image = open_image(path)?;
     let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
     let begun = Instant::now();
     let found = model.predict(&image, &words)?;
     let took = begun.elapsed();
     let picture = image.to_rgb8();
-    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "image".into());
     let mut entries = Vec::with_capacity(found.len());
     for (number, (sentence, prediction)) in sentences.iter().zip(&found).enumerate() {
-        let suffix = if found.len() == 1 { String::new() } else { format!("-{}", number + 1) };
-        let file = out.join(format!("{stem}{suffix}.png"));
         let bytes = prediction.mask.to_row_major();
         let mask = Mask::new(picture.width(), picture.height(), &bytes)?;
-        save_png(&overlay(&picture, &mask, colour::MASKS[number % colour::MASKS.len()])?, &file)?;
+        let colour = colour::MASKS[number % colour::MASKS.len()];
+        let caption = format!("{sentence}  {:.2}", prediction.score);
+        let file = outputs.picture(&names[number], &captioned(&picture, &[(mask, colour)], &caption)?)?;
         let [x, y, w, h] = prediction.bbox;
-        println!(
+        crate::say!(
             "{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"",
             file.display(),
             prediction.score,
@@ -85,8 +90,8 @@ fn one(model: &AnyModel, path: &Path, sentences: &[String], out: &Path) -> Resul
             "picture": file,
         }));
     }
-    let file = out.join(format!("{stem}.json"));
-    write_json(&file, &json!({ "image": path, "width": image.width(), "height": image.height(), "predictions": entries }))?;
-    eprintln!("{}: {} sentences in {:.0} ms", path.display(), found.len(), took.as_secs_f64() * 1e3);
+    let report = json!({ "image": path, "width": image.width(), "height": image.height(), "predictions": entries });
+    outputs.json(names.last().map_or("image.json", String::as_str), &report)?;
+    crate::note!("{}: {} sentences in {:.0} ms", path.display(), found.len(), took.as_secs_f64() * 1e3);
     Ok(())
 }

@@ -12,10 +12,10 @@ use nn_ops::weights::StateDict;
 use pil_ops::Image;
 use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig, Weights};
 use serde_json::{Value, json};
-use trainer::report::{save_png, write_json};
 
 use crate::device;
 use crate::images::open_image;
+use crate::outputs::Outputs;
 
 /// Options of `segment`.
 #[derive(Debug, Args)]
@@ -155,7 +155,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     let found = if args.everything { everything(&sam, &image, args)? } else { prompted(&sam, &image, args)? };
     let took = begun.elapsed();
     write(args, &image, &found)?;
-    eprintln!("{}: {} masks in {:.0} ms", args.image.display(), found.len(), took.as_secs_f64() * 1e3);
+    crate::note!("{}: {} masks in {:.0} ms", args.image.display(), found.len(), took.as_secs_f64() * 1e3);
     Ok(())
 }
 
@@ -224,9 +224,9 @@ fn line(score: f32, [x, y, w, h]: [f64; 4], area: u64) -> String {
 
 /// The picture with all masks, large ones below; the JSON; and a line a mask.
 fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot create it", args.out.display()))?;
-    let stem = args.image.file_stem().map_or_else(|| "image".into(), |s| s.to_string_lossy().into_owned());
-    let file = args.out.join(format!("{stem}.png"));
+    let inputs = [args.image.clone(), args.weights.clone()];
+    let mut outputs = Outputs::open(&args.out, &inputs)?;
+    let stem = &outputs.stems(&inputs[..1], &[".png".to_owned(), ".json".to_owned()])[0];
     let picture = image.to_rgb8();
     let bytes: Vec<Vec<u8>> = found.iter().map(|f| f.mask.to_row_major()).collect();
     let mut masks = Vec::with_capacity(found.len());
@@ -236,14 +236,14 @@ fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
     }
     masks.sort_by_key(|(area, _)| std::cmp::Reverse(*area));
     let layers: Vec<_> = masks.into_iter().map(|(_, layer)| layer).collect();
-    save_png(&overlay_many(&picture, &layers)?, &file)?;
+    let file = outputs.picture(&format!("{stem}.png"), &overlay_many(&picture, &layers)?)?;
     let entries: Vec<Value> = found.iter().map(entry).collect();
     let report =
         json!({ "image": args.image, "width": image.width(), "height": image.height(), "picture": file, "masks": entries });
-    write_json(&file.with_extension("json"), &report)?;
-    println!("{}", file.display());
+    outputs.json(&format!("{stem}.json"), &report)?;
+    crate::say!("{}", file.display());
     for one in found {
-        println!("{}", one.line);
+        crate::say!("{}", one.line);
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Source {
             let hint = if newest { format!(" ({} train)", program()) } else { String::new() };
             anyhow::anyhow!("{error}{hint}")
         })?;
-        eprintln!("weights: {}", found.label);
+        crate::note!("weights: {}", found.label);
         Ok(found)
     }
 }

@@ -67,6 +67,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
     prepare_data(&run_config)?;
     let data = Arc::new(open_train(&run_config)?);
+    data.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
     let mut progress = Progress::new();
     let mut on_event = |event: Event<'_>| progress.on_event(event);
     let resumed = if args.resume { RunDir::of(&run_config).latest_whole()?.checkpoint } else { None };
@@ -99,7 +100,7 @@ pub fn prepare_data(run_config: &RunConfig) -> Result<()> {
             _ => Ok(()),
         };
     }
-    eprintln!("Generating {} images in {} ...", synth.images, run_config.data.root.display());
+    crate::note!("Generating {} images in {} ...", synth.images, run_config.data.root.display());
     refcoco_data::generate(synth, &run_config.data.root)?;
     Ok(())
 }
@@ -107,19 +108,21 @@ pub fn prepare_data(run_config: &RunConfig) -> Result<()> {
 fn report(run_config: &RunConfig, summary: &Summary) {
     let root = summary.dir.root().display().to_string();
     if summary.reports.is_empty() {
-        println!(
+        crate::say!(
             "Stopped at step {} of {} after {:.0} s; continue with the same command and --resume.",
-            summary.step, summary.total, summary.seconds
+            summary.step,
+            summary.total,
+            summary.seconds
         );
         return;
     }
-    println!("{}", table::reports(&summary.reports, summary.shuffled.as_ref()));
-    println!("{} steps in {:.0} s; weights of step {} judged.", summary.step, summary.seconds, summary.judged_step);
-    println!();
-    println!("  pictures   {}", summary.dir.pictures().display());
-    println!("  curves     {}", summary.dir.curves().display());
-    println!("  figures    {}", summary.dir.eval().display());
-    println!();
+    crate::say!("{}", table::reports(&summary.reports, summary.shuffled.as_ref()));
+    crate::say!("{} steps in {:.0} s; weights of step {} judged.", summary.step, summary.seconds, summary.judged_step);
+    crate::say!();
+    crate::say!("  pictures   {}", summary.dir.pictures().display());
+    crate::say!("  curves     {}", summary.dir.curves().display());
+    crate::say!("  figures    {}", summary.dir.eval().display());
+    crate::say!();
     let image = run_config.data.root.join("images/train2014/COCO_train2014_000000000001.jpg");
-    println!("Next: {} predict {} \"the red circle\" --run {root}", program(), image.display());
+    crate::say!("Next: {} predict {} \"the red circle\" --run {root}", program(), image.display());
 }

@@ -4,7 +4,9 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use nn_ops::ConfigError;
 use nn_ops::activation::gelu;
+use nn_ops::config::{check_dropout, check_multiple};
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
@@ -12,9 +14,7 @@ use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::{BertConfig, BertEmbeddings, first_token};
-use crate::layers::{
-    INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table, unit_interval,
-};
+use crate::layers::{INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table};
 use crate::{TextBatch, TextEncoder, TextError, TextFeatures};
 
 /// Sizes of a ViLT.
@@ -72,8 +72,8 @@ impl ViltConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden", self.hidden),
@@ -84,15 +84,8 @@ impl ViltConfig {
             ("patch_size", self.patch_size),
         ];
         check_sizes(&sizes, self.hidden, self.heads)?;
-        unit_interval("dropout", self.dropout)?;
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(TextError::Config {
-                key: "image_size",
-                found: self.image_size.to_string(),
-                expected: format!("must be a multiple of patch_size {}", self.patch_size),
-            });
-        }
-        Ok(())
+        check_dropout("dropout", self.dropout)?;
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))
     }
 
     /// A model with fresh weights.

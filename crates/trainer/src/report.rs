@@ -100,9 +100,8 @@ pub fn write_pictures(
 /// # Errors
 /// When the system refuses.
 pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), TrainError> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| file(path, e))?;
-    Ok(write_whole(path, bytes.get_ref())?)
+    let bytes = figures::png(picture).map_err(|e| file(path, e))?;
+    Ok(write_whole(path, &bytes)?)
 }
 
 /// Writes indented JSON.

@@ -34,6 +34,20 @@ pub struct LoadReport {
     pub unused: Vec<String>,
 }
 
+impl LoadReport {
+    /// What both loads of one file did: a tensor that either used counts as used.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.matched.extend(other.matched);
+        self.missing.extend(other.missing);
+        self.unused.extend(other.unused);
+        self.unused.sort();
+        self.unused.dedup();
+        self.unused.retain(|name| !self.matched.contains(name));
+        self
+    }
+}
+
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} tensors loaded", self.matched.len())?;

@@ -2,9 +2,11 @@
 //!
 //! [`StateDict`] reads safetensors, sharded safetensors and PyTorch files; [`KeyMap`] maps the paths of our modules to
 //! official names; [`load`] fills a module and fails unless every tensor on both sides is accounted for; [`export`]
-//! writes the same names back. Nothing is renamed or dropped silently.
+//! writes the same names back. Nothing is renamed or dropped silently. [`PretrainedFolder`] is `config.json`, weights and
+//! tokenizer files in one folder.
 
 mod error;
+mod folder;
 mod half;
 mod key_map;
 mod load;
@@ -12,6 +14,7 @@ mod state_dict;
 mod trained;
 
 pub use error::WeightsError;
+pub use folder::PretrainedFolder;
 pub use half::halve;
 pub use key_map::{KeyMap, Parameter, parameters};
 pub use load::{Allow, LoadReport, export, glob, load, load_formula, load_halving};

@@ -6,6 +6,7 @@ mod nms;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use coco_mask::Rle;
+use nn_ops::ConfigError;
 use pil_ops::Image;
 use serde::{Deserialize, Serialize};
 
@@ -73,11 +74,11 @@ impl AutomaticConfig {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`SamError::Config`] naming the setting, its value and what would be right.
-    pub fn validate(&self) -> Result<(), SamError> {
+    /// The first setting out of range, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let within = |name: &str, value: usize, low: usize, high: usize| {
             let right = (low..=high).contains(&value);
-            right.then_some(()).ok_or_else(|| SamError::Config(format!("{name} is {value}; it must be {low} to {high}")))
+            right.then_some(()).ok_or_else(|| ConfigError::new(name, value, format!("from {low} to {high}")))
         };
         within("points_per_side", self.points_per_side, 1, 1024)?;
         within("points_per_batch", self.points_per_batch, 1, 4096)?;
@@ -91,17 +92,15 @@ impl AutomaticConfig {
             ("crop_nms_thresh", self.crop_nms_thresh),
         ];
         if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite()) {
-            return Err(SamError::Config(format!("{name} is {value}; it must be finite")));
+            return Err(ConfigError::new(*name, value, "finite"));
         }
         if !(0.0..1.0).contains(&self.crop_overlap_ratio) {
-            return Err(SamError::Config(format!("crop_overlap_ratio is {}; it must be 0 to below 1", self.crop_overlap_ratio)));
+            return Err(ConfigError::new("crop_overlap_ratio", self.crop_overlap_ratio, "from 0 to below 1"));
         }
         if self.points_in(self.crop_n_layers) == 0 {
-            let (side, factor) = (self.points_per_side, self.crop_n_points_downscale_factor);
-            return Err(SamError::Config(format!(
-                "points_per_side {side} over {factor}^{} layers leaves no point",
-                self.crop_n_layers
-            )));
+            let least = (0..self.crop_n_layers).fold(1, |n: usize, _| n.saturating_mul(self.crop_n_points_downscale_factor));
+            let expected = format!("at least {least}, or the last layer of crops has no point");
+            return Err(ConfigError::new("points_per_side", self.points_per_side, expected));
         }
         Ok(())
     }
@@ -376,7 +375,7 @@ mod tests {
             (AutomaticConfig { crop_overlap_ratio: 1.0, ..Default::default() }, "crop_overlap_ratio"),
             (
                 AutomaticConfig { points_per_side: 3, crop_n_layers: 2, crop_n_points_downscale_factor: 2, ..Default::default() },
-                "leaves no point",
+                "has no point",
             ),
         ];
         for (config, word) in bad {

@@ -22,7 +22,7 @@ fn without(state_dict: &StateDict, name: &str) -> StateDict {
     state_dict.clone().rename(|n| (n != name).then(|| n.to_owned())).unwrap()
 }
 
-/// Totals of the sheet, sections 1 and 12, without a single weight being made. 256 fixed frequencies come on top.
+/// Totals of the released files, without a single weight being made. 256 fixed frequencies come on top.
 #[test]
 fn parameter_totals() {
     let published = [

@@ -50,14 +50,14 @@ pub fn check(args: &CheckArgs) -> Result<bool> {
     let Stated { bound, why } = args.bound.map_or(own, |bound| Stated { bound, why: "as asked for" });
     let name = device::identity(&device).map_or_else(String::new, |n| format!(" ({n})"));
     let of = if precision == Precision::F32 { "largest value" } else { "root mean square, as root mean squares" };
-    println!("{}{name}, {}: errors up to {bound:e} of an output's {of}; {why}", args.device, precision.name());
+    crate::say!("{}{name}, {}: errors up to {bound:e} of an output's {of}; {why}", args.device, precision.name());
     let (mut passed, mut failed, mut skipped, mut worst) = (0, 0, 0, 0.0f32);
     for path in files {
-        println!("{}", path.display());
+        crate::say!("{}", path.display());
         match run(&path, &device, precision, bound)? {
             Verdict::Skipped(why) => {
                 skipped += 1;
-                println!("  skipped: {why}");
+                crate::say!("  skipped: {why}");
             }
             Verdict::Checked(outcomes) => {
                 for o in outcomes {
@@ -68,14 +68,14 @@ pub fn check(args: &CheckArgs) -> Result<bool> {
                         worst = worst.max(bound * o.error / o.bound);
                     }
                     match o.fault {
-                        Some(fault) => println!("  {word}  {:<44} {fault}", o.name),
-                        None => println!("  {word}  {:<44} error {:>9.2e}  bound {:>9.2e}", o.name, o.error, o.bound),
+                        Some(fault) => crate::say!("  {word}  {:<44} {fault}", o.name),
+                        None => crate::say!("  {word}  {:<44} error {:>9.2e}  bound {:>9.2e}", o.name, o.error, o.bound),
                     }
                 }
             }
         }
     }
-    println!("{passed} passed, {failed} failed, {skipped} files skipped; largest error {worst:.2e}, bound {bound:e}");
+    crate::say!("{passed} passed, {failed} failed, {skipped} files skipped; largest error {worst:.2e}, bound {bound:e}");
     if passed + failed + skipped == 0 {
         bail!("nothing was checked");
     }

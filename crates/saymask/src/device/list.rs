@@ -26,14 +26,14 @@ pub fn run(_: &DevicesArgs) -> Result<()> {
                         }
                     };
                     let sort = if adapter.sort.is_empty() { String::new() } else { format!(", {}", adapter.sort) };
-                    println!("{:<12}available    {name}{sort}", adapter.word);
+                    crate::say!("{:<12}available    {name}{sort}", adapter.word);
                 }
             }
             Err(why) => missing.push((kind.name().to_owned(), why)),
         }
     }
     for (word, why) in missing {
-        println!("{word:<12}missing      {why}");
+        crate::say!("{word:<12}missing      {why}");
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ fn choose<'a>(wanted: &Word, adapters: &'a [Adapter]) -> Result<&'a Adapter, Str
 /// Says once a process what the first steps on a GPU are spent on.
 fn announce(word: &str, name: &str) {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| eprintln!("{word}: {name}. {}", advice::first_run(AUTOTUNED)));
+    ONCE.call_once(|| crate::note!("{word}: {name}. {}", advice::first_run(AUTOTUNED)));
 }
 
 #[cfg(test)]

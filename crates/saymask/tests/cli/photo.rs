@@ -22,7 +22,7 @@ fn photograph(s: &Session) {
 /// What was stored in the first row is seen in the last column: the overlay's corners say which way up it is.
 fn is_upright(s: &Session, picture: &str) {
     let seen = image::open(s.path(picture)).unwrap().to_rgb8();
-    assert_eq!(seen.dimensions(), (3024, 4032), "{picture}");
+    assert!(seen.width() == 3024 && seen.height() >= 4032, "{picture}: {:?}", seen.dimensions());
     // Red grew along stored rows, which are seen as columns from top to bottom.
     let red = |x: u32, y: u32| i32::from(seen.get_pixel(x, y)[0]);
     assert!(red(1500, 3900) > red(1500, 100) + 60, "{picture}: {} above {}", red(1500, 100), red(1500, 3900));

@@ -1,8 +1,9 @@
 //! Sizes of a BEiT-3: base, large and tiny.
 
+use nn_ops::ConfigError;
+use nn_ops::config::check_multiple;
 use serde::{Deserialize, Serialize};
 
-use crate::TextError;
 use crate::layers::check_sizes;
 
 /// Sizes of a BEiT-3.
@@ -90,8 +91,8 @@ impl Beit3Config {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("dim", self.dim),
@@ -101,19 +102,16 @@ impl Beit3Config {
             ("patch_size", self.patch_size),
         ];
         check_sizes(&sizes, self.dim, self.heads)?;
-        let wrong = |key, found: usize, expected: String| Err(TextError::Config { key, found: found.to_string(), expected });
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return wrong("image_size", self.image_size, format!("must be a multiple of patch_size {}", self.patch_size));
-        }
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))?;
         if self.max_positions < 3 {
-            return wrong("max_positions", self.max_positions, "must be at least 3, for the first two rows are not used".into());
+            let expected = "at least 3, for the first two rows are not used";
+            return Err(ConfigError::new("max_positions", self.max_positions, expected));
         }
         if !(self.init_std > 0.0 && self.init_std <= 1.0) {
-            let (found, expected) = (self.init_std.to_string(), "must be above 0 and at most 1".into());
-            return Err(TextError::Config { key: "init_std", found, expected });
+            return Err(ConfigError::new("init_std", self.init_std, "above 0 and at most 1"));
         }
         match self.fused_layers.iter().flatten().find(|layer| !(1..=self.layers).contains(*layer)) {
-            Some(&layer) => wrong("fused_layers", layer, format!("must name layers 1 to {}", self.layers)),
+            Some(layer) => Err(ConfigError::new("fused_layers", layer, format!("layers 1 to {}", self.layers))),
             None => Ok(()),
         }
     }

@@ -160,7 +160,7 @@ impl Beit3 {
     /// As [`Beit3::joint`].
     pub fn last_attention(&self, image: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<4>, TextError> {
         let (x, masks) = self.embed_both(image, batch, image_of)?;
-        let none = || TextError::Config { key: "layers", found: "0".into(), expected: "must be at least 1".into() };
+        let none = || TextError::from(nn_ops::ConfigError::new("layers", 0, "at least 1"));
         let (last, before) = self.encoder.layers.split_last().ok_or_else(none)?;
         let x = before.iter().fold(x, |x, layer| layer.forward(x, &masks));
         last.attention(x, &masks).ok_or_else(none)

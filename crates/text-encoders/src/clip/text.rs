@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use nn_ops::ConfigError;
 use nn_ops::activation::Activation;
 use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
@@ -109,8 +110,8 @@ impl ClipTextConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("width", self.width),

@@ -4,7 +4,9 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor};
+use nn_ops::ConfigError;
 use nn_ops::activation::Activation;
+use nn_ops::config::check_multiple;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
@@ -80,8 +82,8 @@ impl ClipVisionConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
@@ -91,14 +93,7 @@ impl ClipVisionConfig {
             ("projection_dim", self.projection_dim),
         ];
         check_sizes(&sizes, self.width, self.heads)?;
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(TextError::Config {
-                key: "image_size",
-                found: self.image_size.to_string(),
-                expected: format!("must be a multiple of patch_size {}", self.patch_size),
-            });
-        }
-        Ok(())
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))
     }
 
     /// A tower with fresh weights.
