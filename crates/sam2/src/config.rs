@@ -1,5 +1,7 @@
 //! Sizes of a SAM-2: Hiera tiny, small, base+, large, and any other.
 
+use nn_ops::ConfigError;
+use nn_ops::config::{check_multiple, check_positive};
 use sam_vit::{ImageEncoderConfig, SamConfig};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,44 @@ impl HieraConfig {
         let (stage, pools) = self.stage_of(block);
         if self.global_blocks.contains(&block) { 0 } else { self.windows[stage - usize::from(pools)] }
     }
+
+    /// What the side of an input must be a multiple of, in pixels: the deepest map is at a 32nd, and the first stage's grid
+    /// is tiled with windows.
+    pub fn input_multiple(&self) -> usize {
+        input_multiple(self.windows[0])
+    }
+
+    /// Checks the sizes against each other.
+    ///
+    /// # Errors
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let least = |sizes: [usize; 4]| sizes.into_iter().min().unwrap_or(0);
+        check_positive(&[
+            ("image_size", self.image_size),
+            ("embed_dim", self.embed_dim),
+            ("heads", self.heads),
+            ("stages", least(self.stages)),
+            ("windows", least(self.windows)),
+            ("position_side", self.position_side),
+        ])?;
+        check_multiple(("image_size", self.image_size), ("32 and four times the first of windows", self.input_multiple()))?;
+        check_multiple(("embed_dim", self.embed_dim), ("heads", self.heads))?;
+        if let Some(block) = self.global_blocks.iter().find(|block| **block >= self.depth()) {
+            return Err(ConfigError::new("global_blocks", block, format!("blocks below the sum of stages, {}", self.depth())));
+        }
+        let firsts = (1..4).map(|stage| self.stages[..stage].iter().sum());
+        match firsts.map(|block| self.window_of(block)).find(|window| !window.is_multiple_of(2)) {
+            Some(window) => Err(ConfigError::new("windows", window, "even where a stage follows, which pools by 2")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The least common multiple of a 32nd's side and a window's, in pixels.
+pub(crate) fn input_multiple(window: usize) -> usize {
+    let window = PATCH * window;
+    (1..=window).map(|k| k * 2 * STRIDE).find(|side| side.is_multiple_of(window)).unwrap_or(window)
 }
 
 /// Sizes of a SAM-2: image encoder, decoder, memory.
@@ -188,60 +228,29 @@ impl Sam2Config {
         }
     }
 
-    /// What the side of an input must be a multiple of, in pixels: the deepest map is at a 32nd, and the first stage's grid
-    /// is tiled with windows.
-    pub fn input_multiple(&self) -> usize {
-        let window = PATCH * self.image_encoder.windows[0];
-        (1..=window).map(|k| k * 2 * STRIDE).find(|side| side.is_multiple_of(window)).unwrap_or(window)
-    }
-
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        let e = &self.image_encoder;
-        let zero = [
-            ("image_size", e.image_size),
-            ("embed_dim", e.embed_dim),
-            ("heads", e.heads),
-            ("stages", e.stages.into_iter().min().unwrap_or(0)),
-            ("windows", e.windows.into_iter().min().unwrap_or(0)),
-            ("position_side", e.position_side),
-            ("mask_in_channels", self.mask_in_channels / 4),
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.image_encoder.validate().map_err(|e| e.below("image_encoder"))?;
+        check_positive(&[
             ("decoder_depth", self.decoder_depth),
             ("decoder_heads", self.decoder_heads),
             ("memory_channels", self.memory_channels),
             ("memories", self.memories),
             ("pointers", self.pointers),
-        ];
-        if let Some((name, _)) = zero.iter().find(|(_, v)| *v == 0) {
-            return Err(format!("{name} is too small; it must be at least 1 (mask_in_channels 4)"));
-        }
-        if !e.image_size.is_multiple_of(self.input_multiple()) {
-            return Err(format!("image_size {} must be a multiple of {}", e.image_size, self.input_multiple()));
-        }
-        if !e.embed_dim.is_multiple_of(e.heads) {
-            return Err(format!("embed_dim {} is not a multiple of heads {}", e.embed_dim, e.heads));
+        ])?;
+        if self.mask_in_channels < 4 {
+            return Err(ConfigError::new("mask_in_channels", self.mask_in_channels, "at least 4"));
         }
         if !self.channels.is_multiple_of(8) || !self.channels.is_multiple_of(2 * self.decoder_heads) {
-            return Err(format!(
-                "channels {} must be a multiple of 8 and of twice decoder_heads {}",
-                self.channels, self.decoder_heads
-            ));
+            let expected = format!("a multiple of 8 and of twice decoder_heads, {}", self.decoder_heads);
+            return Err(ConfigError::new("channels", self.channels, expected));
         }
         if !self.memory_channels.is_multiple_of(4) || !self.channels.is_multiple_of(self.memory_channels) {
-            return Err(format!(
-                "memory_channels {} must be a multiple of 4 and divide channels {}",
-                self.memory_channels, self.channels
-            ));
-        }
-        if let Some(block) = e.global_blocks.iter().find(|b| **b >= e.depth()) {
-            return Err(format!("global_blocks names block {block}, but there are {}", e.depth()));
-        }
-        let pooled = (1..4).map(|stage| e.stages[..stage].iter().sum()).map(|block| e.window_of(block));
-        if let Some(window) = pooled.into_iter().find(|w| !w.is_multiple_of(2)) {
-            return Err(format!("windows {:?}: the one in front of a stage is pooled by 2, but {window} is odd", e.windows));
+            let expected = format!("a multiple of 4 and a divisor of channels, {}", self.channels);
+            return Err(ConfigError::new("memory_channels", self.memory_channels, expected));
         }
         Ok(())
     }
@@ -265,20 +274,22 @@ mod tests {
     fn published_sizes_are_valid_and_wrong_ones_are_named() {
         for (name, config) in Sam2Config::published() {
             assert_eq!((name, config.validate()), (name, Ok(())));
-            assert_eq!(config.input_multiple(), 32);
+            assert_eq!(config.image_encoder.input_multiple(), 32);
         }
         let wrong = |change: fn(&mut Sam2Config), word: &str| {
             let mut config = Sam2Config::default();
             change(&mut config);
-            let error = config.validate().unwrap_err();
+            let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         };
-        wrong(|c| c.image_encoder.image_size = 1000, "image_size 1000 must be a multiple of 32");
-        wrong(|c| c.image_encoder.windows = [8, 5, 14, 7], "5 is odd");
-        wrong(|c| c.image_encoder.global_blocks = vec![12], "block 12");
-        wrong(|c| c.image_encoder.heads = 5, "heads 5");
-        wrong(|c| c.memory_channels = 48, "memory_channels 48");
-        wrong(|c| c.channels = 264, "channels 264");
-        wrong(|c| c.memories = 0, "memories");
+        wrong(|c| c.image_encoder.image_size = 1000, "`image_encoder.image_size` is 1000: must be a multiple of 32");
+        wrong(|c| c.image_encoder.windows = [8, 5, 14, 7], "`image_encoder.windows` is 5: must be even");
+        wrong(|c| c.image_encoder.global_blocks = vec![12], "`image_encoder.global_blocks` is 12");
+        wrong(|c| c.image_encoder.heads = 5, "multiple of heads, 5");
+        wrong(|c| c.memory_channels = 48, "`memory_channels` is 48");
+        wrong(|c| c.channels = 264, "`channels` is 264");
+        wrong(|c| c.memories = 0, "`memories` is 0");
+        wrong(|c| c.image_encoder.stages = [1, 0, 1, 1], "`image_encoder.stages` is 0");
+        wrong(|c| c.mask_in_channels = 3, "`mask_in_channels` is 3");
     }
 }

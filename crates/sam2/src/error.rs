@@ -57,9 +57,6 @@ pub enum Sam2Error {
         /// What is wrong.
         what: String,
     },
-    /// A setting is out of range; the text names it, its value and what would be right.
-    #[error("{0}")]
-    Config(String),
     /// A weight file that cannot be read or does not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),

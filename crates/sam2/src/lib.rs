@@ -40,7 +40,7 @@
 //! # What is where
 //! | for | see |
 //! |---|---|
-//! | one embedding, many prompts, batches of both | [`Sam2::embed`], [`Sam2::predict`], [`Sam2::predict_batch`] |
+//! | one embedding, many prompts, batches of both | [`Sam2::embed`], [`Sam2::embed_batch`], [`Sam2::predict`], [`Sam2::predict_batch`] |
 //! | objects followed through a video, forwards or backwards | [`Sam2Video`], [`Sam2::frame`], [`VideoPrompt`] |
 //! | weights in and out | [`Sam2::from_pretrained`], [`Sam2::load`], [`Sam2::export`], [`Naming`] |
 //! | which of the masks answers | [`Answer`] |
@@ -96,7 +96,7 @@ pub use memory_bank::{Direction, FrameMemory, MemoryBank};
 pub use memory_encoder::{Fuser, FuserBlock, Halving, MaskDownsampler, MemoryEncoder};
 pub use positions::{AxialRotation, sine};
 pub use predictor::ImageEmbedding;
-pub use preprocess::{Resampling, preprocess};
+pub use preprocess::{Resampling, preprocess, preprocess_batch};
 pub use pretrained::Naming;
 pub use sam2::{NO_OBJECT_LOGIT, ObjectHeads, Sam2};
 pub use video::{Frame, FrameMask, Sam2Video, VideoPrompt};

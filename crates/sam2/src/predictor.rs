@@ -3,12 +3,12 @@
 use burn::tensor::Tensor;
 use nn_ops::resize::Resize;
 use pil_ops::{Fit, Image, Letterbox, MAX_CANVAS};
-use sam_vit::{MASK_THRESHOLD, MaskPrediction, PromptSet, binary, decoder_calls, prompt_tensors, read_back};
+use sam_vit::{MASK_THRESHOLD, MaskPrediction, PromptSet, SamError, binary, decoder_calls, prompt_tensors, read_back};
 
 use crate::error::Sam2Error;
 use crate::features::Features;
 use crate::mask_decoder::Answer;
-use crate::preprocess::{Resampling, preprocess};
+use crate::preprocess::{Resampling, preprocess_batch};
 use crate::sam2::Sam2;
 
 /// An image behind the encoder.
@@ -26,26 +26,33 @@ impl Sam2 {
     /// # Errors
     /// A published size that was changed to what the network cannot run at.
     pub fn embed(&self, image: &Image) -> Result<ImageEmbedding, Sam2Error> {
-        self.embed_by(image, self.image_size(), Resampling::default())
+        let mut all = self.embed_batch(std::slice::from_ref(image), self.image_size(), Resampling::default())?;
+        Ok(all.pop().ok_or_else(|| SamError::Device("the encoder gave no embedding".into()))?)
     }
 
-    /// Encodes an image at an input of `canvas` x `canvas` pixels, resized in the given way. Another size than
-    /// [`Sam2::image_size`] resizes the table of positions, which SAM-2 was not trained for.
+    /// Encodes images of any sizes in one pass, at an input of `canvas` x `canvas` pixels, resized in the given way. Another
+    /// size than [`Sam2::image_size`] resizes the table of positions, which SAM-2 was not trained for.
     ///
     /// # Errors
     /// An input that is no multiple of [`Sam2::input_multiple`].
-    pub fn embed_by(&self, image: &Image, canvas: usize, resampling: Resampling) -> Result<ImageEmbedding, Sam2Error> {
-        let features = self.without_memory(self.encode_image(image, canvas, resampling)?);
-        let letterbox = Letterbox::new(image.height(), image.width(), canvas, Fit::Stretched)?;
-        Ok(ImageEmbedding { features, letterbox })
+    pub fn embed_batch(&self, images: &[Image], canvas: usize, resampling: Resampling) -> Result<Vec<ImageEmbedding>, Sam2Error> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let features = self.without_memory(self.encode_images(images, canvas, resampling)?);
+        let embedding = |(i, image): (usize, &Image)| {
+            let letterbox = Letterbox::new(image.height(), image.width(), canvas, Fit::Stretched)?;
+            Ok(ImageEmbedding { features: features.one(i), letterbox })
+        };
+        images.iter().enumerate().map(embedding).collect()
     }
 
-    pub(crate) fn encode_image(&self, image: &Image, canvas: usize, resampling: Resampling) -> Result<Features, Sam2Error> {
+    pub(crate) fn encode_images(&self, images: &[Image], canvas: usize, resampling: Resampling) -> Result<Features, Sam2Error> {
         let multiple = self.input_multiple();
         if canvas == 0 || canvas > MAX_CANVAS || !canvas.is_multiple_of(multiple) {
             return Err(Sam2Error::Canvas { canvas, multiple, most: MAX_CANVAS });
         }
-        Ok(self.encode(preprocess(image, canvas, resampling, &self.device())?))
+        Ok(self.encode(preprocess_batch(images, canvas, resampling, &self.device())?))
     }
 
     /// Masks for one prompt: three with [`Answer::Three`], else one.

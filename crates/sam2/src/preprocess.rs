@@ -26,34 +26,46 @@ pub enum Resampling {
     Video,
 }
 
-/// Resizes and normalises an image; a grey image counts as three equal channels.
+/// Resizes and normalises an image on the host; a grey image counts as three equal channels.
 ///
 /// # Shapes
-/// output: [1, 3, `canvas`, `canvas`]
+/// output: `3 * canvas * canvas` values, [3, canvas, canvas] row-major
 ///
 /// # Errors
 /// An input of no pixels or beyond 8192.
-pub fn preprocess(image: &Image, canvas: usize, resampling: Resampling, device: &Device) -> Result<Tensor<4>, Sam2Error> {
+pub fn preprocess(image: &Image, canvas: usize, resampling: Resampling) -> Result<Vec<f32>, Sam2Error> {
     if canvas == 0 || canvas > MAX_CANVAS {
         return Err(Sam2Error::Canvas { canvas, multiple: 1, most: MAX_CANVAS });
     }
     let Normalisation { mean, std } = Normalisation::IMAGENET;
     let by_bytes = |channel: usize, v: usize| (v as f32 - mean[channel]) / std[channel];
     let by_units = |channel: usize, v: usize| ((v as f64 / 255.0) as f32 - UNIT_MEAN[channel]) / UNIT_STD[channel];
-    let tensor = |image: &Image, table: &dyn Fn(usize, usize) -> f32| {
-        let data = TensorData::new(planes(image, table), [1, 3, image.height(), image.width()]);
-        Tensor::<4>::from_data(data, device)
-    };
     Ok(match resampling {
-        Resampling::PilBilinear => tensor(&resize(image, canvas, canvas, Filter::Bilinear)?, &by_bytes),
-        Resampling::Video => tensor(&resize(image, canvas, canvas, Filter::Bicubic)?, &by_units),
-        Resampling::TorchU8Bilinear => tensor(&bilinear_bytes(image, canvas)?, &by_bytes),
+        Resampling::PilBilinear => planes(&resize(image, canvas, canvas, Filter::Bilinear)?, &by_bytes),
+        Resampling::Video => planes(&resize(image, canvas, canvas, Filter::Bicubic)?, &by_units),
+        Resampling::TorchU8Bilinear => planes(&bilinear_bytes(image, canvas)?, &by_bytes),
         Resampling::LongSideStretch => {
             let long = Letterbox::new(image.height(), image.width(), canvas, Fit::TopLeft)?.resize(image)?;
-            let long = tensor(&long, &by_bytes);
-            Resize::BILINEAR.forward(long, [canvas, canvas])
+            Resize::BILINEAR.forward_host(&planes(&long, &by_bytes), [long.height(), long.width()], [canvas, canvas])
         }
     })
+}
+
+/// [`preprocess`] of several images into one tensor.
+///
+/// # Shapes
+/// output: [B, 3, canvas, canvas]
+///
+/// # Errors
+/// As [`preprocess`]; no image at all gives a tensor with B = 0.
+pub fn preprocess_batch(
+    images: &[Image],
+    canvas: usize,
+    resampling: Resampling,
+    device: &Device,
+) -> Result<Tensor<4>, Sam2Error> {
+    let values = images.iter().map(|image| preprocess(image, canvas, resampling)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::from_data(TensorData::new(values.concat(), [images.len(), 3, canvas, canvas]), device))
 }
 
 /// Channel after channel, each byte looked up.
@@ -113,26 +125,29 @@ mod tests {
         assert_eq!(got.data(), [65]);
     }
 
+    const WAYS: [Resampling; 4] =
+        [Resampling::PilBilinear, Resampling::TorchU8Bilinear, Resampling::LongSideStretch, Resampling::Video];
+
     #[test]
     fn every_way_fills_the_square_and_grey_is_three_channels() {
-        let device = Device::flex();
         let grey = Image::new(5, 3, 1, (0..15).map(|v| v * 17).collect()).unwrap();
         let colour = Image::new(5, 3, 3, grey.data().iter().flat_map(|v| [*v; 3]).collect()).unwrap();
-        for way in [Resampling::PilBilinear, Resampling::TorchU8Bilinear, Resampling::LongSideStretch, Resampling::Video] {
-            let got = preprocess(&grey, 32, way, &device).unwrap();
-            assert_eq!(got.dims(), [1, 3, 32, 32]);
-            assert_eq!(got.into_data(), preprocess(&colour, 32, way, &device).unwrap().into_data());
+        for way in WAYS {
+            let got = preprocess(&grey, 32, way).unwrap();
+            assert_eq!((got.len(), &got), (3 * 32 * 32, &preprocess(&colour, 32, way).unwrap()));
+            let both = preprocess_batch(&[colour.clone(), grey.clone()], 32, way, &Device::flex()).unwrap();
+            assert_eq!(both.dims(), [2, 3, 32, 32]);
+            assert_eq!(both.into_data().try_to_vec::<f32>().unwrap(), [got.clone(), got].concat());
         }
     }
 
     #[test]
     fn thin_images_and_impossible_inputs() {
-        let device = Device::flex();
         let thin = Image::new(1, 300, 1, vec![7; 300]).unwrap();
-        for way in [Resampling::PilBilinear, Resampling::TorchU8Bilinear, Resampling::LongSideStretch, Resampling::Video] {
-            assert_eq!(preprocess(&thin, 32, way, &device).unwrap().dims(), [1, 3, 32, 32], "{way:?}");
+        for way in WAYS {
+            assert_eq!(preprocess(&thin, 32, way).unwrap().len(), 3 * 32 * 32, "{way:?}");
             for canvas in [0, MAX_CANVAS + 1] {
-                assert!(matches!(preprocess(&thin, canvas, way, &device), Err(Sam2Error::Canvas { .. })));
+                assert!(matches!(preprocess(&thin, canvas, way), Err(Sam2Error::Canvas { .. })));
             }
         }
     }

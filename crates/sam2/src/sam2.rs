@@ -8,7 +8,7 @@ use burn::tensor::{Bool, DType, Device, Tensor};
 use nn_ops::resize::Resize;
 use sam_vit::{Mlp, PromptEncoder, Prompts};
 
-use crate::config::{STRIDE, Sam2Config};
+use crate::config::{STRIDE, Sam2Config, input_multiple};
 use crate::error::Sam2Error;
 use crate::features::Features;
 use crate::image_encoder::ImageEncoder;
@@ -99,9 +99,7 @@ impl Sam2 {
     /// What the side of an input must be a multiple of, in pixels.
     pub fn input_multiple(&self) -> usize {
         let [_, _, window, _] = self.image_encoder.trunk.pos_embed_window.lazy_shape().dims();
-        let windows = [window, 1, 1, 1];
-        let image_encoder = crate::HieraConfig { windows, ..Default::default() };
-        Sam2Config { image_encoder, ..Default::default() }.input_multiple()
+        input_multiple(window)
     }
 
     /// Where the weights are.

@@ -116,7 +116,9 @@ struct Object {
 pub struct Sam2Video {
     objects: BTreeMap<u32, Object>,
     sizes: Option<[usize; 4]>,
-    /// The way in which frames are visited.
+    /// The way in which frames are visited. It may change at any time: a film that is prompted in the middle is followed to its
+    /// end, then from there back. The second pass starts from the prompted frames and those few of the first pass that are
+    /// still kept.
     pub direction: Direction,
     /// Holes of at most so many low-resolution pixels are filled; 0 fills none.
     pub hole_area: u64,
@@ -134,7 +136,7 @@ impl Sam2 {
     /// # Errors
     /// As [`Sam2::embed`].
     pub fn frame(&self, index: i64, image: &Image) -> Result<Frame, Sam2Error> {
-        let features = self.encode_image(image, self.image_size(), Resampling::Video)?;
+        let features = self.encode_images(std::slice::from_ref(image), self.image_size(), Resampling::Video)?;
         Ok(Frame { index, size: (image.height(), image.width()), features })
     }
 }

@@ -77,12 +77,30 @@ fn other_sizes_and_ways() {
     let sam2 = sam2(&config());
     let image = picture(3, 20, 70);
     assert_eq!(sam2.input_multiple(), 32);
-    let large = sam2.embed_by(&image, 96, Resampling::TorchU8Bilinear).unwrap();
+    let large = sam2.embed_batch(std::slice::from_ref(&image), 96, Resampling::TorchU8Bilinear).unwrap().remove(0);
     assert_eq!(large.features.image.dims(), [1, 32, 6, 6]);
     assert_eq!(sam2.predict(&large, &PromptSet::click(1.0, 1.0), Answer::First).unwrap()[0].low_res.dims(), [24, 24]);
     for canvas in [0, 80, 8224] {
-        assert!(matches!(sam2.embed_by(&image, canvas, Resampling::Video), Err(Sam2Error::Canvas { .. })), "{canvas}");
+        assert!(
+            matches!(sam2.embed_batch(std::slice::from_ref(&image), canvas, Resampling::Video), Err(Sam2Error::Canvas { .. })),
+            "{canvas}"
+        );
     }
+}
+
+/// Images of several sizes encoded together are what they are alone.
+#[test]
+fn images_share_a_pass() {
+    let sam2 = sam2(&config());
+    let images = [picture(5, 30, 50), picture(6, 90, 20)];
+    let together = sam2.embed_batch(&images, 64, Resampling::default()).unwrap();
+    for (image, got) in images.iter().zip(&together) {
+        let alone = sam2.embed(image).unwrap();
+        assert_eq!(got.letterbox, alone.letterbox);
+        assert_close(&got.features.image, &alone.features.image, 1e-4, "features");
+        assert_close(&got.features.h0, &alone.features.h0, 1e-4, "finest features");
+    }
+    assert!(sam2.embed_batch(&[], 64, Resampling::default()).unwrap().is_empty());
 }
 
 #[test]
