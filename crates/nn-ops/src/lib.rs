@@ -30,3 +30,4 @@ pub mod rows;
 #[cfg(test)]
 mod testing;
 pub mod weights;
+pub mod windows;

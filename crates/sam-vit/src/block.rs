@@ -7,6 +7,7 @@ use nn_ops::attention::{attention, merge_heads};
 use nn_ops::host::{self, Group, Token};
 use nn_ops::linear::{linear, perceptron};
 use nn_ops::norm::LayerNorm;
+pub use nn_ops::windows::{join, partition};
 
 use crate::config::ImageEncoderConfig;
 use crate::relative_position::Grid;
@@ -179,41 +180,4 @@ fn windows([batch, height, width]: [usize; 3], side: usize) -> Vec<Group> {
         Group { tokens: (0..side * side).map(token).collect() }
     };
     (0..batch * rows * columns).map(window).collect()
-}
-
-/// Cuts into windows, padding bottom and right with zeros.
-///
-/// # Shapes
-/// [B, H, W, C] -> [B * windows, side * side, C]
-pub fn partition(x: Tensor<4>, side: usize) -> Tensor<3> {
-    let [batch, height, width, channels] = x.dims();
-    let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
-    let options = (&x.device(), x.dtype());
-    let mut x = x;
-    if rows * side > height {
-        x = Tensor::cat(vec![x, Tensor::zeros([batch, rows * side - height, width, channels], options)], 1);
-    }
-    let options = (&x.device(), x.dtype());
-    if columns * side > width {
-        x = Tensor::cat(vec![x, Tensor::zeros([batch, rows * side, columns * side - width, channels], options)], 2);
-    }
-    x.reshape([batch, rows, side, columns, side, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
-        batch * rows * columns,
-        side * side,
-        channels,
-    ])
-}
-
-/// Undoes [`partition`] and drops the padding.
-///
-/// # Shapes
-/// [B * windows, side * side, C] -> [B, H, W, C] (`to`)
-pub fn join(x: Tensor<3>, side: usize, to: [usize; 4]) -> Tensor<4> {
-    let [batch, height, width, channels] = to;
-    let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
-    x.reshape([batch, rows, columns, side, side, channels])
-        .permute([0, 1, 3, 2, 4, 5])
-        .reshape([batch, rows * side, columns * side, channels])
-        .narrow(1, 0, height)
-        .narrow(2, 0, width)
 }
