@@ -69,6 +69,24 @@ impl Image {
         Ok(image)
     }
 
+    /// Red, green and blue one after the other, each pixel through `value(channel, level)`; grey counts as three equal channels.
+    ///
+    /// # Shapes
+    /// output: `3 * height * width` values, [3, height, width] row-major
+    ///
+    /// # Errors
+    /// If the image is inconsistent.
+    pub fn planes(&self, value: impl Fn(usize, u8) -> f32) -> Result<Vec<f32>, ImageError> {
+        self.check()?;
+        let mut planes = Vec::with_capacity(3 * self.height * self.width);
+        for channel in 0..3 {
+            let table: [f32; 256] = std::array::from_fn(|level| value(channel, level as u8));
+            let levels = self.data.iter().skip(channel.min(self.channels - 1)).step_by(self.channels);
+            planes.extend(levels.map(|level| table[usize::from(*level)]));
+        }
+        Ok(planes)
+    }
+
     /// The fields are public, so every function looks again before it indexes.
     pub(crate) fn check(&self) -> Result<(), ImageError> {
         check_size(self.width, self.height)?;
@@ -102,4 +120,20 @@ pub fn flip_horizontal(image: &mut Image) -> Result<(), ImageError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_are_channels_and_grey_is_three() {
+        let colour = Image::new(2, 1, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let value = |channel: usize, level: u8| f32::from(level) + 100.0 * channel as f32;
+        assert_eq!(colour.planes(value).unwrap(), [1.0, 4.0, 102.0, 105.0, 203.0, 206.0]);
+        let grey = Image::new(2, 1, 1, vec![7, 8]).unwrap();
+        assert_eq!(grey.planes(value).unwrap(), [7.0, 8.0, 107.0, 108.0, 207.0, 208.0]);
+        let lying = Image { width: 2, height: 2, channels: 3, data: vec![0; 5] };
+        assert!(matches!(lying.planes(value), Err(ImageError::Length { .. })));
+    }
 }

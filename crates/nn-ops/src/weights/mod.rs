@@ -9,6 +9,7 @@ mod error;
 mod half;
 mod load;
 mod names;
+mod nested;
 mod trained;
 
 pub use checkpoint::Checkpoint;

@@ -1,0 +1,18 @@
+//! Checkpoints whose tensors lie under the top-level key `model`, as training scripts save them.
+
+use std::path::Path;
+
+use super::{Checkpoint, WeightsError};
+
+impl Checkpoint {
+    /// As [`Checkpoint::open`]; where a PyTorch file has a dictionary of tensors under the key `model`, that dictionary alone.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_model(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        match Self::open_at(&path, Some("model")) {
+            Ok(nested) if !nested.is_empty() => Ok(nested),
+            _ => Self::open(path),
+        }
+    }
+}
