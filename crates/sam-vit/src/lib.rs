@@ -44,7 +44,8 @@
 //!   between image tokens only. Windows are ignored there, and the tables of windowed blocks are resized to the grid.
 //! - **Text to the decoder.** [`Prompts::tokens`] takes free tokens behind points and boxes.
 //! - **Many sentences on one image.** [`MaskDecoder::forward`] takes one embedding for N prompts or N for N.
-//! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone.
+//! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone;
+//!   [`MaskDecoderConfig`] has what other releases changed in them. [`ClickModel`] is all that [`AutomaticConfig`] needs.
 //! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits.
 //! - **Names.** Build on [`facebook_names`] with [`nn_ops::weights::Names::then`].
 //!
@@ -72,17 +73,19 @@ mod relative_position;
 mod sam;
 mod two_way;
 
-pub use automatic::{AutomaticConfig, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability};
+pub use automatic::{
+    AutomaticConfig, ClickModel, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability,
+};
 pub use block::{Attention, Block, Mlp, join, partition};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
-pub use mask_decoder::{MaskDecoder, Output, OutputUpscaling, Perceptron};
-pub use prediction::Prediction;
-pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet};
+pub use mask_decoder::{MaskDecoder, MaskDecoderConfig, NormOver, Output, OutputUpscaling, Perceptron};
+pub use prediction::{Prediction, binary, read_back};
+pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, masks_at_full_size};
 pub use preprocess::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement, preprocess, preprocess_at, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
 pub use relative_position::Grid;
 pub use sam::{Sam, facebook_names, postprocess};
-pub use two_way::{TwoWayBlock, TwoWayTransformer};
+pub use two_way::{TokenSelfAttention, TwoWayBlock, TwoWayConfig, TwoWayTransformer};

@@ -51,7 +51,10 @@ impl Prediction {
 }
 
 /// Runs of the pixels above `threshold`.
-pub(crate) fn binary(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Rle, SamError> {
+///
+/// # Errors
+/// A size out of range or another number of values.
+pub fn binary(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Rle, SamError> {
     let bytes: Vec<u8> = logits.iter().map(|v| u8::from(*v > threshold)).collect();
     encode(&bytes, height, width)
 }
@@ -64,7 +67,10 @@ pub(crate) fn encode(bytes: &[u8], height: usize, width: usize) -> Result<Rle, S
 }
 
 /// A tensor's numbers on the host.
-pub(crate) fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, SamError> {
+///
+/// # Errors
+/// [`SamError::Device`].
+pub fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, SamError> {
     tensor.try_into_vec_as::<f32>().map_err(|e| SamError::Device(e.to_string()))
 }
 

@@ -50,6 +50,20 @@ impl Placement {
         Ok(place)
     }
 
+    /// Over the whole input, whatever the aspect (EfficientSAM, SAM-2).
+    ///
+    /// # Errors
+    /// A side that is 0, or an input beyond [`MAX_CANVAS`].
+    pub fn stretched(height: usize, width: usize, canvas: usize) -> Result<Self, SamError> {
+        if canvas == 0 || canvas > MAX_CANVAS {
+            return Err(SamError::Canvas { canvas, patch: 1, most: MAX_CANVAS });
+        }
+        if height == 0 || width == 0 {
+            return Err(SamError::Thin { width, height, canvas });
+        }
+        Ok(Self { original: (height, width), valid: (canvas, canvas), offset: (0, 0), canvas })
+    }
+
     fn by(height: usize, width: usize, canvas: usize, round: fn(f64) -> f64) -> Result<Self, SamError> {
         if canvas == 0 || canvas > MAX_CANVAS {
             return Err(SamError::Canvas { canvas, patch: 1, most: MAX_CANVAS });
@@ -199,6 +213,15 @@ mod tests {
         let back = place.crop(canvas);
         assert_eq!(back.dims(), [1, 1, 5, 10]);
         assert!((back.min() - values[5]).into_scalar::<f32>().abs() < 1e-6);
+    }
+
+    #[test]
+    fn over_the_whole_input() {
+        let place = Placement::stretched(5, 10, 20).unwrap();
+        assert_eq!((place.point([10.0, 5.0]), place.point([2.5, 1.0])), ([20.0, 20.0], [5.0, 4.0]));
+        assert_eq!(place.bbox_back(place.bbox([1.0, 2.0, 3.0, 4.0])), [1.0, 2.0, 3.0, 4.0]);
+        assert!(matches!(Placement::stretched(0, 10, 64), Err(SamError::Thin { .. })));
+        assert!(matches!(Placement::stretched(10, 10, usize::MAX), Err(SamError::Canvas { .. })));
     }
 
     #[test]
