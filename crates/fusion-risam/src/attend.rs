@@ -5,7 +5,6 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use nn_ops::rows::take;
 use pil_ops::Image;
-use sam_vit::{Placement, preprocess_batch};
 
 use crate::config::RisamConfig;
 use crate::error::RisamError;
@@ -72,9 +71,7 @@ impl Risam {
     /// # Errors
     /// As [`Risam::predict`].
     pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, RisamError> {
-        let device = self.model.image_encoder.pos_embed.lazy_device();
-        let place = Placement::new(image.height, image.width, self.config.input_size)?;
-        let (input, _) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
+        let (input, place) = self.config.preprocess(image, &self.model.text_encoder.device())?;
         let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), &[sentence])?;
         let text = self.model.encode_text(&self.config, &batch)?;
         let features = self.model.encode_images(&self.config, input)?;
@@ -83,7 +80,7 @@ impl Risam {
         let [bottom, right] = [place.valid.0, place.valid.1].map(|v| v as f32 / place.canvas as f32);
         Ok(WordAttention {
             words: self.tokenizer.words(sentence, self.config.max_tokens())?,
-            grid: features.taps[2].dims()[1],
+            grid: features.taps[1].dims()[1],
             area: [0.0, 0.0, bottom, right],
             blocks: self.model.net.attention(&self.config, &features, &[0], text, batch.lengths())?,
         })

@@ -2,21 +2,28 @@
 
 use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
-use text_encoders::clip::ClipTextConfig;
+use swin::SwinConfig;
+use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 
 use crate::options::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+    Backbone, Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
 };
 
 /// A RISAM with its encoders. The default is the paper's model: 5,795,904 trained parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RisamConfig {
+    /// The network that sees the image (Tab. 7): `sam`, `clip_vision` or `swin` gives its sizes.
+    pub backbone: Backbone,
     /// The SAM whose image encoder is used. Its mask decoder serves `decoder = "sam"` and `baseline` only.
     pub sam: SamConfig,
+    /// CLIP's image tower, with `backbone = "clip"`.
+    pub clip_vision: ClipVisionConfig,
+    /// The Swin Transformer, with `backbone = "swin"`.
+    pub swin: SwinConfig,
     /// Side of the network's input, in pixels.
     pub input_size: usize,
-    /// Blocks (0-based) whose outputs are F_v1, F_v2 and F_v3: the global ones from the second on.
+    /// Blocks (0-based) whose outputs are F_v1, F_v2 and F_v3: of SAM the global ones from the second on, of Swin stages.
     pub taps: [usize; 3],
     /// The text encoder. `clip.project_tokens` sends each token through the text projection, too.
     pub clip: ClipTextConfig,
@@ -25,7 +32,7 @@ pub struct RisamConfig {
     /// Whether start and end of text come on top of `words`. The paper says "maximum word number"; like CRIS, the default
     /// counts them in.
     pub words_exclude_special: bool,
-    /// Whether SAM's image encoder is trained. The paper's never is; a model that starts without SAM's weights needs it.
+    /// Whether the image encoder is trained. The paper's never is; a model that starts without its weights needs it.
     pub train_image_encoder: bool,
     /// Whether the text encoder stays as it was loaded (Tab. 9 trains it).
     pub text_frozen: bool,
@@ -88,7 +95,10 @@ pub struct RisamConfig {
 impl Default for RisamConfig {
     fn default() -> Self {
         Self {
+            backbone: Backbone::Sam,
             sam: SamConfig::vit_h(),
+            clip_vision: ClipVisionConfig::openai_b16(),
+            swin: SwinConfig::base_window12(),
             input_size: 1024,
             taps: [15, 23, 31],
             clip: ClipTextConfig::openai_b16(),
@@ -141,14 +151,21 @@ impl RisamConfig {
         Self { sam: SamConfig::vit_b(), taps: [5, 8, 11], ..Self::default() }
     }
 
+    /// On CLIP's ViT-B/16 at 480 pixels (Tab. 7, "ViT-B"): 5,402,688 trained parameters. The layers are those of SAM ViT-B's
+    /// global blocks, as the paper taps them in ViT-H.
+    pub fn clip_b16() -> Self {
+        Self { backbone: Backbone::Clip, input_size: 480, taps: [5, 8, 11], ..Self::default() }
+    }
+
+    /// On Swin-B with windows of 12 at 480 pixels (Tab. 7): 5,271,616 trained parameters. Taps are the stages of strides 8, 16
+    /// and 32.
+    pub fn swin_b() -> Self {
+        Self { backbone: Backbone::Swin, input_size: 480, taps: [1, 2, 3], ..Self::default() }
+    }
+
     /// The paper's model for RefCOCO+ and G-Ref, whose sentences are longer.
     pub fn long_sentences() -> Self {
         Self { words: 25, ..Self::default() }
-    }
-
-    /// Channels of a tap.
-    pub fn encoder_width(&self) -> usize {
-        self.sam.image_encoder.embed_dim
     }
 
     /// Channels of a word.
@@ -159,11 +176,6 @@ impl RisamConfig {
     /// Tokens a sentence may have, start and end included.
     pub fn max_tokens(&self) -> usize {
         self.words + if self.words_exclude_special { 2 } else { 0 }
-    }
-
-    /// Side of the token grid.
-    pub fn grid(&self) -> usize {
-        self.input_size / self.sam.image_encoder.patch_size.max(1)
     }
 
     /// The relevance a pair needs, as a logit, so that no sigmoid is rounded: `ln(tau / (1 - tau))`.
@@ -193,14 +205,7 @@ impl RisamConfig {
     pub fn validate(&self) -> Result<(), String> {
         self.sam.validate().map_err(|e| format!("sam: {e}"))?;
         self.clip.validate().map_err(|e| format!("clip: {e}"))?;
-        let encoder = &self.sam.image_encoder;
-        if self.input_size == 0 || !self.input_size.is_multiple_of(encoder.patch_size) {
-            return Err(format!("input_size {} is not a multiple of patch_size {}", self.input_size, encoder.patch_size));
-        }
-        let [a, b, c] = self.taps;
-        if a >= b || b >= c || c >= encoder.depth {
-            return Err(format!("taps {:?} must rise and be below the encoder's depth {}", self.taps, encoder.depth));
-        }
+        self.validate_backbone()?;
         let counts = [
             ("width", self.width),
             ("heads", self.heads),
@@ -282,6 +287,10 @@ mod tests {
             config.validate().unwrap();
             assert!(config.taps.iter().all(|t| config.sam.image_encoder.global_blocks.contains(t)));
         }
+        for (config, widths) in [(RisamConfig::clip_b16(), [768; 3]), (RisamConfig::swin_b(), [256, 512, 1024])] {
+            config.validate().unwrap();
+            assert_eq!((config.grid(), config.stride(), config.tap_widths()), (30, 16, widths));
+        }
     }
 
     #[test]
@@ -300,6 +309,11 @@ mod tests {
             (RisamConfig { width: 128, decoder: Decoder::Sam, ..base() }, "width"),
             (RisamConfig { vlt_head: true, ..base() }, "vlt_head"),
             (RisamConfig { input_size: 1000, ..base() }, "input_size"),
+            (RisamConfig { input_size: 488, ..RisamConfig::swin_b() }, "input_size"),
+            (RisamConfig { taps: [2, 3, 4], ..RisamConfig::swin_b() }, "taps"),
+            (RisamConfig { taps: [8, 11, 12], ..RisamConfig::clip_b16() }, "taps"),
+            (RisamConfig { baseline: true, ..RisamConfig::clip_b16() }, "baseline"),
+            (RisamConfig { swin: SwinConfig { window: 0, ..SwinConfig::default() }, ..RisamConfig::swin_b() }, "swin: window"),
             (RisamConfig { dice_smooth: -1.0, ..base() }, "dice_smooth"),
         ];
         for (config, field) in wrong {

@@ -20,6 +20,9 @@ pub enum RisamError {
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
+    /// An image that Swin cannot use, or sizes of it that contradict each other.
+    #[error(transparent)]
+    Swin(#[from] swin::SwinError),
     /// A sentence that cannot be used.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),

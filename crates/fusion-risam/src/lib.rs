@@ -1,7 +1,7 @@
 //! RISAM on Burn: mutual-aware attention features for referring image segmentation.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
-//! under six million parameters between them are trained. The paper came without code or weights; this is a reading of it
+//! A picture and "the zebra on the left" in, that zebra's mask out. The image encoder (SAM's, CLIP's or a Swin Transformer) and
+//! CLIP's text tower stay frozen; under six million parameters between them are trained. The paper came without code or weights; this is a reading of it
 //! in which every choice it leaves open, and every row of its ablations, is a field of [`RisamConfig`].
 //!
 //! ```
@@ -48,14 +48,14 @@
 //! | words per region and regions per word (Fig. 7) | [`Risam::attention`] |
 //! | images and sentences to logits | [`RisamModel::forward`] |
 //! | taps and word features to logits, stage by stage | [`RisamNet`] |
-//! | ablations | [`RisamConfig`] and its enums |
+//! | ablations, other backbones | [`RisamConfig`] and its enums |
 //! | training | [`loss`], [`valid_areas`], [`RisamModel::freeze`] |
 //!
 //! # Limits
 //! - Batch norms use the batch's statistics wherever gradients are tracked: evaluate on `model.valid()`. Clones of a module
 //!   share one set of running statistics, `valid()` makes a set of its own; an update is written into the shared set by the
 //!   next forward pass or by `valid()`, so call the latter before saving. The running variance is the biased one.
-//! - The Swin and CLIP backbones of Tab. 7 are not built.
+//! - Swin-B and CLIP ViT-B/16 (Tab. 7) see 480 pixels a side; the paper states neither their weights nor their input.
 //! - The decoder's attention over all regions keeps a map of 4096 x 4096 a head while it is trained.
 //!
 //! # Sources
@@ -65,6 +65,7 @@
 
 mod alternatives;
 mod attend;
+mod backbone;
 mod config;
 mod decoder;
 mod enhancement;
@@ -82,7 +83,7 @@ pub use alternatives::{ConvInteraction, TransformerInteraction, TransformerLayer
 pub use attend::WordAttention;
 pub use config::RisamConfig;
 pub use decoder::{Attention, DecoderBlock, DecoderContext, DecoderState};
-pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp};
+pub use enhancement::{Cba, FeatureEnhancement, Pyramid, TapMlp, align_taps};
 pub use error::RisamError;
 pub use head::{ConvStage, Head, VltHead};
 pub use loss::{RisamLoss, loss, valid_areas};
@@ -90,7 +91,7 @@ pub use model::RisamModel;
 pub use mutual::{AttentionMaps, MutualAttention, Pair};
 pub use net::{ImageFeatures, RisamNet, RisamOutput, SamDecoder, net_names};
 pub use options::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+    Backbone, Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
 };
 pub use positions::sine;
 pub use predict::Risam;

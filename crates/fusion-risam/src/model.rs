@@ -4,18 +4,24 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
 use sam_vit::ImageEncoder;
-use text_encoders::clip::ClipText;
+use swin::Swin;
+use text_encoders::clip::{ClipText, ClipVision};
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
 use crate::config::RisamConfig;
 use crate::error::RisamError;
-use crate::net::{ImageFeatures, RisamNet, RisamOutput, net_names};
+use crate::net::{RisamNet, RisamOutput, net_names};
+use crate::options::Backbone;
 
 /// All parameters of a RISAM.
 #[derive(Module, Debug)]
 pub struct RisamModel {
-    /// SAM's image encoder; frozen unless `train_image_encoder = true`.
-    pub image_encoder: ImageEncoder,
+    /// SAM's image encoder. It, or what stands for it with another backbone, is frozen unless `train_image_encoder = true`.
+    pub image_encoder: Option<ImageEncoder>,
+    /// CLIP's image tower, with `backbone = "clip"`.
+    pub clip_vision: Option<ClipVision>,
+    /// The Swin Transformer, with `backbone = "swin"`.
+    pub swin: Option<Swin>,
     /// CLIP's text tower; frozen unless `text_frozen = false`.
     pub text_encoder: ClipText,
     /// What is trained.
@@ -47,8 +53,11 @@ impl RisamConfig {
     /// [`RisamError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<RisamModel, RisamError> {
         self.validate().map_err(RisamError::Config)?;
+        let swin = (self.backbone == Backbone::Swin).then(|| self.swin.init(device)).transpose()?;
         Ok(RisamModel {
-            image_encoder: ImageEncoder::new(&self.sam.image_encoder, device),
+            image_encoder: (self.backbone == Backbone::Sam).then(|| ImageEncoder::new(&self.sam.image_encoder, device)),
+            clip_vision: (self.backbone == Backbone::Clip).then(|| self.clip_vision.init(device)),
+            swin,
             text_encoder: self.clip.init(device),
             net: self.init_net(device),
         })
@@ -56,10 +65,18 @@ impl RisamConfig {
 }
 
 impl RisamModel {
-    /// From module paths to the names of our checkpoints: SAM's for its encoder, CLIP's Hugging Face names behind
-    /// `text_encoder.`, [`net_names`] for the rest.
+    /// From module paths to the names of our checkpoints: the encoder's own (SAM's, CLIP's at Hugging Face, Microsoft's Swin)
+    /// behind `image_encoder.`, CLIP's Hugging Face names behind `text_encoder.`, [`net_names`] for the rest.
     pub fn names() -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(ClipText::names())
+        Names::new(&[
+            ("^net.", ""),
+            ("^clip_vision.", "image_encoder."),
+            ("^swin.norms.", "image_encoder.norm"),
+            ("^swin.", "image_encoder."),
+        ])
+        .and(net_names())
+        .and(ClipText::names())
+        .and(ClipVision::names())
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -75,55 +92,48 @@ impl RisamModel {
         Ok(load(self, checkpoint, &Self::names(), &Allow::default())?)
     }
 
-    /// Starts from SAM's weights (the authors' naming): the image encoder, and what a choice takes of prompt encoder and
-    /// mask decoder.
+    /// Starts from SAM's weights (the authors' naming): the image encoder unless the backbone is another, and what a choice
+    /// takes of prompt encoder and mask decoder.
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
     pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
-        let encoder = sam_vit::facebook_names().with_prefix("image_encoder.");
-        let (image_encoder, mut report) =
-            load(self.image_encoder, checkpoint, &encoder, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+        let mut report = LoadReport::default();
+        if let Some(encoder) = self.image_encoder {
+            let names = sam_vit::facebook_names().with_prefix("image_encoder.");
+            let (encoder, found) = load(encoder, checkpoint, &names, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+            (self.image_encoder, report) = (Some(encoder), found);
+        }
         let (net, rest) = load(self.net, checkpoint, &net_names(), &Allow { missing: OURS, unused: UNUSED })?;
-        (self.image_encoder, self.net) = (image_encoder, net);
+        self.net = net;
         report.matched.extend(rest.matched);
         report.missing = rest.missing;
+        report.unused = rest.unused;
         report.unused.retain(|name| !report.matched.contains(name));
         Ok((self, report))
     }
 
-    /// Starts from CLIP's weights: Hugging Face, OpenAI or OpenCLIP names.
+    /// Starts from CLIP's weights: Hugging Face, OpenAI or OpenCLIP names. With `backbone = "clip"` the file's image tower is
+    /// taken, too.
     ///
     /// # Errors
-    /// When a tensor of the text tower is missing, superfluous or of another shape.
+    /// When a tensor of a tower is missing, superfluous or of another shape.
     pub fn load_clip(
         mut self,
         config: &RisamConfig,
         checkpoint: Checkpoint,
         device: &Device,
     ) -> Result<(Self, LoadReport), RisamError> {
-        let report;
-        (self.text_encoder, report) = config.clip.load(checkpoint, device)?;
+        let (text_encoder, mut report) = config.clip.load(checkpoint.clone(), device)?;
+        self.text_encoder = text_encoder;
+        if self.clip_vision.is_some() {
+            let (tower, seen) = config.clip_vision.load_taps(checkpoint, device)?;
+            self.clip_vision = Some(tower);
+            report.missing.extend(seen.missing);
+            report.unused.retain(|name| seen.unused.contains(name));
+            report.matched.extend(seen.matched);
+        }
         Ok((self, report))
-    }
-
-    /// What the image encoder gives: constants for everything behind unless `train_image_encoder` is set.
-    ///
-    /// # Shapes
-    /// `images`: [B, 3, S, S], normalised and padded
-    ///
-    /// # Errors
-    /// Taps that the encoder does not have.
-    pub fn encode_images(&self, config: &RisamConfig, images: Tensor<4>) -> Result<ImageFeatures, RisamError> {
-        let (embedding, taps) = if images.device().is_autodiff() && !config.train_image_encoder {
-            self.image_encoder.valid().forward_taps(images.inner(), &config.taps)
-        } else {
-            self.image_encoder.forward_taps(images, &config.taps)
-        };
-        let taps = taps.try_into().map_err(|t: Vec<_>| {
-            RisamError::Config(format!("taps {:?} name {} blocks of the encoder, not 3", config.taps, t.len()))
-        })?;
-        Ok(ImageFeatures { taps, embedding: config.baseline.then_some(embedding) })
     }
 
     /// F_l: each word after the last norm of the text encoder, before any projection unless `clip.project_tokens`. CRIS

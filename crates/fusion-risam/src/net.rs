@@ -24,7 +24,7 @@ use crate::positions::sine;
 /// What the image encoder gives, for B images.
 #[derive(Debug, Clone)]
 pub struct ImageFeatures {
-    /// F_v1, F_v2, F_v3, each [B, h, w, encoder width].
+    /// F_v1, F_v2, F_v3, each [B, h, w, its width]. The grid of F_v2 is that of the regions; the others' may be unlike it.
     pub taps: [Tensor<4>; 3],
     /// SAM's image embedding, [B, 256, h, w]; only `baseline` needs it.
     pub embedding: Option<Tensor<4>>,
@@ -255,10 +255,10 @@ impl RisamNet {
                 };
                 (low_res, pair.attention)
             };
-        let patch = config.sam.image_encoder.patch_size;
+        let stride = config.stride();
         // Masks leave in single precision.
         let low_res = wide(low_res);
-        let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * patch, grid.1 * patch]);
+        let logits = Resize::BILINEAR.forward(low_res.clone(), [grid.0 * stride, grid.1 * stride]);
         Ok(RisamOutput { low_res, logits, attention })
     }
 
@@ -318,10 +318,12 @@ impl RisamNet {
         if lengths.len() != rows || lengths.iter().any(|l| !(1..=length).contains(l)) {
             return wrong("lengths of the texts", lengths, format!("{rows} numbers from 1 to {length}"));
         }
-        let [images, height, breadth, _] = image.taps[2].dims();
-        let fits = [images, height, breadth, config.encoder_width()];
-        if let Some(tap) = image.taps.iter().find(|t| t.dims() != fits) {
-            return wrong("a tap of the image encoder", &tap.dims(), format!("[B, h, w, {}], all alike", config.encoder_width()));
+        let [images, height, breadth, _] = image.taps[1].dims();
+        for (tap, channels) in image.taps.iter().zip(config.tap_widths()) {
+            let found = tap.dims();
+            if found[0] != images || found[3] != channels || found.contains(&0) {
+                return wrong("a tap of the image encoder", &found, format!("[{images}, h, w, {channels}]"));
+            }
         }
         if image_of.len() != rows || image_of.iter().any(|i| *i >= images) {
             return wrong("images of the sentences", image_of, format!("{rows} numbers below {images}"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use pil_ops::Image;
-use sam_vit::{Prediction, preprocess_batch};
+use sam_vit::Prediction;
 use text_encoders::{TextEncoder, TextTokenizer};
 
 use crate::config::RisamConfig;
@@ -43,22 +43,21 @@ impl Risam {
 
     /// One mask a sentence, at the image's own size. The image is encoded once.
     ///
-    /// SAM's preprocessing; logits go to the input's size, lose the padding, go to the image's size and are compared with
-    /// `config.threshold` (RISAM sec. 4.1; the two steps are SAM's). Nothing else is done to the mask.
+    /// [`RisamConfig::preprocess`]; logits go to the image's size ([`RisamConfig::restore`]) and are compared with
+    /// `config.threshold`. Nothing else is done to the mask.
     ///
     /// # Errors
     /// An image that is inconsistent or too thin, a sentence without words.
     pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
-        let device = self.model.image_encoder.pos_embed.lazy_device();
-        let (input, placements) = preprocess_batch(std::slice::from_ref(image), self.config.input_size, &device)?;
+        let (input, placement) = self.config.preprocess(image, &self.model.text_encoder.device())?;
         let threshold = self.config.threshold_logit() as f32;
         let mut found = Vec::with_capacity(sentences.len());
         let features = self.model.encode_images(&self.config, input)?;
-        for (group, placement) in sentences.chunks(TOGETHER).flat_map(|g| placements.first().map(|p| (g, p))) {
+        for group in sentences.chunks(TOGETHER) {
             let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), group)?;
             let text = self.model.encode_text(&self.config, &batch)?;
             let low_res = self.model.net.forward(&self.config, &features, &vec![0; group.len()], text, batch.lengths())?.low_res;
-            for map in placement.restore(low_res).iter_dim(0) {
+            for map in self.config.restore(low_res, &placement).iter_dim(0) {
                 found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
             }
         }

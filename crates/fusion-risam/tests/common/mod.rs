@@ -4,11 +4,12 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_risam::{ImageFeatures, RisamConfig, RisamNet, net_names};
+use fusion_risam::{Backbone, ImageFeatures, RisamConfig, RisamNet, net_names};
 use nn_ops::formula;
 use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, SamConfig};
-use text_encoders::clip::ClipTextConfig;
+use swin::SwinConfig;
+use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 use text_encoders::{TextError, TextTokenizer};
 
 /// Grid of the toy.
@@ -38,6 +39,26 @@ pub(crate) fn toy() -> RisamConfig {
     }
 }
 
+/// The toy on CLIP's image tower, on the same grid.
+pub(crate) fn on_clip() -> RisamConfig {
+    let clip_vision =
+        ClipVisionConfig { image_size: 48, patch_size: 16, layers: 3, width: 24, heads: 2, ..ClipVisionConfig::tiny() };
+    RisamConfig { backbone: Backbone::Clip, clip_vision, ..toy() }
+}
+
+/// The toy on a Swin Transformer, whose middle tap has the same grid.
+pub(crate) fn on_swin() -> RisamConfig {
+    let swin = SwinConfig {
+        embed_dim: 8,
+        depths: vec![1, 2, 2, 1],
+        heads: vec![1, 1, 2, 2],
+        window: 3,
+        mlp_ratio: 2.0,
+        ..SwinConfig::default()
+    };
+    RisamConfig { backbone: Backbone::Swin, swin, taps: [1, 2, 3], ..toy() }
+}
+
 pub(crate) fn tensor<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(formula::tensor("toy", name, &shape, 0.0, 1.5), shape), device)
 }
@@ -56,7 +77,8 @@ pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -
         };
         Tensor::cat(images.iter().map(one).collect(), 0)
     };
-    let taps = ["tap1", "tap2", "tap3"].map(|tap| map(tap, config.encoder_width(), true));
+    let [one, two, three] = config.tap_widths();
+    let taps = [map("tap1", one, true), map("tap2", two, true), map("tap3", three, true)];
     let embedding = config.baseline.then(|| map("embedding", config.sam.prompt_dim(), false));
     ImageFeatures { taps, embedding }
 }
