@@ -14,6 +14,18 @@ pub enum Fit {
     Centre,
     /// In the top left corner (SAM).
     TopLeft,
+    /// Over the whole canvas, whatever its aspect (Swin, EfficientSAM, SAM-2).
+    Stretch,
+    /// The same with Pillow's bicubic filter (CLIP).
+    StretchBicubic,
+}
+
+impl Fit {
+    /// Whether the image fills its canvas.
+    #[must_use]
+    pub fn stretches(self) -> bool {
+        matches!(self, Self::Stretch | Self::StretchBicubic)
+    }
 }
 
 /// How a sentence follows a mirrored image.
@@ -158,10 +170,14 @@ impl Transform {
     /// If the canvas is not 16 to 4096 pixels or an augmentation is out of range.
     pub fn train(canvas: usize, fit: Fit, augment: Augment) -> Result<Self, DataError> {
         augment.check(canvas)?;
+        if fit.stretches() && !augment.long_sides.is_empty() {
+            let (found, expected) = (format!("{:?}", augment.long_sides), "must be empty where images fill their canvas");
+            return Err(DataError::Setting { key: "long_sides", found, expected });
+        }
         Ok(Self { augment: Some(augment), ..Self::eval(canvas, fit)? })
     }
 
-    /// Evaluation: long side to the canvas (small images are enlarged), nothing random.
+    /// Evaluation: long side, or both, to the canvas (small images are enlarged), nothing random.
     ///
     /// # Errors
     /// If the canvas is not 16 to 4096 pixels.
@@ -209,7 +225,8 @@ impl Transform {
             _ => self.canvas as f64,
         };
         let (nh, nw) = fitted(h, w, long, self.canvas, self.fit);
-        let mut picture = resize(image, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
+        let filter = if self.fit == Fit::StretchBicubic { Filter::Bicubic } else { Filter::Bilinear };
+        let mut picture = resize(image, nw, nh, filter).map_err(|e| bad(e.to_string()))?;
         let scaled = mask.iter().map(|&m| if m == 0 { 0 } else { 255 }).collect();
         let mut full = Image { width: w, height: h, channels: 1, data: scaled };
         let mut soft = resize(&full, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
@@ -229,7 +246,7 @@ impl Transform {
         }
         let (top, left) = match self.fit {
             Fit::Centre => ((self.canvas - nh) / 2, (self.canvas - nw) / 2),
-            Fit::TopLeft => (0, 0),
+            Fit::TopLeft | Fit::Stretch | Fit::StretchBicubic => (0, 0),
         };
         let placement = Placement { canvas: self.canvas, top, left, height: nh, width: nw, original: (h, w) };
         let (image, mask) = (place(&picture, &placement), place(&soft, &placement));
@@ -260,12 +277,15 @@ impl Transform {
 
 /// New (height, width). DIT rounds half to even (Python's `round`), SAM half up.
 fn fitted(h: usize, w: usize, long: f64, canvas: usize, fit: Fit) -> (usize, usize) {
+    if fit.stretches() {
+        return (canvas, canvas);
+    }
     let ratio = long / h.max(w) as f64;
     let side = |n: usize| {
         let exact = n as f64 * ratio;
         let whole = match fit {
             Fit::Centre => exact.round_ties_even(),
-            Fit::TopLeft => (exact + 0.5).floor(),
+            _ => (exact + 0.5).floor(),
         };
         (whole as usize).clamp(1, canvas)
     };
