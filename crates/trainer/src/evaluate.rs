@@ -67,14 +67,20 @@ pub fn evaluate<S: Segmenter>(
         if let Some(other) = &other {
             batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect();
         }
-        let logits = segmenter.logits(net, &batch, device)?;
+        let logits = segmenter.judged(net, &batch, device)?;
+        let side = logits.dims()[3];
         let maps = split(logits)?;
         let results: Vec<Result<(Judged, Sample), TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
                 let referent = &data.dataset.referents[item.referent];
-                let (mut mask, mut score) = mask_of(&maps[i], batch.placements[batch.image_of[i]], profile)?;
+                let mut placement = batch.placements[batch.image_of[i]];
+                if side != placement.canvas {
+                    // The image fills its canvas, and so it does this map.
+                    placement = Placement { canvas: side, top: 0, left: 0, height: side, width: side, ..placement };
+                }
+                let (mut mask, mut score) = mask_of(&maps[i], placement, profile)?;
                 // No method has a head for it: too small a mask means that there is nothing, and is taken back.
                 let says_none = profile.says_none(mask.area(), None);
                 if says_none {

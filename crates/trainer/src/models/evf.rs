@@ -32,7 +32,7 @@ impl Evf {
     /// # Errors
     /// Settings that contradict each other, with the plan's key.
     pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        super::expect_top_left(plan)?;
+        super::expect_fit(plan, Fit::TopLeft)?;
         let mut config: EvfConfig = plan.method_section()?;
         let pretrained = encoder_file(&config, &plan.model.init).is_some();
         let (kind, name, rows) = match config.encoder {

@@ -21,10 +21,18 @@ fn dropout_divides(dropout: f64) -> Option<&'static str> {
         .then_some("the model has dropout: Burn's CPU generator is shared between threads, so the run could not be repeated")
 }
 
-/// Fails unless pictures lie in the corner of their canvas, where SAM's preprocessing puts them.
-fn expect_top_left(plan: &RunPlan) -> Result<(), TrainError> {
-    if plan.data.fit == Fit::TopLeft {
+/// Fails unless pictures lie on their canvas as the method's image encoder has them: in the corner, where SAM's preprocessing
+/// puts them, or over all of it.
+fn expect_fit(plan: &RunPlan, fit: Fit) -> Result<(), TrainError> {
+    if plan.data.fit == fit {
         return Ok(());
     }
-    Err(plan.value_error("data.fit", "\"centre\"", "\"top-left\", as SAM prepares images for this method").into())
+    let name = |fit: Fit| match fit {
+        Fit::Centre => "\"centre\"",
+        Fit::TopLeft => "\"top-left\"",
+        Fit::Stretch => "\"stretch\"",
+        Fit::StretchBicubic => "\"stretch-bicubic\"",
+    };
+    let expected = format!("{}, as this method's image encoder has its images prepared", name(fit));
+    Err(plan.value_error("data.fit", name(plan.data.fit), expected).into())
 }

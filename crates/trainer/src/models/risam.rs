@@ -1,12 +1,14 @@
 //! RISAM under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_risam::{ImageFeatures, RisamConfig, RisamModel, loss, valid_areas};
+use fusion_risam::{Backbone, ImageFeatures, RisamConfig, RisamModel, RisamOutput, loss, valid_areas};
 use nn_ops::weights::{Checkpoint, Names};
 use pil_ops::Image;
+use refcoco_data::Fit;
 use sam_vit::Prediction;
+use text_encoders::clip::ClipVisionConfig;
 
-use crate::batch::HostBatch;
+use crate::batch::{HostBatch, Normalisation};
 use crate::error::TrainError;
 use crate::picture::HeatMap;
 use crate::plan::{Init, RunPlan, Tokenizer};
@@ -28,14 +30,33 @@ impl Risam {
     /// # Errors
     /// Settings that contradict each other, with the plan's key.
     pub fn new(plan: &RunPlan, tokenizer: RunTokenizer) -> Result<Self, TrainError> {
-        super::expect_top_left(plan)?;
         tokenizer.expect(plan, Tokenizer::Clip, "CLIP", plan.model.init.clip.is_some())?;
         let mut config: RisamConfig = plan.method_section()?;
+        let fit = match config.backbone {
+            Backbone::Sam => Fit::TopLeft,
+            Backbone::Clip => Fit::StretchBicubic,
+            Backbone::Swin => Fit::Stretch,
+        };
+        super::expect_fit(plan, fit)?;
         config.input_size = plan.data.image_size as usize;
         config.words = plan.text.max_tokens;
         config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
         config.validate().map_err(|e| plan.value_error("model.risam", e, "settings that fit each other"))?;
         Ok(Self { config, tokenizer, init: plan.model.init.clone() })
+    }
+
+    fn output(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<RisamOutput, TrainError> {
+        let (config, tokenizer) = (&self.config, self.tokenizer.shared());
+        let tokens = RisamModel::tokens(config, tokenizer.as_ref(), &batch.words())?;
+        let text = net.encode_text(config, &tokens)?;
+        let kept = match batch.features(device) {
+            Some(kept) => kept,
+            None => self.features(net, batch.images(device))?,
+        };
+        let mut kept = kept.into_iter();
+        let mut tap = || kept.next().ok_or(TrainError::Device { what: "features", reason: "fewer than three taps".into() });
+        let image = ImageFeatures { taps: [tap()?, tap()?, tap()?], embedding: kept.next() };
+        Ok(net.net.forward(config, &image, &batch.image_of, text, tokens.lengths())?)
     }
 }
 
@@ -44,8 +65,11 @@ impl Segmenter for Risam {
 
     fn init(&self, device: &Device) -> Result<RisamModel, TrainError> {
         let mut model = self.config.init(device)?;
-        if let Some(path) = &self.init.sam {
+        if let Some(path) = self.init.sam.as_ref().filter(|_| self.config.uses_sam()) {
             (model, _) = model.load_sam(&Checkpoint::open(path)?)?;
+        }
+        if let Some(path) = &self.init.swin {
+            (model, _) = model.load_swin(&self.config, &Checkpoint::open_model(path)?, device)?;
         }
         if let Some(path) = &self.init.clip {
             (model, _) = model.load_clip(&self.config, Checkpoint::open(path)?, device)?;
@@ -60,22 +84,26 @@ impl Segmenter for Risam {
         RisamModel::names()
     }
 
+    fn normalisation(&self) -> Normalisation {
+        let whole = |values: [f32; 3]| values.map(|v| 255.0 * v);
+        match self.config.backbone {
+            Backbone::Sam | Backbone::Swin => Normalisation::IMAGENET,
+            Backbone::Clip => Normalisation { mean: whole(ClipVisionConfig::MEAN), std: whole(ClipVisionConfig::STD) },
+        }
+    }
+
     fn trains(&self, name: &str) -> bool {
         self.config.trains(name)
     }
 
     fn logits(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let (config, tokenizer) = (&self.config, self.tokenizer.shared());
-        let tokens = RisamModel::tokens(config, tokenizer.as_ref(), &batch.words())?;
-        let text = net.encode_text(config, &tokens)?;
-        let kept = match batch.features(device) {
-            Some(kept) => kept,
-            None => self.features(net, batch.images(device))?,
-        };
-        let mut kept = kept.into_iter();
-        let mut tap = || kept.next().ok_or(TrainError::Device { what: "features", reason: "fewer than three taps".into() });
-        let image = ImageFeatures { taps: [tap()?, tap()?, tap()?], embedding: kept.next() };
-        Ok(net.net.forward(config, &image, &batch.image_of, text, tokens.lengths())?.logits)
+        Ok(self.output(net, batch, device)?.logits)
+    }
+
+    /// Stretched images have no padding to cut: their logits go straight to the image's size.
+    fn judged(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        let output = self.output(net, batch, device)?;
+        Ok(if self.config.stretches() { output.low_res } else { output.logits })
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
