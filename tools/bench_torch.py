@@ -157,7 +157,7 @@ def methods(args, clock):
 
 
 def train(args, clock):
-    """Steps on one made batch, with what the recipe has."""
+    """Steps on one made batch, with what the config has."""
     case, model, parameters = made(args, clock)
     training = cases.Training(case, model.train(), mixed(args))
     side = case["input"]

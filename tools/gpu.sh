@@ -8,7 +8,7 @@
 #
 #   SIZE=small|full   small (the default) tries every part within minutes, full takes hours on a CPU and is meant for a GPU
 #   OUT=FOLDER        where reports and JSON go; default target/gpu-DEVICE
-#   WRITE=1           with SIZE=full: also write docs/figures and README.md
+#   WRITE=1           with SIZE=full: also write docs/figures, README.md and docs/performance.md
 #   TORCH=1           also time PyTorch where a benchmark can; PYTHON=PROGRAM names its Python (tools/requirements-bench.txt).
 #                     Methods and training steps are timed in f32 and, on CUDA, in bf16, PyTorch eager and compiled
 #   BUILD="..."       more options for cargo, such as BUILD="--release"
@@ -57,18 +57,21 @@ part() {
 }
 
 # shellcheck disable=SC2086 # BUILD is a list of options.
-part build env CARGO_TARGET_DIR="$folder" "${build[@]}" $([ "${build[0]}" = cargo ] && echo --package xtask) ${BUILD:-} || exit 1
+for package in saymask saymask-bench; do
+  part "build-$package" env CARGO_TARGET_DIR="$folder" PACKAGE=$package "${build[@]}" \
+    $([ "${build[0]}" = cargo ] && echo --package $package) ${BUILD:-} || exit 1
+done
 profile=debug
 case " ${BUILD:-} " in *" --release "*) profile=release ;; esac
-xtask=$folder/$profile/xtask
+saymask=$folder/$profile/saymask bench=$folder/$profile/saymask-bench
 
-part devices "$xtask" devices
+part devices "$saymask" devices
 goldens=tests/goldens
 [ "$SIZE" = full ] || goldens=tests/goldens/sam-tiny.safetensors
-part check "$xtask" check --device "$word" "$goldens"
+part check "$saymask" check --device "$word" "$goldens"
 case $word in
   # The others cannot compute in it.
-  cpu | cuda* | metal*) part check-bf16 "$xtask" check --device "$word" --precision bf16 "$goldens" ;;
+  cpu | cuda* | metal*) part check-bf16 "$saymask" check --device "$word" --precision bf16 "$goldens" ;;
 esac
 
 for method in dit evf risam; do
@@ -79,18 +82,18 @@ for method in dit evf risam; do
   # Shards are threads of a processor.
   [ "$word" = cpu ] || short+=(train.shards=1)
   rm -rf "$out/runs/demo-$method"
-  part "train-$method" "$xtask" train --method "$method" --device "$word" "data.root=$out/data-$SIZE" "run.dir=$out/runs" \
-    "train.steps=$STEPS" train.eval_every=0 train.save_every=0 "${short[@]}" &&
-    part "agree-$method" "$xtask" agree --run "$out/runs/demo-$method" --device "$word" --against cpu --limit "$EXPRESSIONS" \
+  part "train-$method" "$saymask" train --method "$method" --device "$word" "data.root=$out/data-$SIZE" "run.dir=$out/runs" \
+    "train.steps=$STEPS" train.eval_every=never train.save_every=never "${short[@]}" &&
+    part "agree-$method" "$saymask" agree --run "$out/runs/demo-$method" --device "$word" --against cpu --limit "$EXPRESSIONS" \
       --json "$out/agree-$method.json"
 done
 
 # So few steps leave masks without a shape. A model that was trained a little longer, by the processor, has something to compare.
 if [ "$SIZE" = small ]; then
   rm -rf "$out/runs-cpu"
-  part train-cpu "$xtask" train "data.root=$out/data-cpu" "run.dir=$out/runs-cpu" data.synth.images=400 data.synth.size=64 \
-    train.steps=300 schedule.warmup_steps=20 train.eval_every=0 train.save_every=0 eval.limit=8 eval.pictures=2 &&
-    part agree-cpu-trained "$xtask" agree --run "$out/runs-cpu/demo-dit" --device "$word" --against cpu --limit "$EXPRESSIONS" \
+  part train-cpu "$saymask" train "data.root=$out/data-cpu" "run.dir=$out/runs-cpu" data.synth.images=400 data.synth.size=64 \
+    train.steps=300 schedule.warmup_steps=20 train.eval_every=never train.save_every=never eval.limit=8 eval.pictures=2 &&
+    part agree-cpu-trained "$saymask" agree --run "$out/runs-cpu/demo-dit" --device "$word" --against cpu --limit "$EXPRESSIONS" \
       --json "$out/agree-cpu-trained.json"
 fi
 
@@ -106,14 +109,14 @@ each() { # each FLAG VALUES...: the flag before every value
 bench_methods() {
   local file=$1
   shift
-  part "bench-$file" "$xtask" bench methods --device "$word" $(each --size $METHOD_SIZES) --repeat "$REPEAT" \
+  part "bench-$file" "$bench" methods --device "$word" $(each --size $METHOD_SIZES) --repeat "$REPEAT" \
     --json "$out/$file.json" "$@"
 }
 # shellcheck disable=SC2046,SC2086
 bench_train() {
   local file=$1
   shift
-  part "bench-$file" "$xtask" bench train --device "$word" $(each --size $METHOD_SIZES) $(each --batch $BATCHES) \
+  part "bench-$file" "$bench" train --device "$word" $(each --size $METHOD_SIZES) $(each --batch $BATCHES) \
     --repeat "$REPEAT" --json "$out/$file.json" "$@"
 }
 torch=()
@@ -146,7 +149,7 @@ if [ -n "$PAPER_BATCH" ]; then
       if [ "$encoders" = frozen ]; then
         set+=(--set 'model.freeze=["visual_encoder", "lang_encoder"]' --set 'model.train=["visual_encoder.prob*"]')
       fi
-      part "bench-$file" "$xtask" bench train --device "$word" --method dit --size "$PAPER_SIZE" --batch "$PAPER_BATCH" --repeat "$REPEAT" \
+      part "bench-$file" "$bench" train --device "$word" --method dit --size "$PAPER_SIZE" --batch "$PAPER_BATCH" --repeat "$REPEAT" \
         "${set[@]}" --json "$out/$file.json" "${beside[@]}"
     done
   done
@@ -168,7 +171,7 @@ if [ -n "$SAM_SIZES" ]; then
     # README's table is of single images.
     if [ "$batch" = 1 ]; then more=("${write[@]}"); else file=sam-batch-$batch; fi
     # shellcheck disable=SC2046,SC2086
-    part "bench-$file" "$xtask" bench sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) "${kept[@]}" \
+    part "bench-$file" "$bench" sam --device "$word" $(each --size $SAM_SIZES) $(each --input $SAM_INPUTS) "${kept[@]}" \
       --batch "$batch" --repeat "$REPEAT" --json "$out/$file.json" "${torch[@]}" "${more[@]}"
   done
 fi

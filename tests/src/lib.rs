@@ -1,14 +1,20 @@
-//! What the tests of this package share: toy plans over a small generated set.
+//! What the tests of this package share: toy configs over a small generated set.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::Device;
+use models::Found;
+use models::run_dir::Checkpoint;
+use models::tokenizer::RunTokenizer;
 use refcoco_data::{Dataset, SynthConfig, generate};
-use trainer::data::open_train;
-use trainer::plan::{Method, RunPlan};
-use trainer::tokenizer::RunTokenizer;
+use run_config::{Method, RunConfig};
+use trainer::data::{open_tokenizer, open_train};
+use trainer::segmenter::Segmenter;
+use trainer::state::Training;
+use trainer::step::StepContext;
 
-/// What the toy plans have in common: 32 x 32 pixels, a few steps.
+/// What the toy configs have in common: 32 x 32 pixels, a few steps.
 const TOY: &str = r#"
 [data]
 image_size = 32
@@ -93,11 +99,11 @@ max_positions = 16
 projection_dim = 16
 "#;
 
-/// The toy plan of a method in a folder, with its data generated there.
+/// The toy config of a method in a folder, with its data generated there.
 ///
 /// # Panics
 /// When the set cannot be generated; these are tests.
-pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> RunPlan {
+pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> RunConfig {
     let root = folder.join("data");
     if !root.exists() {
         let config = SynthConfig { images: 40, size: 64, seed: 3, ..SynthConfig::default() };
@@ -119,15 +125,32 @@ pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> Run
     set.extend(overrides.iter().map(|o| (*o).to_owned()));
     set.push(format!("run.dir={}", folder.join("runs").display()));
     set.push(format!("run.name={name}"));
-    RunPlan::resolve(&format!("{TOY}{own}{sam}"), None, &set).expect("the toy plan")
+    RunConfig::resolve(&format!("{TOY}{own}{sam}"), None, &set).expect("the toy config")
 }
 
-/// The plan's training split and tokenizer.
+/// The config's training split and tokenizer.
 ///
 /// # Panics
 /// When they cannot be opened; these are tests.
-pub fn parts(plan: &RunPlan) -> (Arc<Dataset>, RunTokenizer) {
-    let data = open_train(plan).expect("the training split");
-    let tokenizer = RunTokenizer::open(plan, &data, None).expect("a vocabulary");
+pub fn parts(run_config: &RunConfig) -> (Arc<Dataset>, RunTokenizer) {
+    let data = open_train(run_config).expect("the training split");
+    let tokenizer = open_tokenizer(run_config, &data, None).expect("a vocabulary");
     (Arc::new(data), tokenizer)
+}
+
+/// Fresh weights of a config's method on the CPU, and the device with gradients on which they live.
+///
+/// # Panics
+/// When they cannot be made; these are tests.
+pub fn begin<S: Segmenter>(segmenter: &S, run_config: &RunConfig) -> (Training<S::Net>, Device) {
+    let context = StepContext::new(segmenter, run_config, &Device::flex()).expect("a context of steps");
+    (context.begin().expect("fresh weights"), context.graph().clone())
+}
+
+/// A config's model as `find` would find it, with the weights of a checkpoint or fresh ones.
+///
+/// # Panics
+/// When its data cannot be opened; these are tests.
+pub fn found(run_config: &RunConfig, checkpoint: Option<Checkpoint>) -> Found {
+    Found { run_config: run_config.clone(), tokenizer: parts(run_config).1, checkpoint, dir: None, label: "toy".into() }
 }

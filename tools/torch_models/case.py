@@ -26,7 +26,7 @@ def official(model):
 
 
 def build(case, attention, device):
-    """The model with random weights, frozen as the plan says; and its parameters, all and trained."""
+    """The model with random weights, frozen as the config says; and its parameters, all and trained."""
     with torch.device(device):
         model = METHODS[case["method"]](case["model"], attention)
     model = model.to(device)
@@ -50,7 +50,7 @@ def texts(case, model, count, device):
 
 
 class Training:
-    """Optimiser and moving average of a recipe."""
+    """Optimiser and moving average of a config."""
 
     def __init__(self, case, model, mixed):
         self.model, self.mixed, self.clip = model, mixed, case["optim"]["grad_clip"]

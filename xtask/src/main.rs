@@ -1,88 +1,56 @@
-//! The Saymask command line.
+//! Auxiliary build commands: `test`, `tidy` and `docs`. Every other command is handed to the program (`crates/saymask`) or, as `bench`,
+//! to the benches (`bench/`), which are built first.
 
-use clap::{Parser, Subcommand};
-use xtask::{agree, attend, bench, check, data, device, eval, export, predict, segment, test, tidy, train};
+mod docs;
+mod handover;
+mod test;
+mod tidy;
 
-/// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use std::ffi::OsString;
 
-/// Say it, mask it: text-prompted Segment Anything.
-///
-/// Exit code 0: done; 1: a check or test failed; 2: the command could not be carried out.
-#[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use anyhow::Result;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Train a model; with nothing else, the demonstration.
-    Train(train::TrainArgs),
-    /// Judge a trained model on splits of its data set.
-    Eval(eval::EvalArgs),
-    /// Find what sentences say in an image or a folder of images.
-    Predict(predict::PredictArgs),
-    /// Draw where text and image look at each other, layer by layer.
-    Attend(attend::AttendArgs),
-    /// Cut objects out of an image with Segment Anything: points, boxes, or everything.
-    Segment(segment::SegmentArgs),
-    /// Write a trained model as safetensors under official names.
-    Export(export::ExportArgs),
-    /// Make or check data.
-    #[command(subcommand)]
-    Data(data::DataCommand),
-    /// List what --device may say here, and why the rest is missing.
-    Devices(device::DevicesArgs),
-    /// Run golden files against our models.
-    Check(check::CheckArgs),
-    /// Compare a trained model's masks on two devices.
-    Agree(agree::AgreeArgs),
-    /// Measure, and write figures into README.
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
-    /// Run every test.
-    Test(test::TestArgs),
-    /// Check formatting, lints, docs and file sizes.
-    Tidy,
-}
+const HELP: &str = "\
+Chores of the repository; every other command is handed to the program.
+
+Usage: cargo xtask <COMMAND>
+
+Chores:
+  test [--full]  Run every test; with --full also those that need much time or memory
+  tidy           Check formatting, lints, docs, packages and file sizes
+  docs           Write the index of configs/
+  bench <WHAT>   Measure, and write figures into docs/performance.md
+
+The program:
+  help           List its commands: train, eval, predict, segment, ... (builds it first)
+";
 
 fn main() {
-    let done = match Cli::parse().command {
-        Command::Train(args) => train::run(args).map(|()| true),
-        Command::Eval(args) => eval::run(&args).map(|()| true),
-        Command::Predict(args) => predict::run(&args).map(|()| true),
-        Command::Attend(args) => attend::run(&args).map(|()| true),
-        Command::Segment(args) => segment::run(&args).map(|()| true),
-        Command::Export(args) => export::run(&args).map(|()| true),
-        Command::Data(command) => data::run(&command).map(|()| true),
-        Command::Devices(args) => device::run(&args).map(|()| true),
-        Command::Check(args) => check::check(&args),
-        Command::Agree(args) => agree::run(&args),
-        Command::Bench(command) => bench::run(&command).map(|()| true),
-        Command::Test(args) => test::run(&args).map(|()| true),
-        Command::Tidy => tidy::run().map(|()| true),
-    };
-    match done {
-        Ok(true) => {}
-        Ok(false) => std::process::exit(1),
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&args) {
+        Ok(code) => std::process::exit(code),
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("error: {error:#}");
             std::process::exit(2);
         }
     }
 }
 
-/// An error with its causes, each said once: many of ours already repeat their cause.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
+fn run(args: &[OsString]) -> Result<i32> {
+    let words: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
+        ["test"] => test::run(false).map(|()| 0),
+        ["test", "--full"] => test::run(true).map(|()| 0),
+        ["test", ..] => anyhow::bail!("test: takes nothing or --full, not {:?}", words[1..].join(" ")),
+        ["tidy"] => tidy::run().map(|()| 0),
+        ["tidy", ..] => anyhow::bail!("tidy: takes no arguments, not {:?}", words[1..].join(" ")),
+        ["docs"] => docs::run(false).map(|()| 0),
+        ["docs", ..] => anyhow::bail!("docs: takes no arguments, not {:?}", words[1..].join(" ")),
+        ["bench", ..] => handover::run("saymask-bench", &args[1..]),
+        [] | ["--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(0)
         }
+        _ => handover::run("saymask", args),
     }
-    text
 }

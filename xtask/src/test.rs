@@ -1,11 +1,11 @@
-//! `cargo xtask test`: every test, one command.
+//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 
+use crate::handover::target;
 use crate::tidy::root;
 
 /// Golden files that a software driver runs within a minute. The others hold full-size text encoders, one of whose tables
@@ -13,21 +13,14 @@ use crate::tidy::root;
 const SMALL_GOLDENS: &[&str] =
     &["tests/goldens/sam-tiny.safetensors", "tests/goldens/dit-tiny.safetensors", "tests/goldens/risam.safetensors"];
 
-/// Options of `test`.
-#[derive(Debug, Args)]
-pub struct TestArgs {
-    /// Also run the tests that need much time or memory.
-    #[arg(long)]
-    pub full: bool,
-}
-
-/// Runs unit and integration tests, then the examples in the docs, then small goldens through wgpu.
-pub fn run(args: &TestArgs) -> Result<()> {
+/// Runs unit and integration tests, with `full` also those that need much time or memory, then the examples in the docs, then
+/// small golden files through wgpu.
+pub(crate) fn run(full: bool) -> Result<()> {
     let root = root()?;
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
     let mut first: Vec<&str> =
         if nextest { vec!["nextest", "run", "--workspace"] } else { vec!["test", "--workspace", "--lib", "--bins", "--tests"] };
-    if args.full {
+    if full {
         first.extend(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
     }
     cargo(&root, &first)?;
@@ -42,9 +35,9 @@ fn wgpu(root: &Path) -> Result<()> {
         return Ok(());
     };
     eprintln!("goldens on wgpu, driver {}", driver.display());
-    let folder = target(root).join("wgpu");
+    let folder = target()?.join("wgpu");
     let folder = folder.to_string_lossy();
-    let mut step = vec!["run", "--quiet", "--package", "xtask", "--no-default-features", "--features", "webgpu"];
+    let mut step = vec!["run", "--quiet", "--package", "saymask", "--no-default-features", "--features", "webgpu"];
     // The driver does the work; optimising our side of it would only take time.
     step.extend(["--config", "profile.dev.package.\"*\".opt-level=1", "--target-dir", &folder]);
     step.extend(["--", "check", "--device", "wgpu:cpu"]);
@@ -60,10 +53,6 @@ fn software_driver() -> Option<PathBuf> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd")))
-}
-
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
 }
 
 fn cargo(root: &Path, step: &[&str]) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: formatting, lints, docs, file sizes.
+//! `cargo xtask tidy`: formatting, clippy, rustdoc, packages, dependency rules, generated docs, file sizes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,25 +10,37 @@ const MAX_LINES: usize = 500;
 /// Bytes after which a tracked file should not be in the repository.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// Members that are never published.
+const UNPUBLISHED: [&str; 4] = ["xtask", "tests", "saymask-bench", "test-support"];
+
 /// Runs every check and reports all that fail.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let root = root()?;
     let mut faults = Vec::new();
-    let checks: [(&str, &[&str]); 3] = [
+    let mut package = vec!["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"];
+    package.extend(UNPUBLISHED.iter().flat_map(|member| ["--exclude", member]));
+    let checks: [(&str, &[&str]); 4] = [
         ("formatting", &["fmt", "--all", "--check"]),
-        ("lints", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
-        ("docs", &["doc", "--workspace", "--no-deps"]),
+        ("lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]),
+        ("docs", &["doc", "--workspace", "--no-deps", "--quiet"]),
+        ("packages", &package),
     ];
     for (name, args) in checks {
         eprintln!("{name} ...");
-        let mut command = Command::new("cargo");
-        command.args(args).current_dir(&root);
-        if name == "docs" {
-            command.env("RUSTDOCFLAGS", "--deny warnings");
-        }
-        if !command.status().context("cargo could not be started")?.success() {
+        if !cargo(&root, args)?.success() {
             faults.push(format!("{name}: see above"));
         }
+    }
+    if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|o| o.status.success()) {
+        eprintln!("dependencies ...");
+        if !cargo(&root, &["deny", "--offline", "check", "bans", "licenses", "sources"])?.success() {
+            faults.push("dependencies: see above (deny.toml)".into());
+        }
+    } else {
+        eprintln!("skipped: dependency rules; cargo-deny is not installed (cargo install cargo-deny)");
+    }
+    if let Err(error) = crate::docs::run(true) {
+        faults.push(error.to_string());
     }
     for path in tracked(&root)? {
         let full = root.join(&path);
@@ -50,8 +62,14 @@ pub fn run() -> Result<()> {
     bail!("not tidy:\n  {}", faults.join("\n  "))
 }
 
+fn cargo(root: &Path, args: &[&str]) -> Result<std::process::ExitStatus> {
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(root).env("RUSTDOCFLAGS", "--deny warnings");
+    command.status().context("cargo could not be started")
+}
+
 /// The workspace's root folder.
-pub fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     Ok(manifest.parent().context("the workspace has no root")?.to_owned())
 }

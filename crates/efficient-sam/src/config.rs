@@ -1,6 +1,8 @@
-//! Sizes of an EfficientSAM.
+//! `EfficientSamConfig`: sizes of an EfficientSAM.
 
+use nn_ops::ConfigError;
 use nn_ops::activation::Activation;
+use nn_ops::config::{check_multiple, check_positive};
 use sam_vit::{MaskDecoderConfig, NormOver, TokenSelfAttention, TwoWayConfig};
 use serde::{Deserialize, Serialize};
 
@@ -106,9 +108,9 @@ impl EfficientSamConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        let sizes = [
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_positive(&[
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
             ("table_grid", self.table_grid),
@@ -116,25 +118,20 @@ impl EfficientSamConfig {
             ("depth", self.depth),
             ("heads", self.heads),
             ("max_points", self.max_points),
+            ("out_channels", self.out_channels),
             ("decoder_depth", self.decoder_depth),
             ("decoder_heads", self.decoder_heads),
             ("decoder_mlp_dim", self.decoder_mlp_dim),
-        ];
-        if let Some((name, _)) = sizes.iter().find(|(_, value)| *value == 0) {
-            return Err(format!("{name} is 0; it must be at least 1"));
-        }
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(format!("image_size {} is not a multiple of patch_size {}", self.image_size, self.patch_size));
-        }
-        if !self.embed_dim.is_multiple_of(self.heads) {
-            return Err(format!("embed_dim {} is not a multiple of heads {}", self.embed_dim, self.heads));
-        }
+        ])?;
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))?;
+        check_multiple(("embed_dim", self.embed_dim), ("heads", self.heads))?;
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0 && self.mlp_dim() > 0) {
-            return Err(format!("mlp_ratio {} must leave at least one hidden channel, at most 64 times", self.mlp_ratio));
+            return Err(ConfigError::new("mlp_ratio", self.mlp_ratio, "at most 64 and leave at least one hidden channel"));
         }
         let (channels, heads) = (self.out_channels, self.decoder_heads);
-        if channels == 0 || !channels.is_multiple_of(8) || !channels.is_multiple_of(2 * heads) {
-            return Err(format!("out_channels {channels} must be a multiple of 8 and of twice decoder_heads {heads}"));
+        if !channels.is_multiple_of(8) || !channels.is_multiple_of(2 * heads) {
+            let expected = format!("a multiple of 8 and of twice decoder_heads, {heads}");
+            return Err(ConfigError::new("out_channels", channels, expected));
         }
         Ok(())
     }
@@ -151,16 +148,15 @@ mod tests {
             config.validate().unwrap();
         }
         let wrong = [
-            (EfficientSamConfig { depth: 0, ..base() }, "depth is 0"),
-            (EfficientSamConfig { max_points: 0, ..base() }, "max_points is 0"),
-            (EfficientSamConfig { image_size: 1000, ..base() }, "image_size 1000"),
-            (EfficientSamConfig { heads: 7, ..base() }, "heads 7"),
+            (EfficientSamConfig { depth: 0, ..base() }, "depth"),
+            (EfficientSamConfig { max_points: 0, ..base() }, "max_points"),
+            (EfficientSamConfig { image_size: 1000, ..base() }, "image_size"),
+            (EfficientSamConfig { heads: 7, ..base() }, "embed_dim"),
             (EfficientSamConfig { mlp_ratio: f64::NAN, ..base() }, "mlp_ratio"),
-            (EfficientSamConfig { out_channels: 250, ..base() }, "out_channels 250"),
+            (EfficientSamConfig { out_channels: 250, ..base() }, "out_channels"),
         ];
-        for (config, word) in wrong {
-            let message = config.validate().unwrap_err();
-            assert!(message.contains(word), "{message}");
+        for (config, key) in wrong {
+            assert_eq!(config.validate().unwrap_err().key, key);
         }
     }
 }

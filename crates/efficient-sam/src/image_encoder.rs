@@ -4,9 +4,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use nn_ops::attention::multi_head;
+use nn_ops::activation::Activation;
+use nn_ops::attention::multi_head_attention;
 use nn_ops::conv::patch_conv;
-use nn_ops::linear::{linear, perceptron};
+use nn_ops::linear::{linear, mlp};
 use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
@@ -34,7 +35,7 @@ impl Attention {
         let width = x.dims()[2];
         let qkv = linear(&self.qkv, x);
         let part = |i: usize| qkv.clone().narrow(2, i * width, width);
-        linear(&self.proj, multi_head([part(0), part(1), part(2)], self.heads, None))
+        linear(&self.proj, multi_head_attention([part(0), part(1), part(2)], self.heads, None))
     }
 }
 
@@ -76,7 +77,7 @@ impl Block {
     /// [B, N, C] -> the same
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        x.clone() + perceptron(&self.mlp.fc1, &self.mlp.fc2, self.norm2.forward(x))
+        x.clone() + mlp(&self.mlp.fc1, Activation::Gelu, &self.mlp.fc2, self.norm2.forward(x))
     }
 }
 

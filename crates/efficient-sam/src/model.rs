@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use sam_vit::{MaskDecoder, Output, SamError};
 
 use crate::config::EfficientSamConfig;
@@ -28,7 +28,7 @@ impl EfficientSamConfig {
     /// # Errors
     /// [`SamError::Config`] for sizes that contradict each other.
     pub fn init(&self, device: &Device) -> Result<EfficientSam, SamError> {
-        self.validate().map_err(SamError::Config)?;
+        self.validate()?;
         Ok(EfficientSam {
             image_encoder: ImageEncoder::new(self, device),
             prompt_encoder: PromptEncoder::new(self, device),
@@ -108,7 +108,7 @@ pub fn sort_by_iou(masks: Tensor<4>, iou: Tensor<2>) -> Result<(Tensor<4>, Tenso
     let rows: Vec<usize> = values.chunks(number.max(1)).enumerate().flat_map(|(row, iou)| by_iou(iou, row * number)).collect();
     let order = TensorData::new(rows.iter().map(|row| *row as i64).collect::<Vec<_>>(), [rows.len()]);
     let iou = iou.reshape([count * number]).select(0, Tensor::from_data(order, &masks.device())).reshape([count, number]);
-    Ok((take(masks.reshape([count * number, 1, height, width]), &rows).reshape([count, number, height, width]), iou))
+    Ok((select_rows(masks.reshape([count * number, 1, height, width]), &rows).reshape([count, number, height, width]), iou))
 }
 
 /// Indices from `first` on in the order of falling IoU.

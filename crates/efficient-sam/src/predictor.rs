@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn_ops::resize::Resize;
-use pil_ops::Image;
+use pil_ops::{Fit, Image, Letterbox, MAX_CANVAS, Normalisation};
 use sam_vit::{
-    AutomaticConfig, ClickModel, ImageEmbedding, MAX_CANVAS, MaskPrediction, Output, PIXEL_MEAN, PIXEL_STD, Placement, PromptSet,
-    Region, SamError, binary, masks_at_full_size, read_back,
+    AutomaticConfig, ClickModel, ImageEmbedding, MaskPrediction, Output, PromptSet, Region, SamError, binary, masks_at_full_size,
+    read_back,
 };
 
 use crate::model::{EfficientSam, by_iou};
@@ -13,6 +13,8 @@ use crate::prompt_encoder::{BOTTOM_RIGHT, INVALID, TOP_LEFT, prepare_points};
 
 /// Prompts that share one decoder call.
 const PROMPTS_PER_CALL: usize = 64;
+/// Values from 0 to 1.
+const UNIT: Normalisation = Normalisation { mean: [0.0; 3], std: [255.0; 3] };
 
 /// Resizes images of values in [0, 1] to `side` x `side`, bilinear with half-pixel centres, no antialiasing and no regard to
 /// the aspect, and normalises them.
@@ -22,7 +24,8 @@ const PROMPTS_PER_CALL: usize = 64;
 pub fn preprocess(images: Tensor<4>, side: usize) -> Tensor<4> {
     let device = images.device();
     let channel = |values: [f32; 3]| Tensor::<1>::from_floats(values.map(|v| v / 255.0), &device).reshape([1, 3, 1, 1]);
-    (Resize::BILINEAR.forward(images, [side, side]) - channel(PIXEL_MEAN)) / channel(PIXEL_STD)
+    let Normalisation { mean, std } = Normalisation::IMAGENET;
+    (Resize::BILINEAR.forward(images, [side, side]) - channel(mean)) / channel(std)
 }
 
 /// Brings low-resolution logits straight to the image's size: bicubic, half-pixel centres, no antialiasing.
@@ -37,7 +40,7 @@ impl EfficientSam {
     /// Encodes an image once.
     ///
     /// # Errors
-    /// An image that is inconsistent.
+    /// An image beyond the sizes that can be placed.
     pub fn embed(&self, image: &Image) -> Result<ImageEmbedding, SamError> {
         let mut all = self.embed_batch(std::slice::from_ref(image), self.image_size())?;
         all.pop().ok_or_else(|| SamError::Device("the encoder gave no embedding".into()))
@@ -47,25 +50,25 @@ impl EfficientSam {
     /// [`EfficientSam::image_size`] resizes the positions to a grid that the model was not trained at.
     ///
     /// # Errors
-    /// An image that is inconsistent, or an input that is no multiple of the patch.
+    /// An image beyond the sizes that can be placed, or an input that is no multiple of the patch.
     pub fn embed_batch(&self, images: &[Image], canvas: usize) -> Result<Vec<ImageEmbedding>, SamError> {
         let patch = self.patch_size();
         if canvas == 0 || canvas > MAX_CANVAS || !canvas.is_multiple_of(patch) {
             return Err(SamError::Canvas { canvas, patch, most: MAX_CANVAS });
         }
-        let (mut inputs, mut placements) = (Vec::new(), Vec::new());
+        let (mut inputs, mut letterboxes) = (Vec::new(), Vec::new());
         for image in images {
-            let values = image.planes(|_, level| f32::from(level) / 255.0)?;
-            let unit = Tensor::from_data(TensorData::new(values, [1, 3, image.height, image.width]), &self.device());
+            let unit =
+                Tensor::from_data(TensorData::new(UNIT.planes(image), [1, 3, image.height(), image.width()]), &self.device());
             inputs.push(preprocess(unit, canvas));
-            placements.push(Placement::stretched(image.height, image.width, canvas)?);
+            letterboxes.push(Letterbox::new(image.height(), image.width(), canvas, Fit::Stretched)?);
         }
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
         let features = self.image_encoder.forward(Tensor::cat(inputs, 0));
-        let one = |(i, placement)| ImageEmbedding { features: features.clone().narrow(0, i, 1), placement };
-        Ok(placements.into_iter().enumerate().map(one).collect())
+        let one = |(i, letterbox)| ImageEmbedding { features: features.clone().narrow(0, i, 1), letterbox };
+        Ok(letterboxes.into_iter().enumerate().map(one).collect())
     }
 
     /// Masks for one prompt: one with [`Output::Single`], three in the order of falling IoU with [`Output::Multi`]. A pixel is
@@ -98,7 +101,7 @@ impl EfficientSam {
         for (index, prompt) in prompts.iter().enumerate() {
             check(prompt, index, [4 * height, 4 * width], self.max_points())?;
         }
-        let (place, device) = (&embedding.placement, embedding.features.device());
+        let (place, device) = (&embedding.letterbox, embedding.features.device());
         let mut results = Vec::with_capacity(prompts.len());
         for group in prompts.chunks(PROMPTS_PER_CALL) {
             let (points, labels) = to_tensors(group, self.max_points(), place, &device);
@@ -125,7 +128,7 @@ impl EfficientSam {
     /// Finds masks all over an image with SAM's generator, the best of a crop first.
     ///
     /// # Errors
-    /// Settings out of range, or an image that is inconsistent.
+    /// Settings out of range, or a device that fails.
     pub fn segment_everything(&self, image: &Image, config: &AutomaticConfig) -> Result<Vec<Region>, SamError> {
         config.segment_everything(self, image)
     }
@@ -138,13 +141,13 @@ impl ClickModel for EfficientSam {
 
     fn click(&self, embedding: &ImageEmbedding, points: Tensor<3>) -> (Tensor<4>, Tensor<2>) {
         let labels = Tensor::<2, Int>::ones([points.dims()[0], 1], &points.device());
-        let input = (embedding.placement.canvas, embedding.placement.canvas);
+        let input = (embedding.letterbox.canvas, embedding.letterbox.canvas);
         let (points, labels) = prepare_points(points, labels, self.max_points(), input, input);
         self.decode_points(embedding.features.clone(), points, labels, Output::Multi)
     }
 
-    fn restore(&self, low_res: Tensor<4>, placement: &Placement) -> Tensor<4> {
-        postprocess(low_res, placement.original)
+    fn restore(&self, low_res: Tensor<4>, letterbox: &Letterbox) -> Tensor<4> {
+        postprocess(low_res, letterbox.original)
     }
 }
 
@@ -165,7 +168,7 @@ fn check(prompt: &PromptSet, index: usize, low_res: [usize; 2], most: usize) -> 
 }
 
 /// `number` points per prompt, a box's corners first, in pixels of the network's input.
-fn to_tensors(prompts: &[PromptSet], number: usize, place: &Placement, device: &Device) -> (Tensor<3>, Tensor<2, Int>) {
+fn to_tensors(prompts: &[PromptSet], number: usize, place: &Letterbox, device: &Device) -> (Tensor<3>, Tensor<2, Int>) {
     let (mut points, mut labels) = (Vec::new(), Vec::new());
     for prompt in prompts {
         let corners = prompt.bbox.iter().flat_map(|b| [([b[0], b[1]], TOP_LEFT), ([b[2], b[3]], BOTTOM_RIGHT)]);

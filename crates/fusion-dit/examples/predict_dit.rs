@@ -1,28 +1,23 @@
-//! A sentence about an image file: `predict_dit WEIGHTS VOCABULARY IMAGE SENTENCE MASK.png`.
+//! Finds what sentences say in an image file: `predict_dit FOLDER IMAGE SENTENCE...`, the folder being one that
+//! `DitPredictor::save_pretrained` wrote.
 #![allow(clippy::print_stdout, reason = "it is what the command answers")]
 
-use std::{error::Error, sync::Arc};
+use std::error::Error;
+use std::path::Path;
 
 use burn::tensor::Device;
-use fusion_dit::{Dit, DitConfig};
-use nn_ops::weights::Checkpoint;
-use text_encoders::tokenizer::WordPiece;
+use fusion_dit::DitPredictor;
+use pil_ops::Image;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [weights, vocabulary, image, sentence, out] = arguments.as_slice() else { return Err("five arguments".into()) };
-    let pixels = image::open(image)?.to_rgb8();
-    let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    let [folder, image, sentences @ ..] = arguments.as_slice() else { return Err("too few arguments".into()) };
+    let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
 
-    let checkpoint = Checkpoint::open(weights)?;
-    let config = DitConfig::detect(&checkpoint)?;
-    let (model, _) = config.init(&Device::flex())?.load(&config, checkpoint)?;
-    let dit = Dit::new(config, &model, Arc::new(WordPiece::load(vocabulary)?))?;
-    let found = dit.predict(&picture, &[sentence])?.remove(0);
-    println!("score {:.3}, box {:?}", found.score, found.bbox);
-
-    let grey = found.mask.to_row_major().iter().map(|v| v * 255).collect();
-    image::GrayImage::from_raw(width, height, grey).ok_or("mask of another size")?.save(out)?;
+    let predictor = DitPredictor::from_pretrained(folder, &Device::flex())?;
+    let embedding = predictor.embed(&Image::open_upright(Path::new(image))?)?;
+    for (sentence, found) in sentences.iter().zip(predictor.ask(&embedding, &sentences)?) {
+        println!("{sentence}: {} pixels in {:?}, score {:.3}", found.mask.area(), found.bbox, found.score);
+    }
     Ok(())
 }

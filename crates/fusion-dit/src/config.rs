@@ -1,9 +1,13 @@
-//! Variants and sizes of Deep Instruction Tuning.
+//! `DitConfig`: variants and sizes of Deep Instruction Tuning.
 
+use nn_ops::ConfigError;
+use nn_ops::activation::logit;
+use nn_ops::config::{check_dropout, check_multiple, check_positive, check_probability};
 use sam_vit::SamConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use text_encoders::bert::BertConfig;
 use text_encoders::clip::ClipTextConfig;
+use text_encoders::tokenizer::TokenizerKind;
 
 /// How text reaches SAM (DIT Tables 1, 2, 4 and 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -12,10 +16,10 @@ pub enum Variant {
     /// Default fusion: text meets the image in the mask decoder only (Tab. 1 "Default"; "Add 2 / 4 dec layers" with a
     /// deeper decoder).
     DefaultSam,
-    /// Layer-wise DIT: a projection of the text features in front of every block (sec. 3.3, eq. 6).
+    /// Layer-wise DIT: a projection of the text features in front of every block (sec. 3.3, eq. 8).
     #[default]
     LayerWise,
-    /// End-to-end DIT: the text slots go through the encoder, projected before every block (sec. 3.3, eq. 5).
+    /// End-to-end DIT: the text slots go through the encoder, projected before every block (sec. 3.2, eq. 4 to 7).
     E2e,
     /// E-DIT with learnable tokens added before every block but the first (Tab. 2 "dynamic+static").
     E2eToken,
@@ -63,7 +67,7 @@ pub enum EncoderAttention {
     Windowed,
 }
 
-/// Sizes of a DIT.
+/// A DIT with its text encoder. The default is the paper's main model, L-DIT with ViT-B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DitConfig {
@@ -147,32 +151,51 @@ impl DitConfig {
         self.input_size / self.sam.image_encoder.patch_size
     }
 
-    /// Checks the sizes against each other.
+    /// [`DitConfig::threshold`] as a logit.
+    pub fn threshold_logit(&self) -> f64 {
+        logit(self.threshold)
+    }
+
+    /// The tokenizer of the chosen text encoder.
+    pub fn tokenizer_kind(&self) -> TokenizerKind {
+        match self.text_encoder {
+            TextKind::Bert => TokenizerKind::WordPiece,
+            TextKind::Clip => TokenizerKind::Clip,
+        }
+    }
+
+    /// Whether the parameter with this official name is trained: all are.
+    pub fn trains(&self, _name: &str) -> bool {
+        true
+    }
+
+    /// Checks the settings against each other; of the text encoders only the chosen one.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        self.sam.validate().map_err(|e| format!("sam: {e}"))?;
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.sam.validate().map_err(|e| e.below("sam"))?;
+        match self.text_encoder {
+            TextKind::Bert => self.bert.validate().map_err(|e| e.below("bert")),
+            TextKind::Clip => self.clip.validate().map_err(|e| e.below("clip")),
+        }?;
         let encoder = &self.sam.image_encoder;
-        if self.input_size == 0 || !self.input_size.is_multiple_of(encoder.patch_size) {
-            return Err(format!("input_size {} is not a multiple of patch_size {}", self.input_size, encoder.patch_size));
+        check_positive(&[("input_size", self.input_size), ("text_tokens", self.text_tokens)])?;
+        check_multiple(("input_size", self.input_size), ("patch_size", encoder.patch_size))?;
+        let (width, positions) = self.text_sizes();
+        if self.text_dim != width {
+            return Err(ConfigError::new("text_dim", self.text_dim, format!("{width}, the width of the text encoder")));
         }
-        if self.text_tokens == 0 {
-            return Err("text_tokens is 0; it must be at least 1".into());
+        if self.text_tokens > positions {
+            let expected = format!("at most {positions}, the positions of the text encoder");
+            return Err(ConfigError::new("text_tokens", self.text_tokens, expected));
         }
         if self.variant.instructs_encoder() && !self.text_transform && self.text_dim != encoder.embed_dim {
-            return Err(format!(
-                "text_dim {} differs from the encoder's embed_dim {}; set text_transform = true",
-                self.text_dim, encoder.embed_dim
-            ));
+            let expected = format!("the image encoder's embed_dim, {}, or text_transform true", encoder.embed_dim);
+            return Err(ConfigError::new("text_dim", self.text_dim, expected));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(format!("dropout {} is not in [0, 1)", self.dropout));
-        }
-        if !(self.threshold > 0.0 && self.threshold < 1.0) {
-            return Err(format!("threshold {} is not between 0 and 1", self.threshold));
-        }
-        Ok(())
+        check_dropout("dropout", self.dropout)?;
+        check_probability("threshold", self.threshold)
     }
 }
 

@@ -1,11 +1,11 @@
-//! The cross-attention injections of DIT Tab. 4.
+//! Cross-attention of text slots over image tokens (DIT Tab. 4), and the released code's layer norm.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{merge_heads, softmax, split_heads};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 
 /// Heads of the injection, each of width 64.
 const HEADS: usize = 8;
@@ -32,17 +32,17 @@ impl StdNorm {
     /// [B, L, C] -> [B, L, C], in the input's precision
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (width, kind) = (x.dims()[2], x.dtype());
-        let x = wide(x);
+        let x = to_f32(x);
         let centred = x.clone() - x.mean_dim(2);
         let variance = centred.clone().powi_scalar(2).sum_dim(2) / (width as f64 - 1.0);
-        let [gain, bias] = [&self.weight, &self.bias].map(|p| wide(p.val()).unsqueeze::<3>());
+        let [gain, bias] = [&self.weight, &self.bias].map(|p| to_f32(p.val()).unsqueeze::<3>());
         (centred / (variance.sqrt() + 1e-6) * gain + bias).cast(kind)
     }
 }
 
 /// Multi-head attention of the text slots over other tokens.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct GuidedAttention {
     /// Values.
     pub linear_v: Linear,
     /// Keys.
@@ -54,7 +54,7 @@ pub struct Attention {
     dropout: Dropout,
 }
 
-impl Attention {
+impl GuidedAttention {
     pub(crate) fn new(width: usize, dropout: f64, device: &Device) -> Self {
         let linear = |i, o| xavier(i, o, device);
         Self {
@@ -84,7 +84,7 @@ impl Attention {
 #[derive(Module, Debug)]
 pub struct GuidedBlock {
     /// Attention.
-    pub mhatt: Attention,
+    pub mhatt: GuidedAttention,
     /// First layer of the feed-forward network.
     pub ffn_in: Linear,
     /// Second layer of the feed-forward network.
@@ -99,7 +99,7 @@ pub struct GuidedBlock {
 impl GuidedBlock {
     pub(crate) fn new(width: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            mhatt: Attention::new(width, dropout, device),
+            mhatt: GuidedAttention::new(width, dropout, device),
             ffn_in: LinearConfig::new(width, HIDDEN).init(device),
             ffn_out: LinearConfig::new(HIDDEN, width).init(device),
             norm1: StdNorm::new(width, device),
@@ -127,7 +127,7 @@ fn xavier(from: usize, to: usize, device: &Device) -> Linear {
 mod tests {
     use super::*;
 
-    /// The fixture of the DIT sheet, section 14 (c).
+    /// Four numbers, computed by hand.
     #[test]
     fn std_norm_divides_by_the_unbiased_deviation() {
         let device = Device::flex();

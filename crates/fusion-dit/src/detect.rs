@@ -1,6 +1,6 @@
-//! A model's sizes from its file.
+//! `DitConfig::detect`: variant and sizes from a weight file.
 
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::{StateDict, WeightsError};
 use sam_vit::SamConfig;
 use text_encoders::bert::BertConfig;
 use text_encoders::clip::ClipTextConfig;
@@ -17,12 +17,14 @@ impl DitConfig {
     ///
     /// # Errors
     /// A file that is no DIT.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self, DitError> {
+    pub fn detect(checkpoint: &StateDict) -> Result<Self, DitError> {
         let file = checkpoint.clone().strip_prefix("state_dict.")?.strip_prefix("module.")?;
         let has = |part: &str| file.names().any(|name| name.starts_with(part));
         let rows = |name: &str| match file.shape(name) {
             Some(&[rows, columns]) => Ok([rows, columns]),
-            _ => Err(DitError::Config(format!("{}: no matrix `{name}`, so this is no DIT", file.path().display()))),
+            _ => {
+                Err(WeightsError::Format { path: file.path().to_owned(), what: format!("no matrix `{name}`, so this is no DIT") })
+            }
         };
         let count =
             |before: &str, after: &str| (0..).take_while(|i| file.shape(&format!("{before}{i}{after}")).is_some()).count();
@@ -75,8 +77,8 @@ impl DitConfig {
             };
         }
         let sam = file.rename(|name| Some(name.replacen("visual_encoder.", "image_encoder.", 1)))?;
-        config.sam = SamConfig::detect(&sam).map_err(|e| DitError::Config(e.to_string()))?;
-        config.validate().map_err(DitError::Config)?;
+        config.sam = SamConfig::detect(&sam)?;
+        config.validate()?;
         Ok(config)
     }
 }

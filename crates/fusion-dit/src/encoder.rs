@@ -1,12 +1,12 @@
-//! Text and image tokens through SAM's blocks, over everything or in SAM's windows; and where text looks.
+//! Text and image tokens through SAM's blocks, over everything or in SAM's windows; and the text's attention maps.
 
 use burn::tensor::Tensor;
 use nn_ops::attention::softmax;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::{cut, segment};
-use sam_vit::{Block, Grid, join, partition};
+use sam_vit::{Block, Grid, window_partition, window_unpartition};
 
-use crate::config::{DitConfig, EncoderAttention};
+use crate::config::EncoderAttention;
 use crate::net::DitNet;
 
 /// The way of [slots ; image] tokens through the encoder.
@@ -29,38 +29,32 @@ impl DitNet {
     ///
     /// # Shapes
     /// `image`: [B, 3, H, W], normalised; `text`: [B, L, text_dim]; output: [B, 256, H / patch, W / patch]
-    pub fn encode(&self, config: &DitConfig, image: Tensor<4>, text: Option<Tensor<3>>) -> Tensor<4> {
-        self.encode_watched(config, image, text, None)
+    pub fn encode(&self, image: Tensor<4>, text: Option<Tensor<3>>) -> Tensor<4> {
+        self.encode_watched(image, text, None)
     }
 
     /// Where each text slot looks in each block: its attention over the image tokens, mean over heads (paper Fig. 5).
-    /// What is missing from a sum of 1 goes to other text. A windowed block has one such sum a window. Empty for a variant
+    /// What is missing from a sum of 1 goes to other text. A windowed block has one such sum per window. Empty for a variant
     /// that keeps text out of the encoder.
     ///
     /// # Shapes
-    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; output: a [B, L, H / patch, W / patch] a block
-    pub fn attention(&self, config: &DitConfig, image: Tensor<4>, text: Tensor<3>) -> Vec<Tensor<4>> {
+    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; output: one [B, L, H / patch, W / patch] per block
+    pub fn attention(&self, image: Tensor<4>, text: Tensor<3>) -> Vec<Tensor<4>> {
         let mut maps = Vec::new();
         let mut watch = |block: &Block, tokens: Tensor<3>, route: &Route| maps.extend(route.looks(block, &tokens));
-        self.encode_watched(config, image, Some(text), Some(&mut watch));
+        self.encode_watched(image, Some(text), Some(&mut watch));
         maps
     }
 
-    fn encode_watched(
-        &self,
-        config: &DitConfig,
-        image: Tensor<4>,
-        text: Option<Tensor<3>>,
-        mut watch: Option<&mut Watch<'_>>,
-    ) -> Tensor<4> {
+    fn encode_watched(&self, image: Tensor<4>, text: Option<Tensor<3>>, mut watch: Option<&mut Watch<'_>>) -> Tensor<4> {
         let x = self.visual_encoder.embed(image);
         let size @ [batch, height, width, channels] = x.dims();
         let length = height * width;
-        let text = text.filter(|_| config.variant.instructs_encoder()).map(|text| cut(self.instruction.transform(text)));
-        let slots = text.as_ref().map_or(0, |text| text.dims()[1]);
+        let text = text.zip(self.instruction.as_ref()).map(|(text, by)| (by, cut(by.transform(text))));
+        let slots = text.as_ref().map_or(0, |(_, text)| text.dims()[1]);
         let device = x.device();
-        let side = config.sam.image_encoder.window_size;
-        let windowed = config.attention == EncoderAttention::Windowed;
+        let side = self.config.sam.image_encoder.window_size;
+        let windowed = self.config.attention == EncoderAttention::Windowed;
         let route = Route {
             size,
             slots,
@@ -71,12 +65,12 @@ impl DitNet {
         let mut carried = None;
         for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
             let way = route.clone();
-            let Some(text) = &text else {
+            let Some((instruction, text)) = &text else {
                 x = segment(block, x, move |block, x| way.through(block, x));
                 continue;
             };
-            let mut written = self.instruction.slots(index, text, carried.take(), || route.image(x.clone()));
-            if self.instruction.carries_projection() {
+            let mut written = instruction.slots(index, text, carried.take(), || route.image(x.clone()));
+            if instruction.carries_projection() {
                 // The next slots are made from these, past the block.
                 written = cut(written);
                 carried = Some(written.clone());
@@ -132,7 +126,7 @@ impl Route {
     /// [B, slots + h w, C] -> [B * windows, slots + side * side, C]
     fn partition(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
         let [batch, height, width, channels] = self.size;
-        let image = partition(x.clone().narrow(1, self.slots, height * width).reshape(self.size), grid.height);
+        let image = window_partition(x.clone().narrow(1, self.slots, height * width).reshape(self.size), grid.height);
         if self.slots == 0 {
             return image;
         }
@@ -146,7 +140,7 @@ impl Route {
     fn join(&self, x: Tensor<3>, grid: &Grid) -> Tensor<3> {
         let [batch, height, width, channels] = self.size;
         let rows = x.dims()[0];
-        let image = join(x.clone().narrow(1, self.slots, grid.height * grid.width), grid.height, self.size);
+        let image = window_unpartition(x.clone().narrow(1, self.slots, grid.height * grid.width), grid.height, self.size);
         let image = image.reshape([batch, height * width, channels]);
         if self.slots == 0 {
             return image;
@@ -168,15 +162,15 @@ impl Route {
             Some(grid) => self.partition(normed, grid),
             None => normed,
         };
-        let (q, k, _) = block.attn.project(tokens);
+        let [q, k, _] = block.attn.project(tokens);
         let [_, _, length, head] = q.dims();
         let q = q.narrow(2, 0, self.slots) * (1.0 / (head as f64).sqrt());
-        let map = wide(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
+        let map = to_f32(softmax(q.matmul(k.swap_dims(2, 3)), 3)).mean_dim(1).squeeze_dim::<3>(1);
         let map = map.narrow(2, self.slots, length - self.slots);
         Some(match window {
             Some(grid) => {
                 let to = [batch, height, width, self.slots];
-                join(map.swap_dims(1, 2), grid.height, to).permute([0, 3, 1, 2])
+                window_unpartition(map.swap_dims(1, 2), grid.height, to).permute([0, 3, 1, 2])
             }
             None => map.reshape([batch, self.slots, height, width]),
         })

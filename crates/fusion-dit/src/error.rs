@@ -1,27 +1,29 @@
-//! What can go wrong between an image, a sentence and a mask.
+//! `DitError`: what can go wrong between an image, a sentence and a mask.
 
 /// Why a prediction is impossible.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DitError {
-    /// Sizes that contradict each other.
+    /// Settings that contradict each other, or that lack what was asked.
     #[error("DIT configuration: {0}")]
-    Config(String),
-    /// Something that this variant does not have.
-    #[error("variant {variant:?}: {what}")]
-    Variant {
-        /// The variant.
-        variant: crate::Variant,
-        /// What was asked, and what would be right.
-        what: String,
+    Config(#[from] nn_ops::ConfigError),
+    /// Numbers that do not fit.
+    #[error("{what}: found {found:?}, expected {expected}")]
+    Shape {
+        /// Which ones.
+        what: &'static str,
+        /// Their shape or values.
+        found: Vec<usize>,
+        /// What would fit.
+        expected: String,
     },
     /// An image or a prompt that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
-    /// A sentence that cannot be used.
+    /// A sentence that cannot be used, or a tokenizer's file.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),
-    /// Weights that do not fit.
+    /// Weights that do not fit, or a folder that is something else.
     #[error(transparent)]
     Weights(#[from] nn_ops::weights::WeightsError),
 }

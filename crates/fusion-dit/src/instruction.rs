@@ -1,4 +1,4 @@
-//! What is written into the text slots in front of each encoder block.
+//! `Instruction`: what is written into the text slots in front of each encoder block (DIT sec. 3.2 and 3.3).
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
@@ -6,99 +6,165 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::norm::LayerNorm;
 
 use crate::config::{DitConfig, Variant};
-use crate::cross_attention::{Attention, GuidedBlock, StdNorm};
+use crate::cross_attention::{GuidedAttention, GuidedBlock, StdNorm};
 
-/// The new parameters of DIT inside the image encoder.
-///
-/// Which fields are present depends on the variant; their names follow the released checkpoints.
+/// The new parameters of DIT inside the image encoder; a variant that keeps text out of the encoder has none.
 #[derive(Module, Debug)]
 pub struct Instruction {
     /// T: text features to the encoder's width.
     pub prob_text: Option<Linear>,
-    /// P_i, one a block.
-    pub probs: Vec<Linear>,
-    /// The single P of [`Variant::E2eToken`] and [`Variant::CrossAttentionOpp`].
-    pub prob: Option<Linear>,
-    /// S: learnable tokens, [blocks (- 1), L, C].
-    pub tokens: Option<Param<Tensor<3>>>,
-    /// Cross-attention, one a block but the first.
-    pub cross: Vec<Attention>,
-    /// Cross-attention with feed-forward network, one a block.
-    pub guided: Vec<GuidedBlock>,
-    /// Norms behind `cross` or `guided`.
-    pub ln: Vec<StdNorm>,
-    /// PyTorch's norms in their place, of [`Variant::CrossAttentionOpp`].
-    pub norms: Vec<LayerNorm>,
+    /// What makes the slots of each block.
+    pub form: InstructionForm,
     dropout: Dropout,
-    #[module(skip)]
-    variant: Variant,
 }
 
-impl Instruction {
-    pub(crate) fn new(config: &DitConfig, device: &Device) -> Self {
-        use Variant::*;
+/// What makes the slots of each block, with the parameters that it needs; their names follow the released checkpoints.
+#[derive(Module, Debug)]
+pub enum InstructionForm {
+    /// [`Variant::LayerWise`]: each block's slots from the text.
+    LayerWise(Projections),
+    /// [`Variant::E2e`]: each block's slots from what came out of those of the block before.
+    E2e(Projections),
+    /// [`Variant::Cascade`]: each block's slots from those that went into the block before.
+    Cascade(Projections),
+    /// [`Variant::E2eToken`].
+    E2eToken(CarriedTokens),
+    /// [`Variant::TokenLayerWise`].
+    TokenLayerWise(LearnableTokens),
+    /// [`Variant::CrossAttention`].
+    CrossAttention(CrossAttention),
+    /// [`Variant::CrossAttentionOpp`].
+    CrossAttentionOpp(CrossAttentionOpp),
+    /// [`Variant::CrossAttentionFfn`].
+    CrossAttentionFfn(CrossAttentionFfn),
+}
+
+/// A projection per block.
+#[derive(Module, Debug)]
+pub struct Projections {
+    /// P_i.
+    pub probs: Vec<Linear>,
+}
+
+/// One projection in front of the first block, learnable tokens added in front of the others.
+#[derive(Module, Debug)]
+pub struct CarriedTokens {
+    /// P.
+    pub prob: Linear,
+    /// S, [blocks - 1, L, C].
+    pub tokens: Param<Tensor<3>>,
+}
+
+/// Learnable tokens added to the text.
+#[derive(Module, Debug)]
+pub struct LearnableTokens {
+    /// S, [blocks, L, C].
+    pub tokens: Param<Tensor<3>>,
+}
+
+/// A projection per block, and cross-attention with the norm behind it for every block but the first.
+#[derive(Module, Debug)]
+pub struct CrossAttention {
+    /// P_i.
+    pub probs: Vec<Linear>,
+    /// Cross-attention.
+    pub cross: Vec<GuidedAttention>,
+    /// Norms.
+    pub ln: Vec<StdNorm>,
+}
+
+/// One projection in front of the first block, cross-attention with PyTorch's norm behind it for the others.
+#[derive(Module, Debug)]
+pub struct CrossAttentionOpp {
+    /// P.
+    pub prob: Linear,
+    /// Cross-attention.
+    pub cross: Vec<GuidedAttention>,
+    /// Norms.
+    pub norms: Vec<LayerNorm>,
+}
+
+/// Cross-attention and a feed-forward network with the norm behind them, per block.
+#[derive(Module, Debug)]
+pub struct CrossAttentionFfn {
+    /// Cross-attention and feed-forward network.
+    pub guided: Vec<GuidedBlock>,
+    /// Norms.
+    pub ln: Vec<StdNorm>,
+}
+
+/// The released checkpoints name no form: module paths lose theirs.
+pub(crate) const FORM_NAMES: &[(&str, &str)] = &[
+    ("instruction.form.LayerWise.", "instruction."),
+    ("instruction.form.E2e.", "instruction."),
+    ("instruction.form.Cascade.", "instruction."),
+    ("instruction.form.E2eToken.", "instruction."),
+    ("instruction.form.TokenLayerWise.", "instruction."),
+    ("instruction.form.CrossAttention.", "instruction."),
+    ("instruction.form.CrossAttentionOpp.", "instruction."),
+    ("instruction.form.CrossAttentionFfn.", "instruction."),
+];
+
+impl InstructionForm {
+    /// None for the default fusion.
+    fn new(config: &DitConfig, device: &Device) -> Option<Self> {
         let (depth, width) = (config.sam.image_encoder.depth, config.sam.image_encoder.embed_dim);
         let source = if config.text_transform { width } else { config.text_dim };
-        let variant = config.variant;
-        let plain = |i, o| LinearConfig::new(i, o).init(device);
-        let filled = |i: usize, value: f64| {
-            let from = if i == 0 { source } else { width };
-            let mut linear = LinearConfig::new(from, width).with_initializer(Initializer::Constant { value }).init(device);
-            linear.bias = Some(Initializer::Zeros.init([width], device));
-            linear
-        };
-        let probs = match variant {
-            // Every P_i sees the text features, which have `width` or the same number of channels.
-            LayerWise | E2e => (0..depth).map(|i| filled(i, 0.0)).collect(),
-            CrossAttention => (0..depth).map(|i| filled(i, 1.0)).collect(),
-            // A chain of zeros would stay zero, gradients included; identities after the first keep it alive (sheet sec. 11).
-            Cascade => (0..depth).map(|i| if i == 0 { filled(i, 0.0) } else { identity(width, device) }).collect(),
-            DefaultSam | E2eToken | TokenLayerWise | CrossAttentionFfn | CrossAttentionOpp => Vec::new(),
-        };
-        let tokens = match variant {
-            E2eToken => {
+        // Every P_i sees the text features, which have `width` or the same number of channels.
+        let from = |i: usize| if i == 0 { source } else { width };
+        let attention = || (1..depth).map(|_| GuidedAttention::new(width, config.dropout, device)).collect();
+        let norms = |count: usize| (0..count).map(|_| StdNorm::new(width, device)).collect();
+        let tokens = |count: usize, init: Initializer| init.init([count, config.text_tokens, width], device);
+        let zeros = || Projections { probs: (0..depth).map(|i| filled(from(i), width, 0.0, device)).collect() };
+        Some(match config.variant {
+            Variant::DefaultSam => return None,
+            Variant::LayerWise => Self::LayerWise(zeros()),
+            Variant::E2e => Self::E2e(zeros()),
+            // A chain of zeros would stay zero, gradients included; identities after the first keep it alive.
+            Variant::Cascade => Self::Cascade(Projections {
+                probs: (0..depth)
+                    .map(|i| if i == 0 { filled(source, width, 0.0, device) } else { identity(width, device) })
+                    .collect(),
+            }),
+            Variant::E2eToken => {
                 // Xavier on a 3-D tensor as PyTorch counts it: fan in = L C, fan out = (depth - 1) C.
                 let count = depth.saturating_sub(1);
                 let bound = (6.0 / ((config.text_tokens + count) * width) as f64).sqrt();
-                let init = Initializer::Uniform { min: -bound, max: bound };
-                Some(init.init([count, config.text_tokens, width], device))
+                Self::E2eToken(CarriedTokens {
+                    prob: LinearConfig::new(source, width).init(device),
+                    tokens: tokens(count, Initializer::Uniform { min: -bound, max: bound }),
+                })
             }
-            TokenLayerWise => {
-                let init = Initializer::Normal { mean: 0.0, std: 1.0 };
-                Some(init.init([depth, config.text_tokens, width], device))
+            Variant::TokenLayerWise => {
+                Self::TokenLayerWise(LearnableTokens { tokens: tokens(depth, Initializer::Normal { mean: 0.0, std: 1.0 }) })
             }
-            _ => None,
-        };
-        let norms = |count: usize| (0..count).map(|_| StdNorm::new(width, device)).collect();
-        Self {
-            prob_text: (config.text_transform && variant.instructs_encoder()).then(|| plain(config.text_dim, width)),
-            probs,
-            prob: match variant {
-                E2eToken => Some(plain(source, width)),
-                CrossAttentionOpp => Some(filled(0, 1.0)),
-                _ => None,
-            },
-            tokens,
-            cross: match variant {
-                CrossAttention | CrossAttentionOpp => (1..depth).map(|_| Attention::new(width, config.dropout, device)).collect(),
-                _ => Vec::new(),
-            },
-            guided: match variant {
-                CrossAttentionFfn => (0..depth).map(|_| GuidedBlock::new(width, config.dropout, device)).collect(),
-                _ => Vec::new(),
-            },
-            ln: match variant {
-                CrossAttention => norms(depth.saturating_sub(1)),
-                CrossAttentionFfn => norms(depth),
-                _ => Vec::new(),
-            },
-            norms: match variant {
-                CrossAttentionOpp => (1..depth).map(|_| LayerNorm::new(width, 1e-5, device)).collect(),
-                _ => Vec::new(),
-            },
+            Variant::CrossAttention => Self::CrossAttention(CrossAttention {
+                probs: (0..depth).map(|i| filled(from(i), width, 1.0, device)).collect(),
+                cross: attention(),
+                ln: norms(depth.saturating_sub(1)),
+            }),
+            Variant::CrossAttentionOpp => Self::CrossAttentionOpp(CrossAttentionOpp {
+                prob: filled(source, width, 1.0, device),
+                cross: attention(),
+                norms: (1..depth).map(|_| LayerNorm::new(width, 1e-5, device)).collect(),
+            }),
+            Variant::CrossAttentionFfn => Self::CrossAttentionFfn(CrossAttentionFfn {
+                guided: (0..depth).map(|_| GuidedBlock::new(width, config.dropout, device)).collect(),
+                ln: norms(depth),
+            }),
+        })
+    }
+}
+
+impl Instruction {
+    /// None for the default fusion.
+    pub(crate) fn new(config: &DitConfig, device: &Device) -> Option<Self> {
+        let width = config.sam.image_encoder.embed_dim;
+        Some(Self {
+            form: InstructionForm::new(config, device)?,
+            prob_text: config.text_transform.then(|| LinearConfig::new(config.text_dim, width).init(device)),
             dropout: DropoutConfig::new(config.dropout).init(),
-            variant,
-        }
+        })
     }
 
     /// The text at the encoder's width.
@@ -123,50 +189,43 @@ impl Instruction {
         slots: Option<Tensor<3>>,
         image: impl FnOnce() -> Tensor<3>,
     ) -> Tensor<3> {
+        use InstructionForm as Form;
         let drop = |x: Tensor<3>| self.dropout.forward(x);
-        let token = |i: usize| self.tokens.as_ref().map(|t| t.val().narrow(0, i, 1));
         let text = text.clone();
-        match (self.variant, slots) {
-            (Variant::E2e | Variant::Cascade, Some(slots)) => drop(self.probs[index].forward(slots)),
-            (Variant::LayerWise | Variant::E2e | Variant::Cascade, _) => drop(self.probs[index].forward(text)),
-            (Variant::E2eToken, Some(slots)) => match token(index - 1) {
-                Some(token) => slots + token,
-                None => slots,
-            },
-            (Variant::E2eToken, None) => drop(self.single(text)),
-            (Variant::CrossAttentionOpp, None) => self.single(text),
-            (Variant::CrossAttentionOpp, Some(slots)) => {
-                let looked = drop(self.cross[index - 1].forward(text.clone(), slots));
-                self.norms[index - 1].forward(text + looked)
+        match (&self.form, slots) {
+            (Form::E2e(form) | Form::Cascade(form), Some(slots)) => drop(form.probs[index].forward(slots)),
+            (Form::LayerWise(form) | Form::E2e(form) | Form::Cascade(form), _) => drop(form.probs[index].forward(text)),
+            (Form::E2eToken(form), None) => drop(form.prob.forward(text)),
+            (Form::E2eToken(form), Some(slots)) => slots + form.tokens.val().narrow(0, index - 1, 1),
+            (Form::TokenLayerWise(form), _) => text + form.tokens.val().narrow(0, index, 1),
+            (Form::CrossAttention(form), None) => form.probs[0].forward(text),
+            (Form::CrossAttention(form), Some(slots)) => {
+                let attended = drop(form.cross[index - 1].forward(text.clone(), slots));
+                form.ln[index - 1].forward(form.probs[index].forward(text) + attended)
             }
-            (Variant::TokenLayerWise, _) => match token(index) {
-                Some(token) => text + token,
-                None => text,
-            },
-            (Variant::CrossAttention, None) => self.probs[0].forward(text),
-            (Variant::CrossAttention, Some(slots)) => {
-                let looked = drop(self.cross[index - 1].forward(text.clone(), slots));
-                self.ln[index - 1].forward(self.probs[index].forward(text) + looked)
+            (Form::CrossAttentionOpp(form), None) => form.prob.forward(text),
+            (Form::CrossAttentionOpp(form), Some(slots)) => {
+                let attended = drop(form.cross[index - 1].forward(text.clone(), slots));
+                form.norms[index - 1].forward(text + attended)
             }
-            (Variant::CrossAttentionFfn, _) => {
-                let looked = drop(self.guided[index].forward(text.clone(), image()));
-                self.ln[index].forward(text + looked)
+            (Form::CrossAttentionFfn(form), _) => {
+                let attended = drop(form.guided[index].forward(text.clone(), image()));
+                form.ln[index].forward(text + attended)
             }
-            (Variant::DefaultSam, _) => text,
-        }
-    }
-
-    fn single(&self, text: Tensor<3>) -> Tensor<3> {
-        match &self.prob {
-            Some(prob) => prob.forward(text),
-            None => text,
         }
     }
 
     /// What the next block's slots are made from: the chain of projections for a cascade, the block's output otherwise.
     pub(crate) fn carries_projection(&self) -> bool {
-        self.variant == Variant::Cascade
+        matches!(self.form, InstructionForm::Cascade(_))
     }
+}
+
+/// A linear layer with every weight of one value and no offset.
+fn filled(from: usize, to: usize, value: f64, device: &Device) -> Linear {
+    let mut linear = LinearConfig::new(from, to).with_initializer(Initializer::Constant { value }).init(device);
+    linear.bias = Some(Initializer::Zeros.init([to], device));
+    linear
 }
 
 /// A linear layer that passes its input through.

@@ -1,59 +1,116 @@
-//! DIT with its text encoder: sentences in, mask logits out.
+//! `DitModel`: DIT with its text encoder; images and token ids in, mask logits out.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, load};
-use text_encoders::TextTokenizer;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
+use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
-use crate::config::DitConfig;
+use crate::config::{DitConfig, TextKind};
 use crate::error::DitError;
-use crate::net::{DitNet, DitOutput, released_names};
+use crate::net::{DitNet, DitOutput};
 use crate::text::TextTower;
 
 /// All parameters of a DIT.
 #[derive(Module, Debug)]
 pub struct DitModel {
-    /// SAM with text slots.
+    /// SAM with text slots; it holds the configuration.
     pub net: DitNet,
     /// The text encoder.
     pub lang_encoder: TextTower,
 }
 
-/// Parameters of the released files that no computation uses (sheet sec. 1).
+/// What of B images no sentence changes: [`DitModel::encode_images`].
+#[derive(Debug, Clone)]
+pub enum DitFeatures {
+    /// Nothing but the input itself, [B, 3, H, W], where text runs through the image encoder.
+    Input(Tensor<4>),
+    /// SAM's image embedding, [B, 256, h, w], where it does not.
+    Embedding(Tensor<4>),
+}
+
+impl DitFeatures {
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        match self {
+            Self::Input(map) | Self::Embedding(map) => map.dims()[0],
+        }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Self::Input(map) | Self::Embedding(map) => map.device(),
+        }
+    }
+
+    /// The image of each sentence.
+    pub(crate) fn rows(&self, image_of: &[usize]) -> Self {
+        match self {
+            Self::Input(input) => Self::Input(select_rows(input.clone(), image_of)),
+            // The decoder shares a single embedding between prompts.
+            Self::Embedding(map) if map.dims()[0] == 1 => self.clone(),
+            Self::Embedding(map) => Self::Embedding(select_rows(map.clone(), image_of)),
+        }
+    }
+}
+
+/// Parameters of the released files that no computation uses.
 const UNUSED: &[&str] = &["query_embeddings", "self_attention.*"];
 
 impl DitConfig {
     /// A model with fresh weights.
     ///
     /// # Errors
-    /// [`DitError::Config`] when the sizes contradict each other.
+    /// [`DitError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<DitModel, DitError> {
-        self.validate().map_err(DitError::Config)?;
-        Ok(DitModel { net: self.init_net(device), lang_encoder: TextTower::new(self, device)? })
+        self.validate()?;
+        Ok(DitModel { net: self.init_net(device), lang_encoder: TextTower::new(self, device) })
     }
 
     /// From module paths to the keys of the released checkpoints, without the `module.` of distributed training.
-    pub fn names(&self) -> Names {
-        Names::new(&[("^net.", "")]).and(released_names()).and(TextTower::names(self.text_encoder))
+    pub fn names(&self) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(DitNet::names()).and(TextTower::names(self.text_encoder))
     }
 }
 
 impl DitModel {
+    /// What the model was built from.
+    pub fn config(&self) -> &DitConfig {
+        self.net.config()
+    }
+
+    /// See [`DitConfig::names`].
+    pub fn names(&self) -> KeyMap {
+        self.config().names()
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.net.visual_encoder.pos_embed.lazy_device()
+    }
+
+    /// Stops the gradients of what the configuration does not train.
+    pub fn freeze(self) -> Self {
+        let config = self.config().clone();
+        freeze_unless(self, &config.names(), |name| config.trains(name))
+    }
+
     /// Fills the model from a released DIT checkpoint or one of ours.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, config: &DitConfig, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
-        let checkpoint = checkpoint.strip_prefix("state_dict.")?.strip_prefix("module.")?;
-        Ok(load(self, &checkpoint, &config.names(), &Allow { missing: &[], unused: UNUSED })?)
+    pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), DitError> {
+        let state_dict = state_dict.clone().strip_prefix("state_dict.")?.strip_prefix("module.")?;
+        let names = self.names();
+        Ok(load(self, &state_dict, &names, &Allow { missing: &[], unused: UNUSED })?)
     }
 
-    /// Starts from SAM's weights; what DIT adds stays as initialised.
+    /// Starts from SAM's weights (the authors' naming); what DIT adds stays as initialised.
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: Checkpoint) -> Result<(Self, LoadReport), DitError> {
-        let checkpoint = checkpoint.rename(|n| Some(n.replacen("image_encoder.", "visual_encoder.", 1)))?;
+    pub fn load_sam(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), DitError> {
+        let state_dict = state_dict.clone().rename(|n| Some(n.replacen("image_encoder.", "visual_encoder.", 1)))?;
         let new = [
             "visual_encoder.probs.*",
             "visual_encoder.prob_text.*",
@@ -63,44 +120,106 @@ impl DitModel {
             "text_proj.*",
             "mask_decoder.transformer.layers.*",
         ];
-        let (net, report) = load(self.net, &checkpoint, &released_names(), &Allow { missing: &new, unused: &[] })?;
+        let (net, report) = load(self.net, &state_dict, &DitNet::names(), &Allow { missing: &new, unused: &[] })?;
         self.net = net;
         Ok((self, report))
     }
 
-    /// Mask logits of each image under its own sentence.
-    ///
-    /// # Shapes
-    /// `images`: [B, 3, H, W], normalised and padded; output: see [`DitOutput`]
+    /// Starts from the weights of the chosen text encoder: BERT's under Hugging Face names, or CLIP's under Hugging Face,
+    /// OpenAI or OpenCLIP names.
     ///
     /// # Errors
-    /// A sentence without words, or a tokenizer that does not fit the text encoder.
-    pub fn forward(
-        &self,
-        config: &DitConfig,
-        tokenizer: &dyn TextTokenizer,
-        images: Tensor<4>,
-        sentences: &[&str],
-    ) -> Result<DitOutput, DitError> {
-        let text = self.lang_encoder.read(tokenizer, sentences, config.text_tokens)?;
-        Ok(self.net.forward(config, images, text))
+    /// When a tensor of the text encoder is missing, superfluous or of another shape.
+    pub fn load_encoder(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), DitError> {
+        let (config, device) = (self.config(), self.device());
+        let (encoder, report) = match config.text_encoder {
+            TextKind::Bert => {
+                let (bert, report) = config.bert.load(state_dict.clone(), &device)?;
+                (TextTower::Bert(bert), report)
+            }
+            TextKind::Clip => {
+                let (clip, report) = config.clip.load(state_dict.clone(), &device)?;
+                (TextTower::Clip(clip), report)
+            }
+        };
+        self.lang_encoder = encoder;
+        Ok((self, report))
     }
 
-    /// Where each token of the text looks in each block of the image encoder; see [`DitNet::attention`].
+    /// Token ids of sentences, cut to the configuration's number and padded to it.
+    ///
+    /// # Errors
+    /// A sentence without words.
+    pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, DitError> {
+        Ok(tokenizer.encode_batch(sentences, self.config().text_tokens, Padding::Max)?)
+    }
+
+    /// Text features, padding included.
     ///
     /// # Shapes
-    /// `images`: [B, 3, H, W], normalised and padded; output: a [B, L, h, w] a block
+    /// output: [Q, L, text_dim]
+    ///
+    /// # Errors
+    /// Ids that the table lacks.
+    pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<3>, DitError> {
+        Ok(self.lang_encoder.encode(batch)?.tokens)
+    }
+
+    /// What of the images no sentence changes: SAM's embedding if text stays out of the image encoder, else the input.
+    ///
+    /// # Shapes
+    /// `images`: [B, 3, H, W], normalised and padded
+    pub fn encode_images(&self, images: Tensor<4>) -> DitFeatures {
+        match self.net.instruction {
+            Some(_) => DitFeatures::Input(images),
+            None => DitFeatures::Embedding(self.net.encode(images, None)),
+        }
+    }
+
+    /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about.
+    ///
+    /// # Shapes
+    /// `images`: [B, 3, H, W], normalised and padded; `batch`: [Q, L]; output: see [`DitOutput`]
+    ///
+    /// # Errors
+    /// Numbers or ids that do not fit.
+    pub fn forward(&self, images: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<DitOutput, DitError> {
+        check_rows(images.dims()[0], batch.rows(), image_of)?;
+        self.forward_features(&self.encode_images(images), batch, image_of)
+    }
+
+    /// As [`DitModel::forward`], from what [`DitModel::encode_images`] gave.
     ///
     /// # Errors
     /// As [`DitModel::forward`].
-    pub fn attention(
-        &self,
-        config: &DitConfig,
-        tokenizer: &dyn TextTokenizer,
-        images: Tensor<4>,
-        sentences: &[&str],
-    ) -> Result<Vec<Tensor<4>>, DitError> {
-        let text = self.lang_encoder.read(tokenizer, sentences, config.text_tokens)?;
-        Ok(self.net.attention(config, images, text))
+    pub fn forward_features(&self, features: &DitFeatures, batch: &TextBatch, image_of: &[usize]) -> Result<DitOutput, DitError> {
+        check_rows(features.images(), batch.rows(), image_of)?;
+        let text = self.encode_text(batch)?;
+        Ok(match features.rows(image_of) {
+            DitFeatures::Input(images) => self.net.forward(images, text),
+            DitFeatures::Embedding(map) => self.net.decode(map, self.net.text_prompts(text)),
+        })
     }
+
+    /// Where each token of the text attends in each block of the image encoder; see [`DitNet::attention`].
+    ///
+    /// # Shapes
+    /// `images`: [Q, 3, H, W], normalised and padded; `batch`: [Q, L]; output: one [Q, L, h, w] per block
+    ///
+    /// # Errors
+    /// As [`DitModel::forward`].
+    pub fn attention(&self, images: Tensor<4>, batch: &TextBatch) -> Result<Vec<Tensor<4>>, DitError> {
+        let image_of: Vec<usize> = (0..batch.rows()).collect();
+        check_rows(images.dims()[0], batch.rows(), &image_of)?;
+        Ok(self.net.attention(images, self.encode_text(batch)?))
+    }
+}
+
+/// Fails unless `image_of` names an image for each sentence.
+pub(crate) fn check_rows(images: usize, sentences: usize, image_of: &[usize]) -> Result<(), DitError> {
+    if image_of.len() == sentences && image_of.iter().all(|i| *i < images) {
+        return Ok(());
+    }
+    let expected = format!("{sentences} numbers below {images}");
+    Err(DitError::Shape { what: "image_of", found: image_of.to_vec(), expected })
 }

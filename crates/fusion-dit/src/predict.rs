@@ -1,134 +1,182 @@
-//! An image and sentences in, masks out: the crate by itself.
+//! `DitPredictor`: an image and sentences in, masks out.
 
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use pil_ops::Image;
-use sam_vit::{Placement, Prediction, SamError, preprocess_at};
-use text_encoders::TextTokenizer;
+use nn_ops::ConfigError;
+use nn_ops::config::quoted;
+use pil_ops::{Fit, Image, Letterbox, Normalisation};
+use sam_vit::{Prediction, SamError};
+use text_encoders::{TextEncoder, TextTokenizer};
 
-use crate::config::DitConfig;
 use crate::error::DitError;
-use crate::model::DitModel;
+use crate::model::{DitFeatures, DitModel};
 use crate::prompt::Prompt;
 
-/// Prompts that go through the network together.
-const TOGETHER: usize = 8;
+/// Sentences or other prompts that go through the network together.
+const SENTENCES_PER_PASS: usize = 8;
 
-/// A DIT ready to use: sizes, weights and tokenizer.
+/// A DIT ready to use: weights and tokenizer.
 #[derive(Clone)]
-pub struct Dit {
-    /// Sizes.
-    pub config: DitConfig,
-    /// Weights, for inference.
-    pub model: DitModel,
+pub struct DitPredictor {
+    model: DitModel,
     tokenizer: Arc<dyn TextTokenizer>,
 }
 
-impl std::fmt::Debug for Dit {
+/// An image, prepared once and asked as often as wanted: [`DitPredictor::embed`].
+#[derive(Debug, Clone)]
+pub struct DitEmbedding {
+    /// What no sentence changes, of this one image.
+    pub features: DitFeatures,
+    /// Where the image lies in the network's input.
+    pub letterbox: Letterbox,
+}
+
+impl std::fmt::Debug for DitPredictor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Dit({:?}, input {})", self.config.variant, self.config.input_size)
+        let config = self.model.config();
+        write!(f, "DitPredictor({:?}, input {})", config.variant, config.input_size)
     }
 }
 
-impl Dit {
+impl DitPredictor {
     /// Puts the parts together; a training model is turned into one for inference.
     ///
     /// # Errors
-    /// Sizes that contradict each other, or a tokenizer that can put out ids without a row in the text encoder's table.
-    pub fn new(config: DitConfig, model: &DitModel, tokenizer: Arc<dyn TextTokenizer>) -> Result<Self, DitError> {
-        use text_encoders::TextEncoder;
-        config.validate().map_err(DitError::Config)?;
+    /// A tokenizer that can put out ids without a row in the text encoder's table.
+    pub fn new(model: &DitModel, tokenizer: Arc<dyn TextTokenizer>) -> Result<Self, DitError> {
+        model.config().validate()?;
         model.lang_encoder.check_tokenizer(tokenizer.as_ref())?;
-        Ok(Self { config, model: model.valid(), tokenizer })
+        Ok(Self { model: model.valid(), tokenizer })
     }
 
-    /// One mask a sentence, at the image's own size.
-    ///
-    /// The image is brought to the network's input with its long side and centred; the logits of its area are resized
-    /// bilinearly to the original size and compared with `config.threshold`. (The released evaluation resizes the binary
-    /// map instead, which makes masks up to a pixel larger; evaluation under that rule is a profile of the metrics crate.)
+    /// The weights, for inference.
+    pub fn model(&self) -> &DitModel {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<dyn TextTokenizer> {
+        &self.tokenizer
+    }
+
+    /// Another threshold than the configuration's: the probability above which a pixel is foreground.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
-    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
+    /// Nothing between 0 and 1.
+    pub fn with_threshold(mut self, threshold: f64) -> Result<Self, DitError> {
+        self.model.net.config.threshold = threshold;
+        self.model.config().validate()?;
+        Ok(self)
+    }
+
+    /// Prepares an image: brought to the network's input with its long side and centred. Text runs through the image
+    /// encoder, so this is all that is done once per image, except by the default fusion, which encodes it here.
+    ///
+    /// # Errors
+    /// An image beyond the sizes that can be resized.
+    pub fn embed(&self, image: &Image) -> Result<DitEmbedding, DitError> {
+        let (input, letterbox) = self.input(image)?;
+        Ok(DitEmbedding { features: self.model.encode_images(input), letterbox })
+    }
+
+    /// One mask per sentence, at the image's own size.
+    ///
+    /// The logits of the image's area are resized bilinearly to the original size and compared with the threshold. (The
+    /// released evaluation resizes the binary map instead, which makes masks up to a pixel larger; evaluation under that
+    /// rule is a profile of the metrics crate.)
+    ///
+    /// # Errors
+    /// A sentence without words.
+    pub fn ask(&self, embedding: &DitEmbedding, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
         let prompts: Vec<Prompt> = sentences.iter().map(|s| Prompt::Text((*s).to_owned())).collect();
-        self.predict_prompts(image, &prompts)
+        self.ask_prompts(embedding, &prompts)
     }
 
-    /// As [`Dit::predict`] under any prompts, in pixels of the image itself (Tab. 6).
+    /// As [`DitPredictor::ask`] under any prompts, in pixels of the image itself (Tab. 6).
     ///
     /// # Errors
-    /// As [`Dit::predict`], or a prompt without content.
-    pub fn predict_prompts(&self, image: &Image, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
-        let (input, place) = self.input(image)?;
-        let scale = place.factors().map(|f| f as f32);
-        let shift = [place.offset.1 as f32, place.offset.0 as f32];
+    /// A prompt without content, or as [`DitPredictor::ask`].
+    pub fn ask_prompts(&self, embedding: &DitEmbedding, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
+        let DitEmbedding { features, letterbox } = embedding;
+        let scale = letterbox.factors().map(|f| f as f32);
+        let shift = [letterbox.left as f32, letterbox.top as f32];
         let prompts: Vec<Prompt> = prompts.iter().map(|p| p.moved(scale, shift)).collect();
-        let threshold = (self.config.threshold / (1.0 - self.config.threshold)).ln() as f32;
-        let mut found = Vec::with_capacity(prompts.len());
-        for group in prompts.chunks(TOGETHER) {
-            let side = place.canvas;
-            let rows = if self.config.variant.instructs_encoder() { group.len() } else { 1 };
-            let images = input.clone().expand([rows, 3, side, side]);
-            let logits = self.model.forward_prompts(&self.config, self.tokenizer.as_ref(), images, group)?;
-            for map in place.crop(logits).iter_dim(0) {
-                found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
-            }
+        let threshold = self.model.config().threshold_logit() as f32;
+        let mut predictions = Vec::with_capacity(prompts.len());
+        for group in prompts.chunks(SENTENCES_PER_PASS) {
+            let image_of = vec![0; group.len()];
+            let logits = self.model.forward_prompts(self.tokenizer.as_ref(), features, group, &image_of)?;
+            predictions.extend(Prediction::from_batch(logits, letterbox, threshold)?);
         }
-        Ok(found)
+        Ok(predictions)
     }
 
-    /// Where each word of a sentence looks in each block of the image encoder (paper Fig. 5).
+    /// [`DitPredictor::embed`], then [`DitPredictor::ask`].
     ///
     /// # Errors
-    /// As [`Dit::predict`], or a variant that keeps text out of the encoder.
-    pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, DitError> {
-        let variant = self.config.variant;
-        if !variant.instructs_encoder() {
-            let what = "its text meets the image in the mask decoder only; every other variant shows where words look".into();
-            return Err(DitError::Variant { variant, what });
+    /// As both.
+    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, DitError> {
+        self.ask(&self.embed(image)?, sentences)
+    }
+
+    /// [`DitPredictor::embed`], then [`DitPredictor::ask_prompts`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn predict_prompts(&self, image: &Image, prompts: &[Prompt]) -> Result<Vec<Prediction>, DitError> {
+        self.ask_prompts(&self.embed(image)?, prompts)
+    }
+
+    /// Where each word of a sentence attends in each block of the image encoder (DIT Fig. 5).
+    ///
+    /// # Errors
+    /// As [`DitPredictor::predict`], or a variant that keeps text out of the encoder.
+    pub fn attention(&self, image: &Image, sentence: &str) -> Result<DitAttention, DitError> {
+        let config = self.model.config();
+        if self.model.net.instruction.is_none() {
+            let expected = "another for attention maps: its text meets the image in the mask decoder only";
+            return Err(ConfigError::new("variant", quoted(&config.variant), expected).into());
         }
-        let (input, place) = self.input(image)?;
-        let words = self.tokenizer.words(sentence, self.config.text_tokens)?;
-        let maps = self.model.attention(&self.config, self.tokenizer.as_ref(), input, &[sentence])?;
+        let (input, letterbox) = self.input(image)?;
+        let words = self.tokenizer.words(sentence, config.text_tokens)?;
+        let maps = self.model.attention(input, &self.model.tokens(self.tokenizer.as_ref(), &[sentence])?)?;
         let layers = maps.into_iter().map(|map| {
             let [_, slots, height, width] = map.dims();
             let map = map.reshape([slots, height * width]);
             words.iter().map(|(_, at)| read(map.clone().narrow(0, at.start, at.len()).mean_dim(0))).collect()
         });
         let layers = layers.collect::<Result<_, _>>()?;
-        let side = place.canvas as f32;
-        let ((top, left), (height, width)) = (place.offset, place.valid);
-        let [top, left, height, width] = [top, left, height, width].map(|v| v as f32 / side);
-        Ok(WordAttention {
+        Ok(DitAttention {
             words: words.into_iter().map(|(word, _)| word).collect(),
-            grid: self.config.grid(),
-            area: [top, left, top + height, left + width],
+            grid: config.grid(),
+            area: letterbox.relative_area(),
             layers,
         })
     }
 
-    /// The image in the middle of the input, [1, 3, S, S].
-    fn input(&self, image: &Image) -> Result<(Tensor<4>, Placement), DitError> {
-        let side = self.config.input_size;
-        let place = Placement::centred(image.height, image.width, side)?;
-        let values = TensorData::new(preprocess_at(image, &place)?, [1, 3, side, side]);
-        Ok((Tensor::from_data(values, &self.model.net.text_proj.weight.device()), place))
+    /// The image in the middle of the input, [1, 3, S, S], and where it lies there.
+    fn input(&self, image: &Image) -> Result<(Tensor<4>, Letterbox), DitError> {
+        let side = self.model.config().input_size;
+        let letterbox = Letterbox::new(image.height(), image.width(), side, Fit::Centre).map_err(SamError::from)?;
+        let resized = letterbox.resize(image).map_err(SamError::from)?;
+        let values = letterbox.normalise(&resized, Normalisation::IMAGENET).map_err(SamError::from)?;
+        let values = TensorData::new(values, [1, 3, side, side]);
+        Ok((Tensor::from_data(values, &self.model.device()), letterbox))
     }
 }
 
-/// Where words look: [`Dit::attention`].
+/// Where words attend: [`DitPredictor::attention`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct WordAttention {
+pub struct DitAttention {
     /// The words, those beyond the text's limit left out.
     pub words: Vec<String>,
     /// Side g of the token grid.
     pub grid: usize,
     /// The part of the grid that the image covers, (top, left, bottom, right) in sides of the grid; the rest is padding.
     pub area: [f32; 4],
-    /// A list of maps a block, one a word: g x g shares of the word's attention, mean over heads and the word's tokens.
+    /// A list of maps per block, one per word: g x g shares of the word's attention, mean over heads and the word's tokens.
     pub layers: Vec<Vec<Vec<f32>>>,
 }
 

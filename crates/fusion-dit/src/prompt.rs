@@ -1,15 +1,14 @@
-//! Points, boxes and text, mixed in one batch (DIT Tab. 6).
+//! `Prompt`: points, boxes and text, mixed in one batch (DIT Tab. 6).
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
 use sam_vit::{Prompts, SamError};
-use text_encoders::TextTokenizer;
+use text_encoders::{Encoding, Padding, TextBatch, TextTokenizer};
 
-use crate::config::DitConfig;
 use crate::error::DitError;
-use crate::model::DitModel;
+use crate::model::{DitFeatures, DitModel, check_rows};
 
 /// What says which object is meant.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,61 +61,54 @@ impl Prompt {
 }
 
 impl DitModel {
-    /// Mask logits of each image under its own prompt.
+    /// Mask logits of each prompt. `image_of[q]` is the image that prompt q is about.
     ///
     /// Text reaches encoder and decoder. Points and boxes go to the decoder's prompt encoder only, as in SAM; the encoder's
     /// slots then hold an empty sentence, so that the slots are never without content (the paper leaves this open; its
     /// latency of 123 ms is the same for all prompts).
     ///
     /// # Shapes
-    /// `images`: [B, 3, H, W], normalised and padded, or [1, 3, H, W] for a variant that keeps text out of the encoder, which
-    /// then runs once; B prompts, in pixels of this input; output: [B, 1, H, W]
+    /// `features`: B images; `prompts`: Q, in pixels of the network's input; output: [Q, 1, H, W]
     ///
     /// # Errors
-    /// Another number of prompts than images, a prompt without content, a sentence that the tokenizer refuses.
+    /// No prompt at all or one without content, numbers that do not fit, a sentence that the tokenizer refuses.
     pub fn forward_prompts(
         &self,
-        config: &DitConfig,
         tokenizer: &dyn TextTokenizer,
-        images: Tensor<4>,
+        features: &DitFeatures,
         prompts: &[Prompt],
+        image_of: &[usize],
     ) -> Result<Tensor<4>, DitError> {
-        let (count, pictures) = (prompts.len(), images.dims()[0]);
-        let shared = pictures == 1 && !config.variant.instructs_encoder();
-        if count == 0 || pictures != count && !shared {
-            let what = format!("{count} prompts for {pictures} images; each image needs one");
-            return Err(SamError::Prompt { index: count.min(pictures), what }.into());
-        }
+        check_rows(features.images(), prompts.len(), image_of)?;
         let mut groups: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         for (index, prompt) in prompts.iter().enumerate() {
             prompt.check(index)?;
             groups.entry(prompt.group()).or_default().push(index);
         }
-        if groups.len() == 1 {
-            return self.forward_group(config, tokenizer, images, &prompts.iter().collect::<Vec<_>>());
-        }
-        let mut back = vec![0; count];
-        let mut logits = Vec::with_capacity(groups.len());
+        let mut order = vec![0; prompts.len()];
         for (place, index) in groups.values().flatten().enumerate() {
-            back[*index] = place;
+            order[*index] = place;
         }
-        for members in groups.values() {
-            let mine: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
-            let theirs = if shared { images.clone() } else { take(images.clone(), members) };
-            logits.push(self.forward_group(config, tokenizer, theirs, &mine)?);
+        let logits = groups.values().map(|members| {
+            let of_group: Vec<&Prompt> = members.iter().map(|i| &prompts[*i]).collect();
+            let images: Vec<usize> = members.iter().map(|i| image_of[*i]).collect();
+            self.forward_group(tokenizer, features, &of_group, &images)
+        });
+        let logits = logits.collect::<Result<Vec<_>, _>>()?;
+        if logits.is_empty() {
+            return Err(SamError::Prompt { index: 0, what: "is missing; give at least one".into() }.into());
         }
-        Ok(take(Tensor::cat(logits, 0), &back))
+        Ok(select_rows(Tensor::cat(logits, 0), &order))
     }
 
     /// Prompts of one kind and length.
     fn forward_group(
         &self,
-        config: &DitConfig,
         tokenizer: &dyn TextTokenizer,
-        images: Tensor<4>,
+        features: &DitFeatures,
         prompts: &[&Prompt],
+        image_of: &[usize],
     ) -> Result<Tensor<4>, DitError> {
-        let device = images.device();
         let count = prompts.len();
         let (mut sentences, mut points, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in prompts {
@@ -127,8 +119,9 @@ impl DitModel {
             }
         }
         if !sentences.is_empty() {
-            return Ok(self.forward(config, tokenizer, images, &sentences)?.logits);
+            return Ok(self.forward_features(features, &self.tokens(tokenizer, &sentences)?, image_of)?.logits);
         }
+        let device = features.device();
         let mut asked = Prompts::default();
         if boxes.is_empty() {
             let each = points.len() / (2 * count);
@@ -137,8 +130,19 @@ impl DitModel {
         } else {
             asked.boxes = Some(Tensor::from_data(TensorData::new(boxes, [count, 4]), &device));
         }
-        let text = config.variant.instructs_encoder();
-        let text = text.then(|| self.lang_encoder.read_nothing(tokenizer, count, config.text_tokens)).transpose()?;
-        Ok(self.net.forward_prompts(config, images, text, asked).logits)
+        let embedding = match features.rows(image_of) {
+            DitFeatures::Input(images) => self.net.encode(images, Some(self.encode_nothing(tokenizer, count)?)),
+            DitFeatures::Embedding(map) => map,
+        };
+        Ok(self.net.decode(embedding, asked).logits)
+    }
+
+    /// Features of `count` empty sentences: start, end and padding.
+    ///
+    /// # Shapes
+    /// output: [`count`, L, text_dim]
+    fn encode_nothing(&self, tokenizer: &dyn TextTokenizer, count: usize) -> Result<Tensor<3>, DitError> {
+        let empty = Encoding { ids: tokenizer.wrap(&[]), truncated: false };
+        self.encode_text(&TextBatch::new(vec![empty; count], tokenizer.pad_id(), self.config().text_tokens, Padding::Max)?)
     }
 }

@@ -1,16 +1,15 @@
-//! The text encoder, of either kind.
+//! `TextTower`: the text encoder, BERT or CLIP.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
+use burn::tensor::Device;
+use nn_ops::weights::KeyMap;
 use text_encoders::bert::Bert;
 use text_encoders::clip::ClipText;
-use text_encoders::{Encoding, Padding, TextBatch, TextEncoder, TextError, TextFeatures, TextTokenizer};
+use text_encoders::{TextBatch, TextEncoder, TextError, TextFeatures};
 
 use crate::config::{DitConfig, TextKind};
-use crate::error::DitError;
 
-/// What reads the sentence (Tab. 5).
+/// The text encoder (Tab. 5).
 #[derive(Module, Debug)]
 pub enum TextTower {
     /// BERT.
@@ -20,59 +19,20 @@ pub enum TextTower {
 }
 
 impl TextTower {
-    pub(crate) fn new(config: &DitConfig, device: &Device) -> Result<Self, DitError> {
-        let (width, positions) = config.text_sizes();
-        if width != config.text_dim {
-            let what = format!("text_dim {} differs from the text encoder's width {width}", config.text_dim);
-            return Err(DitError::Config(what));
+    pub(crate) fn new(config: &DitConfig, device: &Device) -> Self {
+        match config.text_encoder {
+            TextKind::Bert => Self::Bert(config.bert.init(device)),
+            TextKind::Clip => Self::Clip(config.clip.init(device)),
         }
-        if config.text_tokens > positions {
-            let what = format!("text_tokens {} exceeds the text encoder's {positions} positions", config.text_tokens);
-            return Err(DitError::Config(what));
-        }
-        Ok(match config.text_encoder {
-            TextKind::Bert => {
-                config.bert.validate()?;
-                Self::Bert(config.bert.init(device))
-            }
-            TextKind::Clip => {
-                config.clip.validate()?;
-                Self::Clip(config.clip.init(device))
-            }
-        })
     }
 
     /// From module paths below `lang_encoder` to names of the Hugging Face files, with `lang_encoder.bert.` or
     /// `lang_encoder.clip.` in front.
-    pub(crate) fn names(kind: TextKind) -> Names {
+    pub(crate) fn names(kind: TextKind) -> KeyMap {
         match kind {
             TextKind::Bert => Bert::names().then(&[("^lang_encoder.Bert.", "lang_encoder.bert.")]),
             TextKind::Clip => ClipText::names().then(&[("^lang_encoder.Clip.", "lang_encoder.clip.")]),
         }
-    }
-
-    /// Features of sentences, padding included.
-    ///
-    /// # Shapes
-    /// output: [B, `length`, C]
-    ///
-    /// # Errors
-    /// A sentence without words, or a tokenizer that does not fit.
-    pub fn read(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str], length: usize) -> Result<Tensor<3>, TextError> {
-        Ok(self.encode(&tokenizer.encode_batch(sentences, length, Padding::Max)?)?.tokens)
-    }
-
-    /// Features of `count` empty sentences: start, end and padding.
-    ///
-    /// # Shapes
-    /// output: [`count`, `length`, C]
-    ///
-    /// # Errors
-    /// A length without room, or a tokenizer that does not fit.
-    pub fn read_nothing(&self, tokenizer: &dyn TextTokenizer, count: usize, length: usize) -> Result<Tensor<3>, TextError> {
-        let empty = Encoding { ids: tokenizer.wrap(&[]), truncated: false };
-        let batch = TextBatch::new(vec![empty; count], tokenizer.pad_id(), length, Padding::Max)?;
-        Ok(self.encode(&batch)?.tokens)
     }
 }
 

@@ -1,9 +1,13 @@
-//! Sizes, encoders and ablations of EVF-SAM.
+//! `EvfConfig`: sizes, encoders and ablations of EVF-SAM.
 
+use nn_ops::ConfigError;
+use nn_ops::activation::logit;
+use nn_ops::config::{check_probability, check_weight, quoted};
 use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
 use text_encoders::beit3::Beit3Config;
 use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
+use text_encoders::tokenizer::TokenizerKind;
 use text_encoders::vilt::ViltConfig;
 
 /// Which encoder prompts SAM, and how it joins image and text (EVF-SAM Tables 1, 3 and 6).
@@ -39,7 +43,7 @@ impl Encoder {
 /// What of a joint BEiT-3 pass becomes the prompt (EVF-SAM Tab. 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Feature {
+pub enum PromptFeature {
     /// The image's `[CLS]`.
     #[default]
     ImageCls,
@@ -60,7 +64,7 @@ pub struct EvfConfig {
     /// Which encoder prompts it.
     pub encoder: Encoder,
     /// What of a joint BEiT-3 pass is taken; the other encoders have one feature only.
-    pub feature: Feature,
+    pub feature: PromptFeature,
     /// Sizes of BEiT-3.
     pub beit3: Beit3Config,
     /// Sizes of CLIP's text tower.
@@ -83,7 +87,7 @@ pub struct EvfConfig {
     pub bce_weight: f64,
     /// Weight of the dice loss.
     pub dice_weight: f64,
-    /// Logit above which a pixel is foreground.
+    /// Mask probability above which a pixel is foreground.
     pub threshold: f64,
 }
 
@@ -92,7 +96,7 @@ impl Default for EvfConfig {
         Self {
             sam: SamConfig::vit_h(),
             encoder: Encoder::Beit3Early,
-            feature: Feature::ImageCls,
+            feature: PromptFeature::ImageCls,
             beit3: Beit3Config::large(),
             clip_text: ClipTextConfig::openai_l14(),
             clip_vision: ClipVisionConfig::openai_l14(),
@@ -104,7 +108,7 @@ impl Default for EvfConfig {
             train_mask_decoder: true,
             bce_weight: 1.0,
             dice_weight: 1.0,
-            threshold: 0.0,
+            threshold: 0.5,
         }
     }
 }
@@ -134,7 +138,7 @@ impl EvfConfig {
             (Encoder::ClipLate, _) => self.clip_text.projection_dim + self.clip_vision.projection_dim,
             (Encoder::ViltText | Encoder::ViltEarly, _) => self.vilt.hidden,
             (Encoder::ViltLate, _) => 2 * self.vilt.hidden,
-            (Encoder::Beit3Late, _) | (Encoder::Beit3Early, Feature::Concat) => 2 * self.beit3.dim,
+            (Encoder::Beit3Late, _) | (Encoder::Beit3Early, PromptFeature::Concat) => 2 * self.beit3.dim,
             (Encoder::Beit3Text | Encoder::Beit3Early, _) => self.beit3.dim,
         }
     }
@@ -144,7 +148,22 @@ impl EvfConfig {
         self.sam.image_encoder.image_size
     }
 
-    /// Whether the parameter with this official name is trained (sheet sec. 7).
+    /// [`EvfConfig::threshold`] as a logit; 0 for a half.
+    pub fn threshold_logit(&self) -> f64 {
+        logit(self.threshold)
+    }
+
+    /// The tokenizer of the chosen encoder.
+    pub fn tokenizer_kind(&self) -> TokenizerKind {
+        match self.encoder {
+            Encoder::ClipText | Encoder::ClipLate => TokenizerKind::Clip,
+            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => TokenizerKind::WordPiece,
+            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => TokenizerKind::Beit3,
+        }
+    }
+
+    /// Whether the parameter with this official name is trained (EVF-SAM Tab. 4; of the prompt encoder what the released
+    /// code trains).
     pub fn trains(&self, name: &str) -> bool {
         let Some(name) = name.strip_prefix("visual_model.") else {
             return self.train_encoder || !name.starts_with("mm_extractor.");
@@ -161,34 +180,31 @@ impl EvfConfig {
     /// Checks the settings against each other; of the encoders only the chosen one.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        self.sam.validate().map_err(|e| format!("sam: {e}"))?;
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.sam.validate().map_err(|e| e.below("sam"))?;
         match self.encoder {
-            Encoder::ClipText => self.clip_text.validate(),
-            Encoder::ClipLate => self.clip_text.validate().and_then(|()| self.clip_vision.validate()),
-            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => self.vilt.validate(),
-            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => self.beit3.validate(),
-        }
-        .map_err(|e| format!("{:?}: {e}", self.encoder))?;
-        if self.feature != Feature::ImageCls && self.encoder != Encoder::Beit3Early {
-            return Err(format!(
-                "feature {:?} is a choice of encoder = \"beit3_early\" only; {:?} has one feature",
-                self.feature, self.encoder
-            ));
+            Encoder::ClipText => self.validate_clip_text(),
+            Encoder::ClipLate => {
+                self.validate_clip_text().and_then(|()| self.clip_vision.validate().map_err(|e| e.below("clip_vision")))
+            }
+            Encoder::ViltText | Encoder::ViltLate | Encoder::ViltEarly => self.vilt.validate().map_err(|e| e.below("vilt")),
+            Encoder::Beit3Text | Encoder::Beit3Late | Encoder::Beit3Early => self.beit3.validate().map_err(|e| e.below("beit3")),
+        }?;
+        if self.feature != PromptFeature::ImageCls && self.encoder != Encoder::Beit3Early {
+            let expected = "\"image_cls\" unless encoder is \"beit3_early\": the other encoders have one feature";
+            return Err(ConfigError::new("feature", quoted(&self.feature), expected));
         }
         if self.max_tokens < 3 {
-            return Err(format!("max_tokens {} leaves no place for a word; it must be at least 3", self.max_tokens));
+            return Err(ConfigError::new("max_tokens", self.max_tokens, "at least 3, or no word has a place"));
         }
-        for (name, value) in [("bce_weight", self.bce_weight), ("dice_weight", self.dice_weight)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(format!("{name} {value} is negative or not finite"));
-            }
-        }
-        if !self.threshold.is_finite() {
-            return Err(format!("threshold {} is not a logit", self.threshold));
-        }
-        Ok(())
+        check_weight("bce_weight", self.bce_weight)?;
+        check_weight("dice_weight", self.dice_weight)?;
+        check_probability("threshold", self.threshold)
+    }
+
+    fn validate_clip_text(&self) -> Result<(), ConfigError> {
+        self.clip_text.validate().map_err(|e| e.below("clip_text"))
     }
 }
 
@@ -212,7 +228,7 @@ mod tests {
             [ClipText, ClipLate, ViltText, ViltLate, ViltEarly, Beit3Text, Beit3Late, Beit3Early].map(width),
             [768, 1536, 768, 1536, 768, 1024, 2048, 1024]
         );
-        assert_eq!(EvfConfig { feature: Feature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
+        assert_eq!(EvfConfig { feature: PromptFeature::Concat, ..EvfConfig::default() }.feature_width(), 2048);
     }
 
     #[test]
@@ -240,9 +256,13 @@ mod tests {
     fn recipes_name_options_and_typos_are_errors() {
         let config: EvfConfig = toml::from_str("encoder = \"vilt_late\"").unwrap();
         assert_eq!(config.encoder, Encoder::ViltLate);
-        assert_eq!(toml::from_str::<EvfConfig>("feature = \"avg_pool\"").unwrap().feature, Feature::AvgPool);
+        assert_eq!(toml::from_str::<EvfConfig>("feature = \"avg_pool\"").unwrap().feature, PromptFeature::AvgPool);
         assert!(toml::from_str::<EvfConfig>("encodr = \"vilt_late\"").is_err());
-        let wrong = EvfConfig { feature: Feature::TextCls, ..config };
-        assert!(wrong.validate().unwrap_err().contains("feature"));
+        let wrong = EvfConfig { feature: PromptFeature::TextCls, ..config };
+        assert_eq!(wrong.validate().unwrap_err().key, "feature");
+        for threshold in [0.0, 1.0, f64::NAN] {
+            assert_eq!(EvfConfig { threshold, ..EvfConfig::default() }.validate().unwrap_err().key, "threshold");
+        }
+        assert_eq!(EvfConfig::default().threshold_logit(), 0.0);
     }
 }

@@ -1,37 +1,29 @@
-//! What can go wrong between an image, a sentence and a mask.
+//! `EvfError`: what can go wrong between an image, a sentence and a mask.
 
 /// Why a prediction is impossible.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvfError {
-    /// Settings that contradict each other.
+    /// Settings that contradict each other, or that lack what was asked.
     #[error("EVF-SAM configuration: {0}")]
-    Config(String),
-    /// A tensor that does not fit the network.
+    Config(#[from] nn_ops::ConfigError),
+    /// Numbers that do not fit.
     #[error("{what}: found {found:?}, expected {expected}")]
     Shape {
-        /// Which tensor.
+        /// Which ones.
         what: &'static str,
-        /// Its shape or values.
+        /// Their shape or values.
         found: Vec<usize>,
         /// What would fit.
         expected: String,
     },
-    /// A file of a published folder.
-    #[error("{path}: {what}", path = path.display())]
-    File {
-        /// The file or folder.
-        path: std::path::PathBuf,
-        /// What is wrong and what would be right.
-        what: String,
-    },
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
-    /// A sentence that cannot be used, or an image that the multimodal encoder refuses.
+    /// A sentence or a tokenizer's file that cannot be used, or an image that the multimodal encoder refuses.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),
-    /// Weights that do not fit.
+    /// Weights that do not fit, or a folder that is something else.
     #[error(transparent)]
     Weights(#[from] nn_ops::weights::WeightsError),
 }

@@ -1,61 +1,63 @@
 //! EVF-SAM on Burn: early vision-language fusion for text-prompted Segment Anything.
 //!
-//! A picture and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
-//! the picture together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
+//! An image and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
+//! the image together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
 //! must be good and a large model is no obstacle. Its authors published no training code; the loss and the list of trained
 //! parameters are here.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use burn::tensor::Device;
-//! use fusion_evf::{EvfConfig, EvfSam};
+//! use fusion_evf::{EvfConfig, EvfPredictor};
 //! use pil_ops::Image;
 //! use sam_vit::{ImageEncoderConfig, SamConfig};
-//! use text_encoders::beit3::Beit3Config;
-//! # use text_encoders::{TextError, TextTokenizer};
-//! # struct Letters;
-//! # impl TextTokenizer for Letters {
-//! #     fn vocab_size(&self) -> usize { 30 }
-//! #     fn pad_id(&self) -> u32 { 1 }
-//! #     fn pieces(&self, text: &str) -> Result<Vec<u32>, TextError> {
-//! #         Ok(text.bytes().filter(u8::is_ascii_lowercase).map(|b| u32::from(b - b'a') + 4).collect())
-//! #     }
-//! #     fn wrap(&self, pieces: &[u32]) -> Vec<u32> { [&[0], pieces, &[2]].concat() }
-//! # }
+//! use text_encoders::{TextTokenizer, beit3::Beit3Config, tokenizer::WordPiece};
 //!
-//! let device = Device::flex();
-//! // A toy with fresh weights. The real thing: `EvfConfig::large()`, then `load` with a released checkpoint.
-//! let image_encoder = ImageEncoderConfig {
-//!     image_size: 64, embed_dim: 32, depth: 2, heads: 2, out_channels: 32, window_size: 3, global_blocks: vec![1],
-//!     ..Default::default()
-//! };
-//! let config = EvfConfig {
-//!     sam: SamConfig { image_encoder, ..Default::default() },
-//!     beit3: Beit3Config::tiny(30),
-//!     ..Default::default()
-//! };
-//! let evf = EvfSam::new(config.clone(), &config.init(&device)?, Arc::new(Letters))?;
-//! let photo = Image::new(80, 60, 3, vec![128; 80 * 60 * 3])?;
-//! let found = evf.predict(&photo, &["zebra on the left", "the last zebra"])?; // one image embedding for both
-//! assert_eq!((found.len(), found[0].mask.height(), found[0].mask.width()), (2, 60, 80));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let device = Device::flex();
+//!     let tokenizer = WordPiece::train(["the zebra on the left", "the last zebra"], 60)?;
+//!     // A toy with fresh weights; `EvfPredictor::from_pretrained(folder, &device)?` is the real thing.
+//!     let image_encoder = ImageEncoderConfig {
+//!         image_size: 64, embed_dim: 32, depth: 2, heads: 2, out_channels: 32, global_blocks: vec![1], ..Default::default()
+//!     };
+//!     let config = EvfConfig {
+//!         sam: SamConfig { image_encoder, ..Default::default() },
+//!         beit3: Beit3Config::tiny(tokenizer.vocab_size()),
+//!         ..Default::default()
+//!     };
+//!     let model = config.init(&device)?;
+//!     let predictor = EvfPredictor::new(&model, Arc::new(tokenizer))?;
+//!
+//!     let image = Image::new(80, 60, 3, vec![128; 80 * 60 * 3])?;
+//!     let embedding = predictor.embed(&image)?;
+//!     let left = predictor.ask(&embedding, &["the zebra on the left"])?;
+//!     let others = predictor.ask(&embedding, &["the last zebra", "zebra"])?;
+//!     assert_eq!((left.len(), others.len()), (1, 2));
+//!     assert_eq!((left[0].mask.height(), left[0].mask.width()), (60, 80));
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # What is where
 //! | for | see |
 //! |---|---|
-//! | image and sentences to masks | [`EvfSam::predict`] |
-//! | images and sentences to logits | [`EvfModel::forward`] |
+//! | image and sentences in, masks out | [`EvfPredictor`] |
+//! | where `[CLS]` attends (Fig. 5) | [`EvfPredictor::attention`] |
+//! | images and token ids to logits | [`EvfModel::forward`] |
 //! | image embeddings and vectors to logits | [`EvfNet`] |
-//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`Feature`] |
-//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::from_canvas`] |
+//! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`PromptFeature`] |
+//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::multimodal_input`] |
+//! | released files | [`EvfPredictor::from_pretrained`], [`EvfModel::load`] |
+//! | SAM's, BEiT-3's, CLIP's and ViLT's weights | [`EvfModel::load_sam`], [`EvfModel::load_encoder`] |
+//! | writing the published layout | [`EvfPredictor::save_pretrained`], [`EvfModel::save_pretrained`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
-//! | released checkpoints | [`EvfSam::from_pretrained`], [`EvfModel::load`], [`EvfModel::save_pretrained`] |
-//! | where `[CLS]` looks (Fig. 5) | [`EvfSam::attention`] |
+//!
+//! `fusion-dit` and `fusion-risam` have the same names with another prefix.
 //!
 //! # Limits
 //! - SAM only: EfficientSAM and SAM-2, with their direct resizes, are not built.
 //! - `max_tokens` cuts long sentences at 512 tokens; the released scripts cut none.
+//! - Nothing here touches the network: whoever has a hub's id downloads its folder first.
 //!
 //! # Sources
 //! "EVF-SAM: Early Vision-Language Fusion for Text-Prompted Segment Anything Model" (2024), first submission, and its
@@ -73,12 +75,12 @@ mod net;
 mod predict;
 mod pretrained;
 
-pub use config::{Encoder, EvfConfig, Feature};
-pub use encoder::Extractor;
+pub use config::{Encoder, EvfConfig, PromptFeature};
+pub use encoder::{ClipTowers, JointBeit3, MultimodalEncoder};
 pub use error::EvfError;
 pub use images::EvfImages;
 pub use loss::{EvfLoss, loss};
-pub use model::EvfModel;
-pub use net::{EvfNet, EvfOutput, Projector, net_names};
-pub use predict::{EvfSam, ImageAttention};
+pub use model::{EvfFeatures, EvfModel};
+pub use net::{EvfNet, EvfOutput, Projector};
+pub use predict::{EvfAttention, EvfEmbedding, EvfPredictor};
 pub use pretrained::Pretrained;

@@ -23,7 +23,7 @@ pub struct EvfLoss {
     pub total: Tensor<1>,
 }
 
-/// The loss of a batch: an entry an image, with the masks of its sentences at the image's own size.
+/// The loss of a batch: one entry per image, with the masks of its sentences at the image's own size.
 ///
 /// Each part is a mean over the pixels of a mask and then over all masks of the batch, whatever image they belong to: the
 /// reference averages within an image, weights by its number of masks and divides by the number of all.

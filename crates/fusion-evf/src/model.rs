@@ -1,24 +1,33 @@
-//! EVF-SAM with its multimodal encoder: images and sentences in, mask logits out.
+//! `EvfModel`: EVF-SAM with its multimodal encoder; images and token ids in, mask logits out.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
 use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
-use crate::config::{Encoder, EvfConfig};
-use crate::encoder::Extractor;
+use crate::config::EvfConfig;
+use crate::encoder::MultimodalEncoder;
 use crate::error::EvfError;
 use crate::images::EvfImages;
-use crate::net::{EvfNet, EvfOutput, check_rows, net_names};
+use crate::net::{EvfNet, EvfOutput, check_rows};
 
 /// All parameters of an EVF-SAM.
 #[derive(Module, Debug)]
 pub struct EvfModel {
-    /// SAM and the projector.
+    /// SAM and the projector; it holds the configuration.
     pub net: EvfNet,
     /// The multimodal encoder.
-    pub mm_extractor: Extractor,
+    pub mm_extractor: MultimodalEncoder,
+}
+
+/// What of B images no sentence changes: [`EvfModel::encode_images`].
+#[derive(Debug, Clone)]
+pub struct EvfFeatures {
+    /// SAM's image embedding, [B, 256, h, w].
+    pub embedding: Tensor<4>,
+    /// The multimodal encoder's input, [B, 3, s, s]; of size 0 for an encoder that reads text only.
+    pub multimodal: Tensor<4>,
 }
 
 impl EvfConfig {
@@ -27,40 +36,57 @@ impl EvfConfig {
     /// # Errors
     /// [`EvfError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<EvfModel, EvfError> {
-        self.validate().map_err(EvfError::Config)?;
-        Ok(EvfModel { net: self.init_net(device), mm_extractor: Extractor::new(self, device) })
+        self.validate()?;
+        Ok(EvfModel { net: self.init_net(device), mm_extractor: MultimodalEncoder::new(self, device) })
+    }
+
+    /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
+    /// `text_hidden_fcs.0.{0,2}.*`.
+    pub fn names(&self) -> KeyMap {
+        KeyMap::new(&[("^net.", "")]).and(EvfNet::names()).and(MultimodalEncoder::names(self.encoder))
     }
 }
 
 impl EvfModel {
-    /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
-    /// `text_hidden_fcs.0.{0,2}.*`.
-    pub fn names(encoder: Encoder) -> Names {
-        Names::new(&[("^net.", "")]).and(net_names()).and(Extractor::names(encoder))
+    /// What the model was built from.
+    pub fn config(&self) -> &EvfConfig {
+        self.net.config()
+    }
+
+    /// See [`EvfConfig::names`].
+    pub fn names(&self) -> KeyMap {
+        self.config().names()
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.net.visual_model.image_encoder.pos_embed.lazy_device()
     }
 
     /// Stops the gradients of what the configuration does not train.
-    pub fn freeze(self, config: &EvfConfig) -> Self {
-        freeze_unless(self, &Self::names(config.encoder), |name| config.trains(name))
+    pub fn freeze(self) -> Self {
+        let config = self.config().clone();
+        freeze_unless(self, &config.names(), |name| config.trains(name))
     }
 
     /// Fills the model from a released EVF-SAM checkpoint or one of ours.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, config: &EvfConfig, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
-        Ok(load(self, checkpoint, &Self::names(config.encoder), &Allow::default())?)
+    pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), EvfError> {
+        let names = self.names();
+        Ok(load(self, state_dict, &names, &Allow::default())?)
     }
 
     /// Starts from SAM's weights, in either naming.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), EvfError> {
+    pub fn load_sam(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), EvfError> {
         let sam = self.net.visual_model;
-        let (sam, report) = match Naming::of(checkpoint)? {
-            Naming::Facebook => load_facebook(sam, checkpoint)?,
-            Naming::HuggingFace => load_hugging_face(sam, checkpoint)?,
+        let (sam, report) = match Naming::of(state_dict)? {
+            Naming::Facebook => load_facebook(sam, state_dict)?,
+            Naming::HuggingFace => load_hugging_face(sam, state_dict)?,
         };
         self.net.visual_model = sam;
         Ok((self, report))
@@ -71,50 +97,18 @@ impl EvfModel {
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load_encoder(
-        mut self,
-        config: &EvfConfig,
-        checkpoint: &Checkpoint,
-        device: &Device,
-    ) -> Result<(Self, LoadReport), EvfError> {
-        let extractor = &mut self.mm_extractor;
-        let mut reports = Vec::new();
-        if extractor.beit3.is_some() {
-            let (beit3, report) = config.beit3.load(checkpoint, device)?;
-            extractor.beit3 = Some(beit3);
-            reports.push(report);
-        }
-        if extractor.vilt.is_some() {
-            let (vilt, report) = config.vilt.load(checkpoint.clone(), device)?;
-            extractor.vilt = Some(vilt);
-            reports.push(report);
-        }
-        if extractor.clip_text.is_some() {
-            let (text, report) = config.clip_text.load(checkpoint.clone(), device)?;
-            extractor.clip_text = Some(text);
-            reports.push(report);
-        }
-        if extractor.clip_vision.is_some() {
-            let (vision, report) = config.clip_vision.load(checkpoint.clone(), device)?;
-            extractor.clip_vision = Some(vision);
-            reports.push(report);
-        }
-        let mut all = LoadReport::default();
-        for report in reports {
-            all.matched.extend(report.matched);
-            all.missing.extend(report.missing);
-            all.unused.extend(report.unused);
-        }
-        all.unused.retain(|name| !all.matched.contains(name));
-        Ok((self, all))
+    pub fn load_encoder(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), EvfError> {
+        let (encoder, report) = MultimodalEncoder::load(self.config(), state_dict, &self.device())?;
+        self.mm_extractor = encoder;
+        Ok((self, report))
     }
 
     /// Token ids of sentences, padded to the longest. Case is kept; evaluation lowers it first.
     ///
     /// # Errors
     /// A sentence without words.
-    pub fn tokens(&self, config: &EvfConfig, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, EvfError> {
-        let most = self.mm_extractor.text().map_or(config.max_tokens, |e| e.max_len().min(config.max_tokens));
+    pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, EvfError> {
+        let most = self.mm_extractor.text().max_len().min(self.config().max_tokens);
         Ok(tokenizer.encode_batch(sentences, most, Padding::Longest)?)
     }
 
@@ -125,38 +119,42 @@ impl EvfModel {
     ///
     /// # Errors
     /// Shapes and ids that do not fit.
-    pub fn extract(
-        &self,
-        config: &EvfConfig,
-        multimodal: Tensor<4>,
-        batch: &TextBatch,
-        image_of: &[usize],
-    ) -> Result<Tensor<2>, EvfError> {
+    pub fn extract(&self, multimodal: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<2>, EvfError> {
         check_rows(multimodal.dims()[0], batch.rows(), image_of)?;
-        if config.train_encoder || !multimodal.device().is_autodiff() {
-            return self.mm_extractor.forward(config, multimodal, batch, image_of);
+        if self.config().train_encoder || !multimodal.device().is_autodiff() {
+            return self.mm_extractor.forward(multimodal, batch, image_of);
         }
-        self.mm_extractor.valid().forward(config, multimodal.inner(), batch, image_of)
+        self.mm_extractor.valid().forward(multimodal.inner(), batch, image_of)
+    }
+
+    /// What of the images no sentence changes: SAM's embedding, beside the multimodal encoder's input as it is.
+    ///
+    /// # Shapes
+    /// See [`EvfImages`] and [`EvfFeatures`].
+    pub fn encode_images(&self, images: EvfImages) -> EvfFeatures {
+        EvfFeatures { embedding: self.net.encode(images.sam), multimodal: images.multimodal }
     }
 
     /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about; an image's embedding is made
     /// once and shared by its sentences.
     ///
     /// # Shapes
-    /// See [`EvfImages`] and [`EvfOutput`].
+    /// `batch`: [Q, T]; see [`EvfImages`] and [`EvfOutput`].
     ///
     /// # Errors
-    /// A sentence without words, or numbers that do not fit.
-    pub fn forward(
-        &self,
-        config: &EvfConfig,
-        tokenizer: &dyn TextTokenizer,
-        images: &EvfImages,
-        sentences: &[&str],
-        image_of: &[usize],
-    ) -> Result<EvfOutput, EvfError> {
-        let batch = self.tokens(config, tokenizer, sentences)?;
-        let feature = self.extract(config, images.multimodal.clone(), &batch, image_of)?;
-        self.net.forward(config, self.net.embed(config, images.sam.clone()), feature, image_of)
+    /// Numbers or ids that do not fit.
+    pub fn forward(&self, images: EvfImages, batch: &TextBatch, image_of: &[usize]) -> Result<EvfOutput, EvfError> {
+        check_rows(images.sam.dims()[0], batch.rows(), image_of)?;
+        self.forward_features(&self.encode_images(images), batch, image_of)
+    }
+
+    /// As [`EvfModel::forward`], from what [`EvfModel::encode_images`] gave.
+    ///
+    /// # Errors
+    /// As [`EvfModel::forward`].
+    pub fn forward_features(&self, features: &EvfFeatures, batch: &TextBatch, image_of: &[usize]) -> Result<EvfOutput, EvfError> {
+        let EvfFeatures { embedding, multimodal } = features.clone();
+        let feature = self.extract(multimodal, batch, image_of)?;
+        self.net.forward(embedding, feature, image_of)
     }
 }

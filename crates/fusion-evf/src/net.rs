@@ -1,13 +1,13 @@
-//! EVF-SAM behind its multimodal encoder: a vector a sentence in, mask logits out.
+//! `EvfNet`: EVF-SAM behind its multimodal encoder; a vector per sentence in, mask logits out.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
-use nn_ops::weights::Names;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::KeyMap;
 use sam_vit::{Output, Prompts, Sam};
 
 use crate::config::EvfConfig;
@@ -30,7 +30,7 @@ impl Projector {
     }
 }
 
-/// What a forward pass puts out, a row a sentence.
+/// What a forward pass puts out, one row per sentence.
 #[derive(Debug, Clone)]
 pub struct EvfOutput {
     /// Mask logits at a quarter of SAM's input, [Q, 1, 256, 256].
@@ -46,8 +46,10 @@ pub struct EvfOutput {
 pub struct EvfNet {
     /// SAM.
     pub visual_model: Sam,
-    /// The projector; a list of one, as released.
-    pub text_hidden_fcs: Vec<Projector>,
+    /// The projector. Released files have a list of one.
+    pub text_hidden_fcs: Projector,
+    #[module(skip)]
+    pub(crate) config: EvfConfig,
 }
 
 impl EvfConfig {
@@ -62,24 +64,29 @@ impl EvfConfig {
 
     /// A network with fresh weights, without the multimodal encoder.
     pub fn init_net(&self, device: &Device) -> EvfNet {
-        EvfNet { visual_model: self.sam.init(device), text_hidden_fcs: vec![self.init_projector(device)] }
+        EvfNet { visual_model: self.sam.init(device), text_hidden_fcs: self.init_projector(device), config: self.clone() }
     }
 }
 
-/// From the module paths of [`EvfNet`] to the keys of the released checkpoints.
-pub fn net_names() -> Names {
-    Names::new(&[("^text_hidden_fcs.0.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.0.second.", "text_hidden_fcs.0.2.")])
-        .and(sam_vit::facebook_names())
-}
-
 impl EvfNet {
-    /// Image embeddings, once an image however many sentences it has; constants for everything behind unless
+    /// What it was built from.
+    pub fn config(&self) -> &EvfConfig {
+        &self.config
+    }
+
+    /// From module paths to the keys of the released checkpoints.
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[("^text_hidden_fcs.first.", "text_hidden_fcs.0.0."), ("^text_hidden_fcs.second.", "text_hidden_fcs.0.2.")])
+            .and(sam_vit::facebook_names())
+    }
+
+    /// Image embeddings, once per image however many sentences it has; constants for everything behind unless
     /// `train_image_encoder` is set.
     ///
     /// # Shapes
     /// [B, 3, S, S], normalised and padded -> [B, 256, S / 16, S / 16]
-    pub fn embed(&self, config: &EvfConfig, images: Tensor<4>) -> Tensor<4> {
-        if images.device().is_autodiff() && !config.train_image_encoder {
+    pub fn encode(&self, images: Tensor<4>) -> Tensor<4> {
+        if images.device().is_autodiff() && !self.config.train_image_encoder {
             self.visual_model.image_encoder.valid().forward(images.inner())
         } else {
             self.visual_model.image_encoder.forward(images)
@@ -94,33 +101,24 @@ impl EvfNet {
     ///
     /// # Errors
     /// Numbers that do not fit.
-    pub fn forward(
-        &self,
-        config: &EvfConfig,
-        embeddings: Tensor<4>,
-        feature: Tensor<2>,
-        image_of: &[usize],
-    ) -> Result<EvfOutput, EvfError> {
+    pub fn forward(&self, embeddings: Tensor<4>, feature: Tensor<2>, image_of: &[usize]) -> Result<EvfOutput, EvfError> {
         let [images, _, height, width] = embeddings.dims();
         let [sentences, features] = feature.dims();
-        if sentences == 0 || features != config.feature_width() {
-            let expected = format!("[Q, {}] with Q at least 1", config.feature_width());
+        if sentences == 0 || features != self.config.feature_width() {
+            let expected = format!("[Q, {}] with Q at least 1", self.config.feature_width());
             return Err(EvfError::Shape { what: "features of the sentences", found: vec![sentences, features], expected });
         }
         check_rows(images, sentences, image_of)?;
-        let Some(projector) = self.text_hidden_fcs.first() else {
-            return Err(EvfError::Config("the network has no projector".into()));
-        };
-        let tokens = projector.forward(feature).unsqueeze_dim::<3>(1);
+        let tokens = self.text_hidden_fcs.forward(feature).unsqueeze_dim::<3>(1);
         // Kept embeddings come in single precision.
         let embeddings = embeddings.cast(tokens.dtype());
-        let embeddings = if images == 1 { embeddings } else { take(embeddings, image_of) };
-        let patch = config.sam.image_encoder.patch_size;
+        let embeddings = if images == 1 { embeddings } else { select_rows(embeddings, image_of) };
+        let patch = self.config.sam.image_encoder.patch_size;
         let input = (height * patch, width * patch);
         let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };
         let (low_res, iou) = self.visual_model.decode(embeddings, prompts, input, Output::Single);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (wide(low_res), wide(iou));
+        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = Resize::BILINEAR.forward(low_res.clone(), [input.0, input.1]);
         Ok(EvfOutput { low_res, iou, logits })
     }

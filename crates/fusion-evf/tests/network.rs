@@ -3,102 +3,23 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
-use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfSam, Feature, loss};
-use nn_ops::formula;
+use burn::tensor::{Device, Tensor};
+use common::{Letters, difference, forms, images, model, tensor, toy, values};
+use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfOutput, MultimodalEncoder, PromptFeature, loss};
 use nn_ops::weights::{export, load_formula, parameters, trained};
-use pil_ops::Image;
 use sam_vit::Naming;
-use text_encoders::beit3::Beit3Config;
-use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
-use text_encoders::vilt::ViltConfig;
-use text_encoders::{TextError, TextTokenizer};
+use text_encoders::beit3::Beit3;
 
-const ALL: [Encoder; 8] = [
-    Encoder::ClipText,
-    Encoder::ClipLate,
-    Encoder::ViltText,
-    Encoder::ViltLate,
-    Encoder::ViltEarly,
-    Encoder::Beit3Text,
-    Encoder::Beit3Late,
-    Encoder::Beit3Early,
-];
-
-fn toy() -> EvfConfig {
-    EvfConfig {
-        clip_text: ClipTextConfig::tiny(30),
-        clip_vision: ClipVisionConfig::tiny(),
-        vilt: ViltConfig {
-            vocab_size: 30,
-            hidden: 32,
-            layers: 2,
-            heads: 2,
-            ffn: 64,
-            max_positions: 16,
-            image_size: 32,
-            patch_size: 16,
-            ..ViltConfig::b32()
-        },
-        ..common::toy(30)
-    }
+fn forward(model: &EvfModel, images: EvfImages, sentences: &[&str], image_of: &[usize]) -> Result<EvfOutput, EvfError> {
+    model.forward(images, &model.tokens(&Letters, sentences)?, image_of)
 }
 
-fn forms() -> Vec<EvfConfig> {
-    let mut forms: Vec<EvfConfig> = ALL.into_iter().map(|encoder| EvfConfig { encoder, ..toy() }).collect();
-    forms.extend([Feature::TextCls, Feature::AvgPool, Feature::Concat].map(|feature| EvfConfig { feature, ..toy() }));
-    forms.push(EvfConfig { beit3: Beit3Config { fused_layers: Some(vec![1]), ..toy().beit3 }, ..toy() });
-    forms
-}
-
-fn model(config: &EvfConfig, device: &Device) -> EvfModel {
-    load_formula(config.init(device).unwrap(), "toy", &EvfModel::names(config.encoder)).0
-}
-
-fn tensor<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(formula::tensor("toy", name, &shape, 0.0, 1.0), shape), device)
-}
-
-fn images(names: &[&str], device: &Device) -> EvfImages {
-    let all = |what: &str, side: usize| {
-        Tensor::cat(names.iter().map(|n| tensor(&format!("{n}.{what}"), [1, 3, side, side], device)).collect(), 0)
-    };
-    EvfImages { sam: all("sam", 64), multimodal: all("mm", 32) }
-}
-
-fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().try_to_vec().unwrap()
-}
-
-fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
-    assert_eq!(a.dims(), b.dims());
-    values(a)
-        .iter()
-        .zip(values(b))
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0f32, |m, e| if e.is_nan() { f32::INFINITY } else { m.max(e) })
-}
-
-/// One id a letter.
-struct Letters;
-
-impl TextTokenizer for Letters {
-    fn vocab_size(&self) -> usize {
-        30
-    }
-    fn pad_id(&self) -> u32 {
-        1
-    }
-    fn pieces(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        Ok(text.bytes().filter(u8::is_ascii_lowercase).map(|b| u32::from(b - b'a') + 3).collect())
-    }
-    fn wrap(&self, pieces: &[u32]) -> Vec<u32> {
-        // The end has the largest id, as in CLIP.
-        [&[0], pieces, &[29]].concat()
+fn beit3(model: &EvfModel) -> &Beit3 {
+    match &model.mm_extractor {
+        MultimodalEncoder::Beit3Early(joint) => &joint.beit3,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -109,7 +30,7 @@ fn sentences_do_not_see_padding_or_each_other_and_share_their_image() {
         let what = format!("{:?} {:?} {:?}", config.encoder, config.feature, config.beit3.fused_layers);
         let model = model(&config, &device);
         let run = |names: &[&str], sentences: &[&str], image_of: &[usize]| {
-            let out = model.forward(&config, &Letters, &images(names, &device), sentences, image_of).unwrap();
+            let out = forward(&model, images(names, &device), sentences, image_of).unwrap();
             assert_eq!(out.low_res.dims(), [sentences.len(), 1, 16, 16], "{what}");
             assert_eq!((out.logits.dims(), out.iou.dims()), ([sentences.len(), 1, 64, 64], [sentences.len(), 1]));
             out.low_res
@@ -130,8 +51,8 @@ fn encoders_that_see_the_image_answer_to_it() {
     let device = Device::flex();
     for config in forms() {
         let model = model(&config, &device);
-        let batch = model.tokens(&config, &Letters, &["abc"]).unwrap();
-        let feature = |name: &str| model.extract(&config, images(&[name], &device).multimodal, &batch, &[0]).unwrap();
+        let batch = model.tokens(&Letters, &["abc"]).unwrap();
+        let feature = |name: &str| model.extract(images(&[name], &device).multimodal, &batch, &[0]).unwrap();
         let change = difference(feature("a"), feature("b"));
         assert_eq!(change > 1e-4, config.encoder.sees(), "{:?} {:?}: {change}", config.encoder, config.feature);
         assert_eq!(feature("a").dims(), [1, config.feature_width()]);
@@ -143,23 +64,26 @@ fn features_are_those_of_the_joint_pass() {
     let device = Device::flex();
     let config = toy();
     let base = model(&config, &device);
-    let batch = base.tokens(&config, &Letters, &["abc", "defg"]).unwrap();
+    let batch = base.tokens(&Letters, &["abc", "defg"]).unwrap();
     let image = images(&["a", "b"], &device).multimodal;
-    let joint = base.mm_extractor.beit3.as_ref().unwrap().joint(image.clone(), &batch, &[0, 1]).unwrap().sequence().unwrap();
-    let get = |feature| base.mm_extractor.forward(&EvfConfig { feature, ..toy() }, image.clone(), &batch, &[0, 1]).unwrap();
+    let joint = beit3(&base).joint(image.clone(), &batch, &[0, 1]).unwrap().sequence().unwrap();
+    let get = |feature| {
+        let model = model(&EvfConfig { feature, ..toy() }, &device);
+        model.mm_extractor.forward(image.clone(), &batch, &[0, 1]).unwrap()
+    };
     // Four patches behind the image's class token, then the text.
     let at = |place: usize| joint.clone().narrow(1, place, 1).squeeze_dim::<2>(1);
-    assert_eq!(difference(get(Feature::ImageCls), at(0)), 0.0);
-    assert_eq!(difference(get(Feature::TextCls), at(5)), 0.0);
-    assert_eq!(difference(get(Feature::Concat), Tensor::cat(vec![at(0), at(5)], 1)), 0.0);
-    assert!(difference(get(Feature::AvgPool), (at(1) + at(2) + at(3) + at(4)) / 4.0) < 1e-6);
+    assert_eq!(difference(get(PromptFeature::ImageCls), at(0)), 0.0);
+    assert_eq!(difference(get(PromptFeature::TextCls), at(5)), 0.0);
+    assert_eq!(difference(get(PromptFeature::Concat), Tensor::cat(vec![at(0), at(5)], 1)), 0.0);
+    assert!(difference(get(PromptFeature::AvgPool), (at(1) + at(2) + at(3) + at(4)) / 4.0) < 1e-6);
 }
 
 #[test]
 fn parameter_totals_are_the_published_ones() {
     let device = Device::flex();
     let count = |config: EvfConfig| -> usize {
-        let all = parameters(&config.init(&device).unwrap(), &EvfModel::names(config.encoder));
+        let all = parameters(&config.init(&device).unwrap(), &config.names());
         // The fixed position frequencies are a buffer in the reference, which the published totals leave out.
         let counted = all.iter().filter(|p| !p.name.ends_with("positional_encoding_gaussian_matrix"));
         counted.map(|p| p.shape.iter().product::<usize>()).sum()
@@ -171,11 +95,10 @@ fn parameter_totals_are_the_published_ones() {
 
 #[test]
 fn names_are_those_of_the_released_checkpoints() {
-    let names: Vec<String> =
-        parameters(&EvfConfig::large().init(&Device::flex()).unwrap(), &EvfModel::names(Encoder::Beit3Early))
-            .into_iter()
-            .map(|p| p.name)
-            .collect();
+    let names: Vec<String> = parameters(&EvfConfig::large().init(&Device::flex()).unwrap(), &EvfConfig::large().names())
+        .into_iter()
+        .map(|p| p.name)
+        .collect();
     for name in [
         "visual_model.image_encoder.neck.0.weight",
         "visual_model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
@@ -202,16 +125,16 @@ fn names_are_those_of_the_released_checkpoints() {
 fn checkpoints_come_back_whole_with_every_encoder() {
     let device = Device::flex();
     for config in forms() {
-        let names = EvfModel::names(config.encoder);
+        let names = config.names();
         let file = export(&model(&config, &device), &names, "toy");
         let total = parameters(&config.init(&device).unwrap(), &names).len();
         assert_eq!(file.len(), total, "{:?}: two parameters have one name", config.encoder);
-        let (back, report) = config.init(&device).unwrap().load(&config, &file).unwrap();
+        let (back, report) = config.init(&device).unwrap().load(&file).unwrap();
         assert_eq!(report.matched.len(), total);
         let again = export(&back, &names, "toy");
         assert!(file.names().all(|n| again.read(n).unwrap() == file.read(n).unwrap()));
         let short = file.rename(|n| (n != "text_hidden_fcs.0.2.bias").then(|| n.to_owned())).unwrap();
-        assert!(config.init(&device).unwrap().load(&config, &short).is_err());
+        assert!(config.init(&device).unwrap().load(&short).is_err());
     }
 }
 
@@ -225,12 +148,12 @@ fn starts_from_sam_in_both_namings_and_from_beit3() {
         assert_eq!(difference(model.net.visual_model.image_encoder.pos_embed.val(), sam.image_encoder.pos_embed.val()), 0.0);
     }
     let names = text_encoders::beit3::Beit3::names().with_prefix("beit3.");
-    let beit3 = load_formula(config.beit3.init(&device), "beit3", &names).0;
-    let (model, report) = config.init(&device).unwrap().load_encoder(&config, &export(&beit3, &names, "beit3"), &device).unwrap();
+    let pretrained = load_formula(config.beit3.init(&device), "beit3", &names).0;
+    let (model, report) = config.init(&device).unwrap().load_encoder(&export(&pretrained, &names, "beit3")).unwrap();
     assert!(report.missing.is_empty() && report.unused.is_empty());
-    let again = export(model.mm_extractor.beit3.as_ref().unwrap(), &names, "beit3");
+    let again = export(beit3(&model), &names, "beit3");
     let name = "beit3.encoder.layer_norm.A.weight";
-    assert_eq!(again.read(name).unwrap(), export(&beit3, &names, "beit3").read(name).unwrap());
+    assert_eq!(again.read(name).unwrap(), export(&pretrained, &names, "beit3").read(name).unwrap());
 }
 
 fn reached<M: Module>(module: &M, grads: &GradientsParams) -> Vec<ParamId> {
@@ -254,9 +177,9 @@ fn gradients_reach_what_is_trained_and_nothing_else() {
     for config in
         [toy(), none, EvfConfig { encoder: Encoder::ViltEarly, ..toy() }, EvfConfig { encoder: Encoder::ClipLate, ..toy() }]
     {
-        let names = EvfModel::names(config.encoder);
-        let model = model(&config, &device).freeze(&config);
-        let out = model.forward(&config, &Letters, &images(&["a", "b"], &device), &["abc", "de", "fgh"], &[0, 0, 1]).unwrap();
+        let names = config.names();
+        let model = model(&config, &device).freeze();
+        let out = forward(&model, images(&["a", "b"], &device), &["abc", "de", "fgh"], &[0, 0, 1]).unwrap();
         let targets = tensor("mask", [3, 64, 64], &device).greater_elem(0.0).float();
         let grads = loss(&config, vec![(out.logits.squeeze_dim::<3>(1), targets)]).unwrap().total.backward();
         let reached = reached(&model, &GradientsParams::from_grads(grads, &model));
@@ -277,46 +200,19 @@ fn encoders_that_are_not_trained_keep_no_graph() {
     let config = EvfConfig { train_encoder: false, ..toy() };
     // Not frozen: the passes themselves are without a graph.
     let model = model(&config, &device);
-    let out = model.forward(&config, &Letters, &images(&["a"], &device), &["abc", "de"], &[0, 0]).unwrap();
+    let out = forward(&model, images(&["a"], &device), &["abc", "de"], &[0, 0]).unwrap();
     let reached = reached(&model, &GradientsParams::from_grads(out.logits.sum().backward(), &model));
-    let all = trained(&model, &EvfModel::names(config.encoder));
+    let all = trained(&model, &config.names());
     let with = |part: &str| all.iter().filter(|p| p.name.starts_with(part) && reached.contains(&p.id)).count();
     assert_eq!((with("mm_extractor."), with("visual_model.image_encoder."), with("text_hidden_fcs.")), (0, 0, 4));
 }
 
 #[test]
-fn predicts_at_the_images_own_size_whatever_the_batch() {
-    let device = Device::flex();
-    let image = Image::new(70, 50, 3, (0..50 * 70 * 3).map(|i| (i * 31 % 251) as u8).collect()).unwrap();
-    for config in forms() {
-        let evf = EvfSam::new(config.clone(), &model(&config, &device), Arc::new(Letters)).unwrap();
-        let sentences = ["ab", "cde", "f", "gh", "ijk", "l", "mno", "p", "cde"];
-        let all = evf.predict(&image, &sentences).unwrap();
-        assert_eq!((all.len(), all[0].mask.height(), all[0].mask.width()), (9, 50, 70));
-        assert_eq!(all[1].mask, all[8].mask, "the same sentence in two groups");
-        let area = |threshold: f64| {
-            let mut evf = evf.clone();
-            evf.config.threshold = threshold;
-            evf.predict(&image, &["cde"]).unwrap()[0].mask.area()
-        };
-        assert_eq!((area(-1e6), area(1e6)), (50 * 70, 0));
-        assert!(evf.predict(&image, &[]).unwrap().is_empty());
-        assert!(matches!(evf.predict(&image, &["ab", ""]), Err(EvfError::Text(_))));
-    }
-}
-
-#[test]
 fn wrong_numbers_are_errors() {
     let device = Device::flex();
-    let config = toy();
-    let model = model(&config, &device);
-    let run = |sentences: &[&str], image_of: &[usize]| {
-        model.forward(&config, &Letters, &images(&["a", "b"], &device), sentences, image_of)
-    };
+    let model = model(&toy(), &device);
+    let run = |sentences: &[&str], image_of: &[usize]| forward(&model, images(&["a", "b"], &device), sentences, image_of);
     assert!(matches!(run(&["a", "b"], &[0, 2]), Err(EvfError::Shape { .. })));
     assert!(matches!(run(&["a", "b"], &[0]), Err(EvfError::Shape { .. })));
     assert!(run(&[], &[]).is_err());
-    let other = EvfConfig { encoder: Encoder::ViltEarly, ..toy() };
-    let batch = model.tokens(&config, &Letters, &["abc"]).unwrap();
-    assert!(matches!(model.extract(&other, images(&["a"], &device).multimodal, &batch, &[0]), Err(EvfError::Config(_))));
 }

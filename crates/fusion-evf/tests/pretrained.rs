@@ -7,31 +7,38 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use fusion_evf::{EvfConfig, EvfModel, EvfSam, Pretrained};
+use fusion_evf::{Encoder, EvfConfig, EvfPredictor, Pretrained};
 use nn_ops::weights::load_formula;
 use pil_ops::Image;
+use sam_vit::Weights;
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::WordPiece;
 
-fn save(folder: &Path, half: bool) -> EvfSam {
+fn save(folder: &Path, weights: Weights) -> EvfPredictor {
     let device = Device::flex();
     let words = WordPiece::train(["the zebra on the left", "the last zebra"], 60).unwrap();
-    words.save(folder.join("vocab.txt")).unwrap();
-    let config = common::toy(words.vocab_size());
-    let (model, _) = load_formula(config.init(&device).unwrap(), "toy", &EvfModel::names(config.encoder));
-    model.save_pretrained(&config, folder, half).unwrap();
-    EvfSam::new(config, &model, Arc::new(words)).unwrap()
+    let config = common::small(words.vocab_size());
+    let (model, _) = load_formula(config.init(&device).unwrap(), "toy", &config.names());
+    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let files = [("vocab.txt".to_owned(), vocabulary.into_bytes())];
+    let predictor = EvfPredictor::new(&model, Arc::new(words)).unwrap();
+    match weights {
+        Weights::Single => predictor.save_pretrained(folder, &files).unwrap(),
+        Weights::Half => model.save_pretrained(folder, &files, weights).unwrap(),
+    }
+    predictor
 }
 
 #[test]
 fn a_folder_is_written_and_read_back() {
     let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
-    for half in [false, true] {
+    for weights in [Weights::Single, Weights::Half] {
+        let half = weights == Weights::Half;
         let folder = tempfile::tempdir().unwrap();
-        let saved = save(folder.path(), half);
-        let read = EvfSam::from_pretrained(folder.path(), &Device::flex()).unwrap();
-        assert_eq!(read.config, saved.config);
+        let saved = save(folder.path(), weights);
+        let read = EvfPredictor::from_pretrained(folder.path(), &Device::flex()).unwrap();
+        assert_eq!(read.model().config(), saved.model().config());
         let [a, b] = [&saved, &read].map(|evf| evf.predict(&photo, &["the zebra", "left zebra"]).unwrap());
         for (a, b) in a.iter().zip(&b) {
             let worst = (a.score - b.score).abs();
@@ -43,14 +50,33 @@ fn a_folder_is_written_and_read_back() {
     }
 }
 
-fn parameters(evf: &EvfSam) -> u64 {
+fn parameters(evf: &EvfPredictor) -> u64 {
     use burn::module::Module;
-    evf.model.num_params() as u64
+    evf.model().num_params() as u64
+}
+
+/// Encoders whose published tokenizer would be another take a vocabulary of their own.
+#[test]
+fn every_encoder_has_a_folder() {
+    let device = Device::flex();
+    let words = WordPiece::train(["red zebra"], 30).unwrap();
+    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let files = [("vocab.txt".to_owned(), vocabulary.into_bytes())];
+    let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
+    for encoder in [Encoder::ClipLate, Encoder::ViltText] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = common::model(&EvfConfig { encoder, ..common::toy() }, &device);
+        let saved = EvfPredictor::new(&model, Arc::new(words.clone())).unwrap();
+        assert!(saved.save_pretrained(folder.path(), &[]).unwrap_err().to_string().contains("has no tokenizer"));
+        saved.save_pretrained(folder.path(), &files).unwrap();
+        let read = EvfPredictor::from_pretrained(folder.path(), &device).unwrap();
+        assert_eq!(read.predict(&photo, &["red"]).unwrap(), saved.predict(&photo, &["red"]).unwrap(), "{encoder:?}");
+    }
 }
 
 #[test]
 fn published_keys_give_the_published_models() {
-    let read = |value: Value| EvfConfig::from_published(&value);
+    let read = |value: Value| EvfConfig::from_json(&value);
     let large = read(json!({ "architectures": ["EvfSamModel"], "hidden_size": 1024, "mm_extractor_scale": "large",
         "out_dim": 256, "sam_scale": "huge", "torch_dtype": "float16" }));
     assert_eq!(large.unwrap(), EvfConfig::large());
@@ -61,8 +87,10 @@ fn published_keys_give_the_published_models() {
         (json!({ "sam_scale": "tiny" }), "sam_scale"),
         (json!({ "mm_extractor_scale": "base", "hidden_size": 1024 }), "768"),
         (json!({ "saymask": { "encodr": 1 } }), "encodr"),
+        (json!({ "saymask": { "threshold": 0.0 } }), "`saymask.threshold` is 0"),
+        (json!({ "model_type": "saymask-dit" }), "`model_type` is \"saymask-dit\": must be \"evf\""),
     ] {
-        let error = read(value).unwrap_err();
+        let error = read(value).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
 }
@@ -70,11 +98,11 @@ fn published_keys_give_the_published_models() {
 #[test]
 fn folders_that_are_something_else_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = || EvfSam::from_pretrained(folder.path(), &Device::flex()).unwrap_err().to_string();
+    let refused = || EvfPredictor::from_pretrained(folder.path(), &Device::flex()).unwrap_err().to_string();
     assert!(refused().contains("config.json"));
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
     assert!(refused().contains("not JSON"));
-    save(folder.path(), true);
+    save(folder.path(), Weights::Half);
     std::fs::rename(folder.path().join("vocab.txt"), folder.path().join("words.txt")).unwrap();
     assert!(refused().contains("has no tokenizer"));
     std::fs::rename(folder.path().join("words.txt"), folder.path().join("vocab.txt")).unwrap();
@@ -84,14 +112,14 @@ fn folders_that_are_something_else_are_refused() {
     assert!(refused().contains("model.safetensors"));
     std::fs::remove_file(&weights).unwrap();
     assert!(refused().contains("has no weights"));
-    save(folder.path(), true);
+    save(folder.path(), Weights::Half);
     assert!(Pretrained::open(folder.path()).unwrap().vocabulary.ends_with("vocab.txt"));
 }
 
 #[test]
 fn cls_looks_at_patches() {
     let folder = tempfile::tempdir().unwrap();
-    let evf = save(folder.path(), false);
+    let evf = save(folder.path(), Weights::Single);
     let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
     let seen = evf.attention(&photo, "the zebra").unwrap();
     assert_eq!((seen.grid, seen.heads.len()), (2, 4));
@@ -107,20 +135,19 @@ fn cls_looks_at_patches() {
 #[ignore = "a model of 1.3 billion parameters"]
 fn the_published_size_is_written_and_read_back() {
     use burn::module::Module;
-    use nn_ops::weights::{Checkpoint, export};
+    use nn_ops::weights::{StateDict, export};
     let (device, folder, config) = (Device::flex(), tempfile::tempdir().unwrap(), EvfConfig::large());
-    let names = EvfModel::names(config.encoder);
+    let names = config.names();
     let (model, _) = load_formula(config.init(&device).unwrap(), "full", &names);
     assert_eq!(model.num_params(), 1_315_105_072 + 256);
-    model.save_pretrained(&config, folder.path(), true).unwrap();
+    model.save_pretrained(folder.path(), &[("vocab.txt".into(), Vec::new())], Weights::Half).unwrap();
     drop(model);
-    std::fs::write(folder.path().join("vocab.txt"), "").unwrap();
     let found = Pretrained::open(folder.path()).unwrap();
     assert_eq!(found.config, config);
     let size = found.weights.metadata().unwrap().len();
     assert!((2_630_210_656..2_631_000_000).contains(&size), "{size} bytes");
-    let file = Checkpoint::open(&found.weights).unwrap();
-    let (model, report) = config.init(&device).unwrap().load(&config, &file).unwrap();
+    let file = StateDict::open(&found.weights).unwrap();
+    let (model, report) = config.init(&device).unwrap().load(&file).unwrap();
     assert_eq!((report.missing.len(), report.unused.len(), report.matched.len()), (0, 0, file.len()));
     let read = export(&model, &names, "read back");
     for name in file.names() {

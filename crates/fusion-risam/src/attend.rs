@@ -1,33 +1,33 @@
-//! Who looks at whom (RISAM Fig. 7): maps that a prediction does not make, for pictures.
+//! Attention maps of a prediction (RISAM Fig. 7), to be drawn.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use nn_ops::rows::take;
+use nn_ops::ConfigError;
+use nn_ops::config::quoted;
+use nn_ops::rows::select_rows;
 use pil_ops::Image;
 
-use crate::config::RisamConfig;
 use crate::error::RisamError;
-use crate::model::RisamModel;
+use crate::features::RisamFeatures;
 use crate::mutual::AttentionMaps;
-use crate::net::{ImageFeatures, RisamNet, flatten, padding};
-use crate::predict::Risam;
+use crate::net::{InteractionBlocks, RisamNet, flatten, padding};
+use crate::predict::RisamPredictor;
 
-/// What the words of one sentence and the regions of one image make of each other: [`Risam::attention`].
+/// What the words of one sentence and the regions of one image make of each other: [`RisamPredictor::attention`].
 #[derive(Debug, Clone)]
-pub struct WordAttention {
+pub struct RisamAttention {
     /// The words, those beyond the limit left out, and which of the L tokens they are; start and end of text belong to none.
     pub words: Vec<(String, Range<usize>)>,
     /// Side g of the grid of regions, padding included.
     pub grid: usize,
     /// The part of the grid that the image covers, (top, left, bottom, right) in sides of the grid; the rest is padding.
     pub area: [f32; 4],
-    /// One for each interaction block, B being 1; none where the interaction has no such maps (`conv` and `te`) and with
-    /// `baseline`.
+    /// One per interaction block, B being 1.
     pub blocks: Vec<AttentionMaps>,
 }
 
-impl WordAttention {
+impl RisamAttention {
     /// The region, a row of [`AttentionMaps::words`], at a place of the image, given from 0 to 1 from the left and the top.
     pub fn region(&self, x: f32, y: f32) -> usize {
         let [top, left, bottom, right] = self.area;
@@ -46,43 +46,62 @@ impl RisamNet {
     /// Shapes that do not fit the configuration or each other.
     pub fn attention(
         &self,
-        config: &RisamConfig,
-        image: &ImageFeatures,
+        features: &RisamFeatures,
         image_of: &[usize],
         text: Tensor<3>,
         lengths: &[usize],
     ) -> Result<Vec<AttentionMaps>, RisamError> {
-        self.check(config, image, image_of, &text, lengths)?;
-        if self.ma.is_empty() {
+        self.check(features.images(), image_of, &text, lengths)?;
+        self.attention_enhanced(self.enhance(features)?, image_of, text, lengths)
+    }
+
+    /// As [`RisamNet::attention`], from what [`RisamNet::enhance`] gave.
+    pub(crate) fn attention_enhanced(
+        &self,
+        map: Tensor<4>,
+        image_of: &[usize],
+        text: Tensor<3>,
+        lengths: &[usize],
+    ) -> Result<Vec<AttentionMaps>, RisamError> {
+        self.check(map.dims()[0], image_of, &text, lengths)?;
+        let Some((fusion, InteractionBlocks::Mutual(blocks))) = self.fusion().map(|f| (f, &f.interaction)) else {
             return Ok(Vec::new());
-        }
-        let map = take(self.enhance(image), image_of);
+        };
+        let map = select_rows(map, image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
-        let pairs = self.interact(config, map.clone(), text.clone(), lengths);
-        let first = (flatten(map), self.placed(config, text));
+        let pairs = fusion.interact(map.clone(), text.clone(), lengths);
+        let first = (flatten(map), fusion.placed(text));
         let inputs = std::iter::once(first).chain(pairs.into_iter().map(|p| (p.visual, p.language)));
-        Ok(self.ma.iter().zip(inputs).map(|(block, (visual, words))| block.attend(visual, words, padding.clone())).collect())
+        Ok(blocks.iter().zip(inputs).map(|(block, (visual, words))| block.attend(visual, words, padding.clone())).collect())
     }
 }
 
-impl Risam {
-    /// What one sentence's words and an image's regions make of each other. [`Risam::predict`] does none of this.
+impl RisamPredictor {
+    /// What one sentence's words and an image's regions make of each other. [`RisamPredictor::predict`] does none of this.
     ///
     /// # Errors
-    /// As [`Risam::predict`].
-    pub fn attention(&self, image: &Image, sentence: &str) -> Result<WordAttention, RisamError> {
-        let (input, place) = self.config.preprocess(image, &self.model.text_encoder.device())?;
-        let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), &[sentence])?;
-        let text = self.model.encode_text(&self.config, &batch)?;
-        let features = self.model.encode_images(&self.config, input)?;
+    /// As [`RisamPredictor::predict`], or an interaction without such maps (`conv`, `te`, and the baseline).
+    pub fn attention(&self, image: &Image, sentence: &str) -> Result<RisamAttention, RisamError> {
+        let (model, config) = (self.model(), self.model().config());
+        if config.baseline {
+            let expected = "false for attention maps: it prompts SAM by words alone";
+            return Err(ConfigError::new("baseline", true, expected).into());
+        }
+        let embedding = self.embed(image)?;
+        let batch = model.tokens(self.tokenizer().as_ref(), &[sentence])?;
         // Padding behind the only sentence would be rows of nothing.
-        let text = text.narrow(1, 0, batch.lengths().iter().copied().max().unwrap_or(0));
-        let [bottom, right] = [place.valid.0, place.valid.1].map(|v| v as f32 / place.canvas as f32);
-        Ok(WordAttention {
-            words: self.tokenizer.words(sentence, self.config.max_tokens())?,
-            grid: features.taps[1].dims()[1],
-            area: [0.0, 0.0, bottom, right],
-            blocks: self.model.net.attention(&self.config, &features, &[0], text, batch.lengths())?,
+        let text = model.encode_text(&batch)?.narrow(1, 0, batch.lengths().iter().copied().max().unwrap_or(0));
+        let grid = embedding.map.dims()[2];
+        let blocks = model.net.attention_enhanced(embedding.map, &[0], text, batch.lengths())?;
+        if blocks.is_empty() {
+            let expected = "\"full\", \"sdf\" or \"bcm\" for attention maps";
+            return Err(ConfigError::new("interaction", quoted(&config.interaction), expected).into());
+        }
+        Ok(RisamAttention {
+            words: self.tokenizer().words(sentence, config.max_tokens())?,
+            grid,
+            area: embedding.letterbox.relative_area(),
+            blocks,
         })
     }
 }

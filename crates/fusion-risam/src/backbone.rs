@@ -1,18 +1,42 @@
-//! The image encoders RISAM can start from (Tab. 7): their taps, grids, inputs and weights.
+//! `ImageBackbone`: the image encoders RISAM can start from (Tab. 7), their taps, grids, inputs and weights.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::resize::Resize;
-use nn_ops::weights::{Checkpoint, LoadReport};
-use pil_ops::{Filter, Image, resize};
-use sam_vit::{Placement, SamError, preprocess_batch};
-use text_encoders::clip::ClipVisionConfig;
+use burn::tensor::{Device, Tensor};
+use nn_ops::ConfigError;
+use nn_ops::config::{check_multiple, quoted};
+use nn_ops::weights::{LoadReport, StateDict};
+use pil_ops::{Fit, Image, Letterbox, Normalisation};
+use sam_vit::{ImageEncoder, SamError};
+use swin::Swin;
+use text_encoders::clip::{ClipVision, ClipVisionConfig};
 
 use crate::config::RisamConfig;
 use crate::error::RisamError;
+use crate::features::RisamFeatures;
 use crate::model::RisamModel;
-use crate::net::ImageFeatures;
+use crate::net::RisamOutput;
 use crate::options::{Backbone, Decoder, VisualPosition};
+
+/// The network that sees the image; a variant per [`Backbone`].
+#[derive(Module, Debug)]
+pub enum ImageBackbone {
+    /// SAM's image encoder.
+    Sam(ImageEncoder),
+    /// CLIP's image tower.
+    Clip(ClipVision),
+    /// A Swin Transformer.
+    Swin(Swin),
+}
+
+impl ImageBackbone {
+    pub(crate) fn new(config: &RisamConfig, device: &Device) -> Result<Self, RisamError> {
+        Ok(match config.backbone {
+            Backbone::Sam => Self::Sam(ImageEncoder::new(&config.sam.image_encoder, device)),
+            Backbone::Clip => Self::Clip(config.clip_vision.init(device)),
+            Backbone::Swin => Self::Swin(config.swin.init(device)?),
+        })
+    }
+}
 
 impl RisamConfig {
     /// Channels of F_v1, F_v2 and F_v3.
@@ -38,9 +62,25 @@ impl RisamConfig {
         self.input_size / self.stride().max(1)
     }
 
-    /// Whether images are stretched to the square input; else they keep their aspect and are padded, as SAM's are.
-    pub fn stretches(&self) -> bool {
-        self.backbone != Backbone::Sam
+    /// How an image lies in the input. SAM's is padded; CLIP's (bicubic) and Swin's (bilinear) are stretched to the square, as
+    /// referring segmenters on these backbones do.
+    pub fn fit(&self) -> Fit {
+        match self.backbone {
+            Backbone::Sam => Fit::TopLeft,
+            Backbone::Clip => Fit::StretchedBicubic,
+            Backbone::Swin => Fit::Stretched,
+        }
+    }
+
+    /// Mean and deviation of the backbone's input.
+    pub fn normalisation(&self) -> Normalisation {
+        match self.backbone {
+            Backbone::Sam | Backbone::Swin => Normalisation::IMAGENET,
+            Backbone::Clip => {
+                let [mean, std] = [ClipVisionConfig::MEAN, ClipVisionConfig::STD].map(|values| values.map(|v| 255.0 * v));
+                Normalisation { mean, std }
+            }
+        }
     }
 
     /// Whether any part of the model has SAM's weights.
@@ -48,73 +88,52 @@ impl RisamConfig {
         self.backbone == Backbone::Sam || self.decoder == Decoder::Sam || self.visual_position == VisualPosition::SamDense
     }
 
-    pub(crate) fn validate_backbone(&self) -> Result<(), String> {
-        let depth = match self.backbone {
-            Backbone::Sam => self.sam.image_encoder.depth,
+    pub(crate) fn validate_backbone(&self) -> Result<(), ConfigError> {
+        let (depth, what) = match self.backbone {
+            Backbone::Sam => (self.sam.image_encoder.depth, "the encoder's depth"),
             Backbone::Clip => {
-                self.clip_vision.validate().map_err(|e| format!("clip_vision: {e}"))?;
-                self.clip_vision.layers
+                self.clip_vision.validate().map_err(|e| e.below("clip_vision"))?;
+                (self.clip_vision.layers, "the encoder's depth")
             }
             Backbone::Swin => {
-                self.swin.validate().map_err(|e| format!("swin: {e}"))?;
-                self.swin.stages()
+                self.swin.validate().map_err(|e| e.below("swin"))?;
+                (self.swin.stages(), "the number of stages")
             }
         };
         let [a, b, c] = self.taps;
         if a >= b || b >= c || c >= depth {
-            let what = if self.backbone == Backbone::Swin { "number of stages" } else { "encoder's depth" };
-            return Err(format!("taps {:?} must rise and be below the {what} {depth}", self.taps));
+            let expected = format!("three rising numbers below {what}, {depth}");
+            return Err(ConfigError::new("taps", format!("{:?}", self.taps), expected));
         }
-        if self.input_size == 0 || !self.input_size.is_multiple_of(self.stride()) {
-            return Err(format!("input_size {} is not a multiple of {}, the pixels per region", self.input_size, self.stride()));
-        }
+        check_multiple(("input_size", self.input_size), ("the pixels per region", self.stride()))?;
         if self.baseline && self.backbone != Backbone::Sam {
-            return Err("baseline = true is SAM itself: it needs backbone = \"sam\"".into());
+            return Err(ConfigError::new("baseline", true, "false unless backbone is \"sam\", for it is SAM itself"));
         }
         Ok(())
     }
 
-    /// The network's input for an image, and where the image lies in it. SAM's is padded; for Swin (bilinear, ImageNet's mean
-    /// and deviation) and CLIP (bicubic, CLIP's) Pillow stretches the image to the square, as referring segmenters on these
-    /// backbones do.
+    /// The network's input for an image, resized by Pillow's rules, and where the image lies in it.
     ///
     /// # Shapes
-    /// output: [1, 3, S, S]
+    /// output: `3 * S * S` values, [3, S, S]
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin.
-    pub fn preprocess(&self, image: &Image, device: &Device) -> Result<(Tensor<4>, Placement), RisamError> {
-        let side = self.input_size;
-        match self.backbone {
-            Backbone::Sam => {
-                let (input, placements) = preprocess_batch(std::slice::from_ref(image), side, device)?;
-                let placement = placements.first().copied().ok_or_else(|| SamError::Device("no image was prepared".into()))?;
-                Ok((input, placement))
-            }
-            Backbone::Clip => {
-                let small = resize(image, side, side, Filter::Bicubic).map_err(SamError::from)?;
-                let (mean, std) = (ClipVisionConfig::MEAN, ClipVisionConfig::STD);
-                let values = small.planes(|c, v| (f32::from(v) / 255.0 - mean[c]) / std[c]).map_err(SamError::from)?;
-                let input = Tensor::from_data(TensorData::new(values, [1, 3, side, side]), device);
-                Ok((input, Placement::stretched(image.height, image.width, side)?))
-            }
-            Backbone::Swin => {
-                let input = swin::preprocess(image, (side, side), device)?;
-                Ok((input, Placement::stretched(image.height, image.width, side)?))
-            }
-        }
+    /// An image beyond the sizes that can be resized.
+    pub fn preprocess(&self, image: &Image) -> Result<(Vec<f32>, Letterbox), RisamError> {
+        let fit = self.fit();
+        let letterbox = Letterbox::new(image.height(), image.width(), self.input_size, fit).map_err(SamError::from)?;
+        let small = letterbox.resize_with(image, fit.filter()).map_err(SamError::from)?;
+        let values = letterbox.normalise(&small, self.normalisation()).map_err(SamError::from)?;
+        Ok((values, letterbox))
     }
 
-    /// Brings low-resolution logits to the image's own size: by way of the input's where that has padding to cut (RISAM sec.
-    /// 4.1; the two steps are SAM's), else straight; bilinear.
+    /// The logits that go to the image's own size: those of the input's size, whose padding is cut first; of stretched images,
+    /// which have none, the low-resolution ones.
     ///
     /// # Shapes
-    /// [Q, 1, 4h, 4w] -> [Q, 1, height, width]
-    pub fn restore(&self, low_res: Tensor<4>, placement: &Placement) -> Tensor<4> {
-        if self.stretches() {
-            return Resize::BILINEAR.forward(low_res, [placement.original.0, placement.original.1]);
-        }
-        placement.restore(low_res)
+    /// output: [Q, 1, s, s]; [`Letterbox::rescaled`] to `s` says where the image lies in it
+    pub fn answer(&self, output: RisamOutput) -> Tensor<4> {
+        if self.fit().is_stretched() { output.low_res } else { output.logits }
     }
 }
 
@@ -123,53 +142,49 @@ impl RisamModel {
     ///
     /// # Errors
     /// A model on another backbone; a tensor that is missing, superfluous or of another shape.
-    pub fn load_swin(
-        mut self,
-        config: &RisamConfig,
-        checkpoint: &Checkpoint,
-        device: &Device,
-    ) -> Result<(Self, LoadReport), RisamError> {
-        if self.swin.is_none() {
-            return Err(RisamError::Config("Swin's weights belong to backbone = \"swin\"".into()));
+    pub fn load_swin(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
+        let config = self.config();
+        if config.backbone != Backbone::Swin {
+            return Err(ConfigError::new("backbone", quoted(&config.backbone), "\"swin\" for Swin's weights").into());
         }
-        let (swin, report) = config.swin.load(checkpoint, device)?;
-        self.swin = Some(swin);
+        let (swin, report) = config.swin.load(state_dict, &self.device())?;
+        self.image_encoder = ImageBackbone::Swin(swin);
         Ok((self, report))
     }
 
     /// What the image encoder gives: constants for everything behind unless `train_image_encoder` is set.
     ///
     /// # Shapes
-    /// `images`: [B, 3, S, S], normalised as [`RisamConfig::preprocess`] does
+    /// `images`: [B, 3, S, S], as [`RisamConfig::preprocess`] makes them
     ///
     /// # Errors
     /// Taps that the encoder does not have, or images of another shape.
-    pub fn encode_images(&self, config: &RisamConfig, images: Tensor<4>) -> Result<ImageFeatures, RisamError> {
+    pub fn encode_images(&self, images: Tensor<4>) -> Result<RisamFeatures, RisamError> {
+        let config = self.config();
         let frozen = images.device().is_autodiff() && !config.train_image_encoder;
         let images = if frozen { images.inner() } else { images };
-        let (taps, embedding) = match (&self.image_encoder, &self.clip_vision, &self.swin) {
-            (Some(sam), ..) => {
-                let (embedding, taps) = used(sam, frozen).forward_taps(images, &config.taps);
-                (taps, config.baseline.then_some(embedding))
+        let taps: Vec<Tensor<4>> = match &self.image_encoder {
+            ImageBackbone::Sam(sam) => {
+                let (embedding, taps) = run(sam, frozen, |sam| sam.forward_taps(images, &config.taps));
+                if config.baseline {
+                    return Ok(RisamFeatures::Embedding(embedding));
+                }
+                taps
             }
-            (_, Some(clip), _) => (used(clip, frozen).taps(images, &config.taps)?, None),
-            (.., Some(swin)) => {
-                let maps = used(swin, frozen).forward(images)?;
-                (
-                    maps.into_iter().enumerate().filter(|(stage, _)| config.taps.contains(stage)).map(|(_, map)| map).collect(),
-                    None,
-                )
+            ImageBackbone::Clip(clip) => run(clip, frozen, |clip| clip.taps(images, &config.taps))?,
+            ImageBackbone::Swin(swin) => {
+                let maps = run(swin, frozen, |swin| swin.forward(images))?;
+                maps.into_iter().enumerate().filter(|(stage, _)| config.taps.contains(stage)).map(|(_, map)| map).collect()
             }
-            _ => return Err(RisamError::Config("the model has no image encoder".into())),
         };
-        let taps = taps.try_into().map_err(|t: Vec<_>| {
-            RisamError::Config(format!("taps {:?} name {} outputs of the encoder, not 3", config.taps, t.len()))
-        })?;
-        Ok(ImageFeatures { taps, embedding })
+        let wrong = |t: Vec<_>| {
+            ConfigError::new("taps", format!("{:?}", config.taps), format!("3 outputs of the encoder, not {}", t.len()))
+        };
+        Ok(RisamFeatures::Taps(taps.try_into().map_err(wrong)?))
     }
 }
 
-/// An encoder as it is used: without gradients where it is frozen.
-fn used<M: Module>(encoder: &M, frozen: bool) -> M {
-    if frozen { encoder.valid() } else { encoder.clone() }
+/// Runs an encoder, without gradients where it is frozen.
+fn run<M: Module, T>(encoder: &M, frozen: bool, forward: impl FnOnce(&M) -> T) -> T {
+    if frozen { forward(&encoder.valid()) } else { forward(encoder) }
 }

@@ -1,10 +1,15 @@
-//! Sizes and ablations of RISAM.
+//! `RisamConfig`: sizes and ablations of RISAM.
 
+use nn_ops::ConfigError;
+use nn_ops::activation::logit;
+use nn_ops::config::{check_multiple, check_positive, check_probability, check_weight};
+use nn_ops::weights::KeyMap;
 use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
 use swin::SwinConfig;
-use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
+use text_encoders::clip::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 
+use crate::net::RisamNet;
 use crate::options::{
     Backbone, Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
 };
@@ -198,75 +203,78 @@ impl RisamConfig {
             || name.ends_with(".running_var"))
     }
 
+    /// From module paths to the names of our checkpoints: the encoder's own (SAM's, CLIP's at Hugging Face, Microsoft's Swin)
+    /// behind `image_encoder.`, CLIP's Hugging Face names behind `text_encoder.`, [`RisamNet::names`] for the rest.
+    pub fn names(&self) -> KeyMap {
+        KeyMap::new(&[
+            ("^net.", ""),
+            ("^image_encoder.Sam.", "image_encoder."),
+            ("^image_encoder.Clip.", "image_encoder."),
+            ("^image_encoder.Swin.norms.", "image_encoder.norm"),
+            ("^image_encoder.Swin.", "image_encoder."),
+        ])
+        .and(RisamNet::names())
+        .and(ClipText::names())
+        .and(ClipVision::names())
+    }
+
     /// Checks the settings against each other.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        self.sam.validate().map_err(|e| format!("sam: {e}"))?;
-        self.clip.validate().map_err(|e| format!("clip: {e}"))?;
-        self.validate_backbone()?;
-        let counts = [
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.sam.validate().map_err(|e| e.below("sam"))?;
+        self.clip.validate().map_err(|e| e.below("clip"))?;
+        check_positive(&[
+            ("input_size", self.input_size),
             ("width", self.width),
             ("heads", self.heads),
             ("interaction_blocks", self.interaction_blocks),
             ("decoder_blocks", self.decoder_blocks),
             ("up_channels", self.up_channels[0].min(self.up_channels[1])),
-        ];
-        if let Some((name, _)) = counts.iter().find(|(_, v)| *v == 0) {
-            return Err(format!("{name} is 0; it must be at least 1"));
-        }
-        if !self.width.is_multiple_of(self.heads) {
-            return Err(format!("width {} is not a multiple of heads {}", self.width, self.heads));
-        }
+        ])?;
+        self.validate_backbone()?;
+        check_multiple(("width", self.width), ("heads", self.heads))?;
         if self.max_tokens() < 3 || self.max_tokens() > self.clip.max_positions {
-            let most = self.clip.max_positions;
-            return Err(format!("words {} gives {} tokens; 3 to {most} are possible", self.words, self.max_tokens()));
+            let special = if self.words_exclude_special { " beside start and end" } else { ", start and end among them" };
+            let expected = format!("such that a sentence has 3 to {} tokens{special}", self.clip.max_positions);
+            return Err(ConfigError::new("words", self.words, expected));
         }
-        for (name, value) in [("tau", self.tau), ("threshold", self.threshold)] {
-            if !(value > 0.0 && value < 1.0) {
-                return Err(format!("{name} {value} is not between 0 and 1"));
-            }
+        check_probability("tau", self.tau)?;
+        check_probability("threshold", self.threshold)?;
+        if let Some(alpha) = self.focal_alpha.filter(|a| !(0.0..=1.0).contains(a)) {
+            return Err(ConfigError::new("focal_alpha", alpha, "from 0 to 1"));
         }
-        if self.focal_alpha.is_some_and(|a| !(0.0..=1.0).contains(&a)) {
-            return Err(format!("focal_alpha {:?} is not in [0, 1]", self.focal_alpha));
-        }
-        if !(self.dice_smooth >= 0.0 && self.dice_smooth.is_finite()) {
-            return Err(format!("dice_smooth {} is negative or not finite", self.dice_smooth));
-        }
+        check_weight("dice_smooth", self.dice_smooth)?;
         self.validate_choices()
     }
 
-    fn validate_choices(&self) -> Result<(), String> {
+    fn validate_choices(&self) -> Result<(), ConfigError> {
         let needs_sam_width = self.visual_position == VisualPosition::SamDense || self.decoder == Decoder::Sam;
         if !self.baseline && needs_sam_width && self.width != self.sam.prompt_dim() {
-            let what = "visual_position = \"sam_dense\" and decoder = \"sam\"";
-            return Err(format!("width {} differs from SAM's {}, which {what} need", self.width, self.sam.prompt_dim()));
+            let what = "visual_position = \"sam_dense\" or decoder = \"sam\"";
+            return Err(ConfigError::new("width", self.width, format!("SAM's {} with {what}", self.sam.prompt_dim())));
         }
         if self.enhancement == Enhancement::VitDet && self.grid() < 2 {
-            return Err(format!(
-                "input_size {} leaves a grid of {}; enhancement = \"vit_det\" halves it",
-                self.input_size,
-                self.grid()
-            ));
+            let expected = "two patches or more with enhancement = \"vit_det\", which halves the grid";
+            return Err(ConfigError::new("input_size", self.input_size, expected));
         }
         if self.vlt_head && (self.language_in_decoder || self.decoder == Decoder::Sam) {
-            return Err("vlt_head replaces the decoder: set language_in_decoder = false and decoder = \"own\"".into());
+            let expected = "false unless language_in_decoder is false and decoder is \"own\", for it replaces the decoder";
+            return Err(ConfigError::new("vlt_head", true, expected));
         }
         if self.vlt_head && !self.width.is_multiple_of(4) {
-            return Err(format!("width {} is not a multiple of 4, which vlt_head needs", self.width));
+            return Err(ConfigError::new("width", self.width, "a multiple of 4 with vlt_head"));
         }
-        if self.decoder == Decoder::Sam && (!self.language_in_decoder || self.token_to_image) {
-            return Err(
-                "decoder = \"sam\" has its own token layers: leave language_in_decoder true and token_to_image false".into()
-            );
+        if self.decoder == Decoder::Sam && !self.language_in_decoder {
+            return Err(ConfigError::new("language_in_decoder", false, "true with decoder = \"sam\", which words prompt"));
+        }
+        if self.decoder == Decoder::Sam && self.token_to_image {
+            let expected = "false with decoder = \"sam\", which has its own token layers";
+            return Err(ConfigError::new("token_to_image", true, expected));
         }
         Ok(())
     }
-}
-
-fn logit(p: f64) -> f64 {
-    (p / (1.0 - p)).ln()
 }
 
 #[cfg(test)]
@@ -274,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thresholds_are_those_of_the_sheet() {
+    fn thresholds_are_logits() {
         let config = RisamConfig::default();
         assert!((config.tau_logit() + 0.619_039_2).abs() < 1e-7);
         assert_eq!(config.tau_logit(), config.threshold_logit());
@@ -309,16 +317,16 @@ mod tests {
             (RisamConfig { width: 128, decoder: Decoder::Sam, ..base() }, "width"),
             (RisamConfig { vlt_head: true, ..base() }, "vlt_head"),
             (RisamConfig { input_size: 1000, ..base() }, "input_size"),
+            (RisamConfig { dice_smooth: -1.0, ..base() }, "dice_smooth"),
             (RisamConfig { input_size: 488, ..RisamConfig::swin_b() }, "input_size"),
             (RisamConfig { taps: [2, 3, 4], ..RisamConfig::swin_b() }, "taps"),
             (RisamConfig { taps: [8, 11, 12], ..RisamConfig::clip_b16() }, "taps"),
             (RisamConfig { baseline: true, ..RisamConfig::clip_b16() }, "baseline"),
-            (RisamConfig { swin: SwinConfig { window: 0, ..SwinConfig::default() }, ..RisamConfig::swin_b() }, "swin: window"),
-            (RisamConfig { dice_smooth: -1.0, ..base() }, "dice_smooth"),
+            (RisamConfig { swin: SwinConfig { window: 0, ..SwinConfig::default() }, ..RisamConfig::swin_b() }, "swin.window"),
         ];
         for (config, field) in wrong {
             let error = config.validate().unwrap_err();
-            assert!(error.contains(field), "{error}");
+            assert_eq!(error.key, field, "{error}");
         }
     }
 

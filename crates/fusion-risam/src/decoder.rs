@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::multi_head;
+use nn_ops::attention::multi_head_attention;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::RisamConfig;
@@ -14,7 +14,7 @@ use crate::options::NormPlacement;
 /// Multi-head attention. The paper lists three maps; the fourth, of the output, is standard. The scale is one over the
 /// root of a head's width (the text under eq. 7 calls the root itself the dimension).
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct MultiHeadAttention {
     /// Queries.
     pub q: Linear,
     /// Keys.
@@ -26,7 +26,7 @@ pub struct Attention {
     heads: usize,
 }
 
-impl Attention {
+impl MultiHeadAttention {
     pub(crate) fn new(width: usize, heads: usize, device: &Device) -> Self {
         let linear = || xavier(width, device);
         Self { q: linear(), k: linear(), v: linear(), out: linear(), heads }
@@ -36,7 +36,7 @@ impl Attention {
     /// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: [B, 1, 1, Sk], `true` where a key is hidden; output: [B, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let projected = [self.q.forward(q), self.k.forward(k), self.v.forward(v)];
-        self.out.forward(multi_head(projected, self.heads, mask))
+        self.out.forward(multi_head_attention(projected, self.heads, mask))
     }
 }
 
@@ -72,13 +72,13 @@ pub struct DecoderContext {
 #[derive(Module, Debug)]
 pub struct DecoderBlock {
     /// Regions among themselves (eq. 6 and 7).
-    pub self_v: Attention,
+    pub self_v: MultiHeadAttention,
     /// Query and words among themselves (eq. 8).
-    pub self_c: Attention,
+    pub self_c: MultiHeadAttention,
     /// Regions look at tokens (eq. 9; the sentence after it writes F-bar for the F-hat of the equation).
-    pub cross: Attention,
+    pub cross: MultiHeadAttention,
     /// Tokens look at regions, before that (Tab. 5, #9; SAM's layer).
-    pub token_to_image: Option<Attention>,
+    pub token_to_image: Option<MultiHeadAttention>,
     /// Feed-forward part of the regions, first layer.
     pub ffn_in: Option<Linear>,
     /// Second layer.
@@ -98,7 +98,7 @@ const EXTRA: usize = 3;
 impl DecoderBlock {
     pub(crate) fn new(config: &RisamConfig, device: &Device) -> Self {
         let width = config.width;
-        let attention = || Attention::new(width, config.heads, device);
+        let attention = || MultiHeadAttention::new(width, config.heads, device);
         let (toi, ffn) = (config.token_to_image, config.ffn);
         let norms = if config.norm == NormPlacement::None { 0 } else { 3 + usize::from(toi) + usize::from(ffn > 0) };
         Self {

@@ -28,7 +28,7 @@ pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
     LayerNorm::new(width, EPS, device)
 }
 
-/// The perceptron of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
+/// The MLP of one tap: two linear layers with a GELU between. "MLP" is all that is printed; two layers give 6M.
 #[derive(Module, Debug)]
 pub struct TapMlp {
     /// First layer.
@@ -112,7 +112,7 @@ impl Pyramid {
 }
 
 /// Taps of unlike grids (stages of a pyramid) on the grid of the second: bilinear, half-pixel centres, no antialiasing. They
-/// are resized first and go through their perceptrons second.
+/// are resized first and go through their MLPs second.
 ///
 /// # Shapes
 /// three [B, h, w, width of the tap] -> the same on one grid
@@ -127,43 +127,89 @@ pub fn align_taps(taps: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
     })
 }
 
-/// Feature Enhancement. Parts that a choice of [`Enhancement`] lacks are absent.
+/// Feature Enhancement.
 #[derive(Module, Debug)]
 pub struct FeatureEnhancement {
-    /// Norms of the taps (`tap_layer_norm`).
+    /// Norms of the taps that are used (`tap_layer_norm`), or none.
     pub tap_norms: Vec<LayerNorm>,
+    /// How the taps become one map.
+    pub form: EnhancementForm,
+}
+
+/// How the taps become one map, with the parameters that it needs; a variant per [`Enhancement`].
+#[derive(Module, Debug)]
+pub enum EnhancementForm {
+    /// Eq. 1 and 2.
+    Full(FullEnhancement),
+    /// An MLP on the last tap.
+    LastTap(LastTap),
+    /// A pyramid of the last tap.
+    VitDet(PyramidEnhancement),
+}
+
+/// Eq. 1 and 2.
+#[derive(Module, Debug)]
+pub struct FullEnhancement {
     /// F_v1.
-    pub mlp1: Option<TapMlp>,
+    pub mlp1: TapMlp,
     /// F_v2.
-    pub mlp2: Option<TapMlp>,
+    pub mlp2: TapMlp,
     /// What came out of the first step.
-    pub mlp3: Option<TapMlp>,
+    pub mlp3: TapMlp,
     /// F_v3.
-    pub mlp4: Option<TapMlp>,
+    pub mlp4: TapMlp,
     /// First step, eq. 1.
-    pub cba1: Option<Cba>,
+    pub cba1: Cba,
     /// Second step, eq. 2.
-    pub cba2: Option<Cba>,
+    pub cba2: Cba,
+}
+
+/// An MLP on the last tap.
+#[derive(Module, Debug)]
+pub struct LastTap {
+    /// F_v3.
+    pub mlp4: TapMlp,
+}
+
+/// The steps of eq. 1 and 2 on the maps of a pyramid.
+#[derive(Module, Debug)]
+pub struct PyramidEnhancement {
+    /// What came out of the first step.
+    pub mlp3: TapMlp,
+    /// First step.
+    pub cba1: Cba,
+    /// Second step.
+    pub cba2: Cba,
     /// In place of the three taps.
-    pub pyramid: Option<Pyramid>,
+    pub pyramid: Pyramid,
 }
 
 impl FeatureEnhancement {
     pub(crate) fn new(config: &RisamConfig, device: &Device) -> Self {
         let ([one, two, three], to, kind) = (config.tap_widths(), config.width, config.enhancement);
-        let mlp = |wanted: bool, from| wanted.then(|| TapMlp::new(from, config, device));
-        let cba = || (kind != Enhancement::None).then(|| Cba::new(2 * to, to, device));
+        let mlp = |from| TapMlp::new(from, config, device);
+        let cba = || Cba::new(2 * to, to, device);
         let taps = if kind == Enhancement::Full { &[one, two, three][..] } else { &[three] };
         let normed = if config.tap_layer_norm { taps } else { &[] };
         Self {
             tap_norms: normed.iter().map(|width| layer_norm(*width, device)).collect(),
-            mlp1: mlp(kind == Enhancement::Full, one),
-            mlp2: mlp(kind == Enhancement::Full, two),
-            mlp3: mlp(kind != Enhancement::None, to),
-            mlp4: mlp(kind != Enhancement::VitDet, three),
-            cba1: cba(),
-            cba2: cba(),
-            pyramid: (kind == Enhancement::VitDet).then(|| Pyramid::new(three, to, device)),
+            form: match kind {
+                Enhancement::Full => EnhancementForm::Full(FullEnhancement {
+                    mlp1: mlp(one),
+                    mlp2: mlp(two),
+                    mlp3: mlp(to),
+                    mlp4: mlp(three),
+                    cba1: cba(),
+                    cba2: cba(),
+                }),
+                Enhancement::None => EnhancementForm::LastTap(LastTap { mlp4: mlp(three) }),
+                Enhancement::VitDet => EnhancementForm::VitDet(PyramidEnhancement {
+                    mlp3: mlp(to),
+                    cba1: cba(),
+                    cba2: cba(),
+                    pyramid: Pyramid::new(three, to, device),
+                }),
+            },
         }
     }
 
@@ -173,26 +219,30 @@ impl FeatureEnhancement {
     /// three [B, h, w, width of the tap] -> [B, C, h, w]
     pub fn forward(&self, taps: &[Tensor<4>; 3]) -> Tensor<4> {
         let taps = align_taps(taps);
-        let first = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
         // A single norm belongs to the last tap, the only one used then.
         let tap = |i: usize| match &self.tap_norms[..] {
             [] => taps[i].clone(),
             [last] => last.forward(taps[i].clone()),
             norms => norms[i].forward(taps[i].clone()),
         };
-        let mlp = |mlp: &Option<TapMlp>, x: Tensor<4>| {
-            first(match mlp {
-                Some(mlp) => mlp.forward(x),
-                None => x,
-            })
-        };
-        let (Some(cba1), Some(cba2)) = (&self.cba1, &self.cba2) else { return mlp(&self.mlp4, tap(2)) };
-        let [one, two, three] = match &self.pyramid {
-            Some(pyramid) => pyramid.forward(tap(2)),
-            None => [mlp(&self.mlp1, tap(0)), mlp(&self.mlp2, tap(1)), mlp(&self.mlp4, tap(2))],
-        };
-        let joined = cba1.forward(Tensor::cat(vec![one, two], 1));
-        let joined = mlp(&self.mlp3, joined.permute([0, 2, 3, 1]));
-        cba2.forward(Tensor::cat(vec![joined, three], 1))
+        let mlp = |mlp: &TapMlp, x: Tensor<4>| mlp.forward(x).permute([0, 3, 1, 2]);
+        match &self.form {
+            EnhancementForm::LastTap(form) => mlp(&form.mlp4, tap(2)),
+            EnhancementForm::Full(form) => {
+                let maps = [mlp(&form.mlp1, tap(0)), mlp(&form.mlp2, tap(1)), mlp(&form.mlp4, tap(2))];
+                two_steps(maps, &form.cba1, &form.mlp3, &form.cba2)
+            }
+            EnhancementForm::VitDet(form) => two_steps(form.pyramid.forward(tap(2)), &form.cba1, &form.mlp3, &form.cba2),
+        }
     }
+}
+
+/// Eq. 1, then eq. 2.
+///
+/// # Shapes
+/// three [B, C, h, w] -> [B, C, h, w]
+fn two_steps([one, two, three]: [Tensor<4>; 3], cba1: &Cba, mlp3: &TapMlp, cba2: &Cba) -> Tensor<4> {
+    let joined = cba1.forward(Tensor::cat(vec![one, two], 1));
+    let joined = mlp3.forward(joined.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]);
+    cba2.forward(Tensor::cat(vec![joined, three], 1))
 }

@@ -1,18 +1,18 @@
-//! What can go wrong between an image, a sentence and a mask.
+//! `RisamError`: what can go wrong between an image, a sentence and a mask.
 
 /// Why a prediction is impossible.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RisamError {
-    /// Settings that contradict each other.
+    /// Settings that contradict each other, or that lack what was asked.
     #[error("RISAM configuration: {0}")]
-    Config(String),
-    /// A tensor that does not fit the network.
+    Config(#[from] nn_ops::ConfigError),
+    /// Numbers that do not fit.
     #[error("{what}: found {found:?}, expected {expected}")]
     Shape {
-        /// Which tensor.
+        /// Which ones.
         what: &'static str,
-        /// Its shape.
+        /// Their shape or values.
         found: Vec<usize>,
         /// What would fit.
         expected: String,
@@ -20,13 +20,13 @@ pub enum RisamError {
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
-    /// An image that Swin cannot use, or sizes of it that contradict each other.
+    /// An image that Swin cannot use.
     #[error(transparent)]
     Swin(#[from] swin::SwinError),
-    /// A sentence that cannot be used.
+    /// A sentence that cannot be used, or a tokenizer's file.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),
-    /// Weights that do not fit.
+    /// Weights that do not fit, or a folder that is something else.
     #[error(transparent)]
     Weights(#[from] nn_ops::weights::WeightsError),
 }

@@ -9,14 +9,14 @@ use nn_ops::activation::gelu;
 use nn_ops::conv::upscale_conv;
 use nn_ops::norm::batch_norm as norm;
 use nn_ops::resize::Resize;
-use sam_vit::Perceptron;
+use sam_vit::Mlp;
 
 use crate::config::RisamConfig;
 use crate::enhancement::{batch_norm, conv3};
 use crate::options::Upsampling;
 
-/// Two upsamplings of the regions, a perceptron on the query, and their dot product. Channels and the three layers of
-/// the perceptron are SAM's; the paper speaks of "an MLP layer". No bias, no quality head, one mask.
+/// Two upsamplings of the regions, an MLP on the query, and their dot product. Channels and the three layers of
+/// the MLP are SAM's; the paper speaks of "an MLP layer". No bias, no quality head, one mask.
 #[derive(Module, Debug)]
 pub struct Head {
     /// x2.
@@ -28,7 +28,7 @@ pub struct Head {
     /// Norm.
     pub up2_norm: BatchNorm,
     /// The query to a vector of the last map's width.
-    pub mask_mlp: Perceptron,
+    pub mask_mlp: Mlp,
     #[module(skip)]
     activation: Upsampling,
 }
@@ -42,7 +42,7 @@ impl Head {
             up1_norm: batch_norm(first, device),
             up2: up(first, second),
             up2_norm: batch_norm(second, device),
-            mask_mlp: Perceptron::new(&[width, width, width, second], device),
+            mask_mlp: Mlp::new(&[width, width, width, second], device),
             activation: config.upsampling,
         }
     }

@@ -78,7 +78,7 @@ mod tests {
         assert!((got - want).abs() < 1e-6, "{got} against {want}");
     }
 
-    /// The fixture of the sheet, section 6.
+    /// Four pixels, computed by hand from eq. 10 and 11.
     #[test]
     fn equals_the_fixture() {
         let device = Device::flex();

@@ -1,30 +1,25 @@
-//! RISAM with its encoders: images and sentences in, mask logits out.
+//! `RisamModel`: RISAM with its encoders; images and token ids in, mask logits out.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, freeze_unless, load};
-use sam_vit::ImageEncoder;
-use swin::Swin;
-use text_encoders::clip::{ClipText, ClipVision};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
+use text_encoders::clip::ClipText;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
+use crate::backbone::ImageBackbone;
 use crate::config::RisamConfig;
 use crate::error::RisamError;
-use crate::net::{RisamNet, RisamOutput, net_names};
-use crate::options::Backbone;
+use crate::features::RisamFeatures;
+use crate::net::{RisamNet, RisamOutput};
 
 /// All parameters of a RISAM.
 #[derive(Module, Debug)]
 pub struct RisamModel {
-    /// SAM's image encoder. It, or what stands for it with another backbone, is frozen unless `train_image_encoder = true`.
-    pub image_encoder: Option<ImageEncoder>,
-    /// CLIP's image tower, with `backbone = "clip"`.
-    pub clip_vision: Option<ClipVision>,
-    /// The Swin Transformer, with `backbone = "swin"`.
-    pub swin: Option<Swin>,
+    /// The image encoder; frozen unless `train_image_encoder = true`.
+    pub image_encoder: ImageBackbone,
     /// CLIP's text tower; frozen unless `text_frozen = false`.
     pub text_encoder: ClipText,
-    /// What is trained.
+    /// What is trained; it holds the configuration.
     pub net: RisamNet,
 }
 
@@ -52,12 +47,9 @@ impl RisamConfig {
     /// # Errors
     /// [`RisamError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<RisamModel, RisamError> {
-        self.validate().map_err(RisamError::Config)?;
-        let swin = (self.backbone == Backbone::Swin).then(|| self.swin.init(device)).transpose()?;
+        self.validate()?;
         Ok(RisamModel {
-            image_encoder: (self.backbone == Backbone::Sam).then(|| ImageEncoder::new(&self.sam.image_encoder, device)),
-            clip_vision: (self.backbone == Backbone::Clip).then(|| self.clip_vision.init(device)),
-            swin,
+            image_encoder: ImageBackbone::new(self, device)?,
             text_encoder: self.clip.init(device),
             net: self.init_net(device),
         })
@@ -65,31 +57,34 @@ impl RisamConfig {
 }
 
 impl RisamModel {
-    /// From module paths to the names of our checkpoints: the encoder's own (SAM's, CLIP's at Hugging Face, Microsoft's Swin)
-    /// behind `image_encoder.`, CLIP's Hugging Face names behind `text_encoder.`, [`net_names`] for the rest.
-    pub fn names() -> Names {
-        Names::new(&[
-            ("^net.", ""),
-            ("^clip_vision.", "image_encoder."),
-            ("^swin.norms.", "image_encoder.norm"),
-            ("^swin.", "image_encoder."),
-        ])
-        .and(net_names())
-        .and(ClipText::names())
-        .and(ClipVision::names())
+    /// What the model was built from.
+    pub fn config(&self) -> &RisamConfig {
+        self.net.config()
+    }
+
+    /// See [`RisamConfig::names`].
+    pub fn names(&self) -> KeyMap {
+        self.config().names()
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.text_encoder.device()
     }
 
     /// Stops the gradients of what the configuration does not train.
-    pub fn freeze(self, config: &RisamConfig) -> Self {
-        freeze_unless(self, &Self::names(), |name| config.trains(name))
+    pub fn freeze(self) -> Self {
+        let config = self.config().clone();
+        freeze_unless(self, &config.names(), |name| config.trains(name))
     }
 
     /// Fills the model from one of our checkpoints.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
-    pub fn load(self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
-        Ok(load(self, checkpoint, &Self::names(), &Allow::default())?)
+    pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
+        let names = self.names();
+        Ok(load(self, state_dict, &names, &Allow::default())?)
     }
 
     /// Starts from SAM's weights (the authors' naming): the image encoder unless the backbone is another, and what a choice
@@ -97,20 +92,20 @@ impl RisamModel {
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
-    pub fn load_sam(mut self, checkpoint: &Checkpoint) -> Result<(Self, LoadReport), RisamError> {
+    pub fn load_sam(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
         let mut report = LoadReport::default();
-        if let Some(encoder) = self.image_encoder {
-            let names = sam_vit::facebook_names().with_prefix("image_encoder.");
-            let (encoder, found) = load(encoder, checkpoint, &names, &Allow { missing: &[], unused: &UNUSED[1..] })?;
-            (self.image_encoder, report) = (Some(encoder), found);
-        }
-        let (net, rest) = load(self.net, checkpoint, &net_names(), &Allow { missing: OURS, unused: UNUSED })?;
+        self.image_encoder = match self.image_encoder {
+            ImageBackbone::Sam(encoder) => {
+                let names = sam_vit::facebook_names().with_prefix("image_encoder.");
+                let (encoder, found) = load(encoder, state_dict, &names, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+                report = found;
+                ImageBackbone::Sam(encoder)
+            }
+            other => other,
+        };
+        let (net, rest) = load(self.net, state_dict, &RisamNet::names(), &Allow { missing: OURS, unused: UNUSED })?;
         self.net = net;
-        report.matched.extend(rest.matched);
-        report.missing = rest.missing;
-        report.unused = rest.unused;
-        report.unused.retain(|name| !report.matched.contains(name));
-        Ok((self, report))
+        Ok((self, report.and(rest)))
     }
 
     /// Starts from CLIP's weights: Hugging Face, OpenAI or OpenCLIP names. With `backbone = "clip"` the file's image tower is
@@ -118,22 +113,25 @@ impl RisamModel {
     ///
     /// # Errors
     /// When a tensor of a tower is missing, superfluous or of another shape.
-    pub fn load_clip(
-        mut self,
-        config: &RisamConfig,
-        checkpoint: Checkpoint,
-        device: &Device,
-    ) -> Result<(Self, LoadReport), RisamError> {
-        let (text_encoder, mut report) = config.clip.load(checkpoint.clone(), device)?;
-        self.text_encoder = text_encoder;
-        if self.clip_vision.is_some() {
-            let (tower, seen) = config.clip_vision.load_taps(checkpoint, device)?;
-            self.clip_vision = Some(tower);
-            report.missing.extend(seen.missing);
-            report.unused.retain(|name| seen.unused.contains(name));
-            report.matched.extend(seen.matched);
+    pub fn load_encoder(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
+        let device = self.device();
+        let (encoder, mut report) = self.config().clip.load(state_dict.clone(), &device)?;
+        self.text_encoder = encoder;
+        if matches!(self.image_encoder, ImageBackbone::Clip(_)) {
+            let (tower, seen) = self.config().clip_vision.load_taps(state_dict.clone(), &device)?;
+            self.image_encoder = ImageBackbone::Clip(tower);
+            report = report.and(seen);
         }
         Ok((self, report))
+    }
+
+    /// Token ids of sentences, cut to the configuration's number and padded to it. Attention is causal, so features do not
+    /// depend on the length of the row.
+    ///
+    /// # Errors
+    /// A sentence without words.
+    pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, RisamError> {
+        Ok(tokenizer.encode_batch(sentences, self.config().max_tokens(), Padding::Max)?)
     }
 
     /// F_l: each word after the last norm of the text encoder, before any projection unless `clip.project_tokens`. CRIS
@@ -144,39 +142,34 @@ impl RisamModel {
     ///
     /// # Errors
     /// Ids that the table lacks.
-    pub fn encode_text(&self, config: &RisamConfig, batch: &TextBatch) -> Result<Tensor<3>, RisamError> {
-        let features = if config.text_frozen { self.text_encoder.valid().encode(batch) } else { self.text_encoder.encode(batch) };
+    pub fn encode_text(&self, batch: &TextBatch) -> Result<Tensor<3>, RisamError> {
+        let frozen = self.config().text_frozen;
+        let features = if frozen { self.text_encoder.valid().encode(batch) } else { self.text_encoder.encode(batch) };
         Ok(features?.tokens)
     }
 
-    /// Token ids of sentences, cut to the configuration's number and padded to it. Attention is causal, so features do not
-    /// depend on the length of the row.
-    ///
-    /// # Errors
-    /// A sentence without words.
-    pub fn tokens(config: &RisamConfig, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, RisamError> {
-        Ok(tokenizer.encode_batch(sentences, config.max_tokens(), Padding::Max)?)
-    }
-
-    /// Mask logits of each sentence: Q sentences on one image or on Q.
+    /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about; an image is encoded and
+    /// enhanced once.
     ///
     /// # Shapes
-    /// `images`: [1 or Q, 3, S, S], normalised and padded; output: see [`RisamOutput`]
+    /// `images`: [B, 3, S, S], as [`RisamConfig::preprocess`] makes them; `batch`: [Q, L]; output: see [`RisamOutput`]
     ///
     /// # Errors
-    /// A sentence without words, or numbers that do not fit.
-    pub fn forward(
+    /// Numbers or ids that do not fit.
+    pub fn forward(&self, images: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<RisamOutput, RisamError> {
+        self.forward_features(&self.encode_images(images)?, batch, image_of)
+    }
+
+    /// As [`RisamModel::forward`], from what [`RisamModel::encode_images`] gave.
+    ///
+    /// # Errors
+    /// As [`RisamModel::forward`].
+    pub fn forward_features(
         &self,
-        config: &RisamConfig,
-        tokenizer: &dyn TextTokenizer,
-        images: Tensor<4>,
-        sentences: &[&str],
+        features: &RisamFeatures,
+        batch: &TextBatch,
+        image_of: &[usize],
     ) -> Result<RisamOutput, RisamError> {
-        let batch = Self::tokens(config, tokenizer, sentences)?;
-        let text = self.encode_text(config, &batch)?;
-        let image = self.encode_images(config, images)?;
-        let shared = image.taps[2].dims()[0] == 1;
-        let image_of: Vec<usize> = (0..sentences.len()).map(|row| if shared { 0 } else { row }).collect();
-        self.net.forward(config, &image, &image_of, text, batch.lengths())
+        self.net.forward(features, image_of, self.encode_text(batch)?, batch.lengths())
     }
 }

@@ -1,4 +1,4 @@
-//! Mutual-Aware Attention (RISAM sec. 3.3, eq. 3 to 5), and the two reduced forms of it in Tab. 3.
+//! `MutualAttention`: mutual-aware attention (RISAM sec. 3.3, eq. 3 to 5), and the two reduced forms of it in Tab. 3.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -166,7 +166,7 @@ mod tests {
     use burn::tensor::TensorData;
     use text_encoders::clip::ClipTextConfig;
 
-    /// W = identity, norms as initialised, four channels: the fixture of the sheet, section 4.
+    /// W = identity, norms as initialised, four channels, computed by hand.
     fn identity(config: RisamConfig) -> MutualAttention {
         let device = Device::flex();
         let clip = ClipTextConfig { width: 4, ..ClipTextConfig::default() };

@@ -1,4 +1,4 @@
-//! One enum for each choice of the paper's ablations (RISAM Tables 2 to 7, sec. 4.4) and for what it leaves open.
+//! Options of `RisamConfig`: one enum per choice of the paper's ablations (RISAM Tables 2 to 7, sec. 4.5) and for what it leaves open.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum Backbone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Enhancement {
-    /// A perceptron on the last tap only (#1). The paper says no more than "without"; the map must still reach width C.
+    /// An MLP on the last tap only (#1). The paper says no more than "without"; the map must still reach width C.
     None,
     /// Feature Enhancement, eq. 1 and 2.
     #[default]

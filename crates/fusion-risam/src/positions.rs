@@ -1,4 +1,4 @@
-//! Fixed positions of words.
+//! Sine and cosine positions of words.
 
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -1,66 +1,113 @@
-//! An image and sentences in, masks out: the crate by itself.
+//! `RisamPredictor`: an image and sentences in, masks out.
 
 use std::sync::Arc;
 
 use burn::module::Module;
-use pil_ops::Image;
+use burn::tensor::{Tensor, TensorData};
+use pil_ops::{Image, Letterbox};
 use sam_vit::Prediction;
 use text_encoders::{TextEncoder, TextTokenizer};
 
-use crate::config::RisamConfig;
 use crate::error::RisamError;
 use crate::model::RisamModel;
 
 /// Sentences that go through the network together.
-const TOGETHER: usize = 8;
+const SENTENCES_PER_PASS: usize = 8;
 
-/// A RISAM ready to use: settings, weights and tokenizer.
+/// A RISAM ready to use: weights and tokenizer.
 #[derive(Clone)]
-pub struct Risam {
-    /// Settings.
-    pub config: RisamConfig,
-    /// Weights, for inference.
-    pub model: RisamModel,
-    pub(crate) tokenizer: Arc<dyn TextTokenizer>,
+pub struct RisamPredictor {
+    model: RisamModel,
+    tokenizer: Arc<dyn TextTokenizer>,
 }
 
-impl std::fmt::Debug for Risam {
+/// An image, encoded and enhanced once and asked as often as wanted: [`RisamPredictor::embed`].
+#[derive(Debug, Clone)]
+pub struct RisamEmbedding {
+    /// What no sentence changes, of this one image: [`RisamNet::enhance`](crate::RisamNet::enhance), [1, C, h, w].
+    pub map: Tensor<4>,
+    /// Where the image lies in the network's input.
+    pub letterbox: Letterbox,
+}
+
+impl std::fmt::Debug for RisamPredictor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Risam(input {}, width {})", self.config.input_size, self.config.width)
+        let config = self.model.config();
+        write!(f, "RisamPredictor(input {}, width {})", config.input_size, config.width)
     }
 }
 
-impl Risam {
+impl RisamPredictor {
     /// Puts the parts together; a training model is turned into one for inference.
     ///
     /// # Errors
-    /// Settings that contradict each other, or a tokenizer that can put out ids without a row in the text encoder's table.
-    pub fn new(config: RisamConfig, model: &RisamModel, tokenizer: Arc<dyn TextTokenizer>) -> Result<Self, RisamError> {
-        config.validate().map_err(RisamError::Config)?;
+    /// A tokenizer that can put out ids without a row in the text encoder's table.
+    pub fn new(model: &RisamModel, tokenizer: Arc<dyn TextTokenizer>) -> Result<Self, RisamError> {
+        model.config().validate()?;
         model.text_encoder.check_tokenizer(tokenizer.as_ref())?;
-        Ok(Self { config, model: model.valid(), tokenizer })
+        Ok(Self { model: model.valid(), tokenizer })
     }
 
-    /// One mask a sentence, at the image's own size. The image is encoded once.
-    ///
-    /// [`RisamConfig::preprocess`]; logits go to the image's size ([`RisamConfig::restore`]) and are compared with
-    /// `config.threshold`. Nothing else is done to the mask.
+    /// The weights, for inference.
+    pub fn model(&self) -> &RisamModel {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<dyn TextTokenizer> {
+        &self.tokenizer
+    }
+
+    /// Another threshold than the configuration's: the probability above which a pixel is foreground.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, a sentence without words.
-    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
-        let (input, placement) = self.config.preprocess(image, &self.model.text_encoder.device())?;
-        let threshold = self.config.threshold_logit() as f32;
-        let mut found = Vec::with_capacity(sentences.len());
-        let features = self.model.encode_images(&self.config, input)?;
-        for group in sentences.chunks(TOGETHER) {
-            let batch = RisamModel::tokens(&self.config, self.tokenizer.as_ref(), group)?;
-            let text = self.model.encode_text(&self.config, &batch)?;
-            let low_res = self.model.net.forward(&self.config, &features, &vec![0; group.len()], text, batch.lengths())?.low_res;
-            for map in self.config.restore(low_res, &placement).iter_dim(0) {
-                found.push(Prediction::from_map(map.reshape([image.height, image.width]), threshold)?);
-            }
+    /// Nothing between 0 and 1.
+    pub fn with_threshold(mut self, threshold: f64) -> Result<Self, RisamError> {
+        self.model.net.config.threshold = threshold;
+        self.model.config().validate()?;
+        Ok(self)
+    }
+
+    /// Encodes an image ([`RisamConfig::preprocess`]), and enhances what it gives (RISAM sec. 3.2).
+    ///
+    /// # Errors
+    /// An image beyond the sizes that can be resized.
+    pub fn embed(&self, image: &Image) -> Result<RisamEmbedding, RisamError> {
+        let side = self.model.config().input_size;
+        let (values, letterbox) = self.model.config().preprocess(image)?;
+        let input = Tensor::from_data(TensorData::new(values, [1, 3, side, side]), &self.model.device());
+        let map = self.model.net.enhance(&self.model.encode_images(input)?)?;
+        Ok(RisamEmbedding { map, letterbox })
+    }
+
+    /// One mask per sentence, at the image's own size.
+    ///
+    /// Logits go to the input's size, lose the padding, go to the image's size and are compared with the threshold (RISAM
+    /// sec. 4.2; the two steps are SAM's); those of a stretched image go straight to the image's size. Nothing else is done to the mask.
+    ///
+    /// # Errors
+    /// A sentence without words.
+    pub fn ask(&self, embedding: &RisamEmbedding, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
+        let RisamEmbedding { map, letterbox } = embedding;
+        let threshold = self.model.config().threshold_logit() as f32;
+        let mut predictions = Vec::with_capacity(sentences.len());
+        for group in sentences.chunks(SENTENCES_PER_PASS) {
+            let batch = self.model.tokens(self.tokenizer.as_ref(), group)?;
+            let text = self.model.encode_text(&batch)?;
+            let image_of = vec![0; group.len()];
+            let output = self.model.net.forward_enhanced(map.clone(), &image_of, text, batch.lengths())?;
+            let logits = self.model.config().answer(output);
+            let letterbox = letterbox.rescaled(logits.dims()[3]);
+            predictions.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
-        Ok(found)
+        Ok(predictions)
+    }
+
+    /// [`RisamPredictor::embed`], then [`RisamPredictor::ask`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn predict(&self, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
+        self.ask(&self.embed(image)?, sentences)
     }
 }

@@ -6,10 +6,10 @@ mod common;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{GRID, features, net, tensor, toy, values, words};
+use common::{GRID, features, fusion, net, own, tensor, toy, values, words};
 use fusion_risam::{
-    Decoder, DecoderContext, DecoderState, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement,
-    RisamConfig, loss,
+    Decoder, DecoderContext, DecoderState, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, MaskHead,
+    NormPlacement, RisamConfig, RisamFeatures, loss,
 };
 use nn_ops::formula;
 
@@ -84,9 +84,9 @@ fn feature_enhancement() {
     let device = Device::flex().autodiff();
     for enhancement in [Enhancement::Full, Enhancement::None, Enhancement::VitDet] {
         let config = RisamConfig { enhancement, tap_layer_norm: true, ..toy() };
-        let image = features(&config, &["a", "b"], &device);
-        let module = net(&config, &device).fe.unwrap();
-        check(&format!("{enhancement:?}"), &module, |m| number(m.forward(&image.taps)));
+        let RisamFeatures::Taps(taps) = features(&config, &["a", "b"], &device) else { panic!("taps") };
+        let module = fusion(net(&config, &device)).fe;
+        check(&format!("{enhancement:?}"), &module, |m| number(m.forward(&taps)));
     }
 }
 
@@ -107,9 +107,9 @@ fn interactions() {
     ] {
         let map = tensor("map", [2, config.width, GRID.0, GRID.1], &device);
         let text = words(&config, &["one", "two"], 5, &device);
-        let module = net(&config, &device);
+        let module = fusion(net(&config, &device));
         check(what, &module, |m| {
-            let pair = m.interact(&config, map.clone(), text.clone(), &[5, 3]).pop().unwrap();
+            let pair = m.interact(map.clone(), text.clone(), &[5, 3]).pop().unwrap();
             Tensor::cat(vec![number(pair.visual), number(pair.language)], 0)
         });
     }
@@ -120,7 +120,7 @@ fn decoder_block() {
     let device = Device::flex().autodiff();
     for norm in [NormPlacement::None, NormPlacement::Pre, NormPlacement::Post] {
         let config = RisamConfig { norm, ffn: 20, token_to_image: true, ..toy() };
-        let module = net(&config, &device).decoder.remove(0);
+        let module = own(net(&config, &device)).blocks.remove(0);
         let state = DecoderState {
             visual: tensor("v", [2, 16, config.width], &device),
             tokens: tensor("t", [2, 5, config.width], &device),
@@ -138,9 +138,10 @@ fn heads() {
     let config = toy();
     let map = tensor("map", [2, config.width, GRID.0, GRID.1], &device);
     let query = tensor("query", [2, config.width], &device);
-    check("head", &net(&config, &device).head.unwrap(), |m| number(m.forward(map.clone(), query.clone())));
+    check("head", &own(net(&config, &device)).head, |m| number(m.forward(map.clone(), query.clone())));
     let config = RisamConfig { vlt_head: true, language_in_decoder: false, ..config };
-    check("vlt head", &net(&config, &device).vlt.unwrap(), |m| number(m.forward(map.clone())));
+    let MaskHead::Vlt(vlt) = fusion(net(&config, &device)).decoder else { panic!("VLT's head") };
+    check("vlt head", &vlt, |m| number(m.forward(map.clone())));
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn the_whole_network_under_its_loss() {
         let text = words(&config, &["one", "two"], 5, &device);
         let targets = tensor("mask", [2, 1, 64, 64], &device);
         check(what, &net(&config, &device), |m| {
-            let logits = m.forward(&config, &image, &[0, 1], text.clone(), &[5, 3]).unwrap().logits;
+            let logits = m.forward(&image, &[0, 1], text.clone(), &[5, 3]).unwrap().logits;
             // Losses are small numbers; the bound is relative to at least a tenth.
             loss(&config, logits, targets.clone(), None).total * 100.0
         });

@@ -3,51 +3,15 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use common::{GRID, Letters, assert_near, features, net, on_clip, on_swin, reached, tensor, toy, values, words};
+use common::{GRID, Letters, assert_near, features, forms, fusion, net, own, reached, tensor, toy, values, words};
 use fusion_risam::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Risam, RisamConfig, RisamError,
-    RisamModel, Upsampling, VisualPosition, loss, net_names,
+    Enhancement, EnhancementForm, Fusion, Interaction, MaskHead, NormPlacement, RisamConfig, RisamFeatures, RisamForm, RisamNet,
+    loss,
 };
-use nn_ops::weights::{Checkpoint, export, load_formula, parameters, trained};
-use pil_ops::Image;
-
-/// Every ablation of the paper's tables, and every choice it leaves open.
-fn forms() -> Vec<(&'static str, RisamConfig)> {
-    vec![
-        ("paper", toy()),
-        ("fe none", RisamConfig { enhancement: Enhancement::None, ..toy() }),
-        ("fe vit_det", RisamConfig { enhancement: Enhancement::VitDet, tap_layer_norm: true, ..toy() }),
-        ("single linear, tap norm", RisamConfig { single_linear: true, tap_layer_norm: true, ..toy() }),
-        ("ma conv", RisamConfig { interaction: Interaction::Conv, ..toy() }),
-        ("ma te", RisamConfig { interaction: Interaction::Transformer, ..toy() }),
-        ("ma sdf", RisamConfig { interaction: Interaction::VisionGuided, ..toy() }),
-        ("ma bcm", RisamConfig { interaction: Interaction::Serial, ..toy() }),
-        ("no mask", RisamConfig { relevance_mask: false, ..toy() }),
-        ("three blocks", RisamConfig { interaction_blocks: 3, decoder_blocks: 3, ..toy() }),
-        ("one block", RisamConfig { interaction_blocks: 1, decoder_blocks: 1, ..toy() }),
-        ("regions", RisamConfig { language_softmax: LanguageSoftmax::Regions, ..toy() }),
-        ("no position", RisamConfig { linguistic_position: LinguisticPosition::None, ..toy() }),
-        ("learned position", RisamConfig { linguistic_position: LinguisticPosition::Learned, ..toy() }),
-        ("decoder position", RisamConfig { linguistic_position: LinguisticPosition::Decoder, ..toy() }),
-        ("visual position", RisamConfig { visual_position: VisualPosition::SamDense, ..toy() }),
-        ("toi", RisamConfig { token_to_image: true, norm: NormPlacement::Pre, ..toy() }),
-        ("norms", RisamConfig { token_to_image: true, norm: NormPlacement::Post, ffn: 20, ..toy() }),
-        ("no elg", RisamConfig { language_in_decoder: false, ..toy() }),
-        ("vlt head", RisamConfig { language_in_decoder: false, vlt_head: true, ..toy() }),
-        ("decoder sam", RisamConfig { decoder: Decoder::Sam, ..toy() }),
-        ("gelu", RisamConfig { upsampling: Upsampling::Both, ..toy() }),
-        ("baseline", RisamConfig { baseline: true, ..toy() }),
-        ("clip", on_clip()),
-        ("swin, tap norm", RisamConfig { tap_layer_norm: true, ..on_swin() }),
-        ("swin, vit_det", RisamConfig { enhancement: Enhancement::VitDet, ..on_swin() }),
-        ("swin, decoder sam", RisamConfig { decoder: Decoder::Sam, ..on_swin() }),
-    ]
-}
+use nn_ops::weights::{export, parameters, trained};
 
 #[test]
 fn sentences_do_not_see_padding_or_each_other() {
@@ -57,7 +21,7 @@ fn sentences_do_not_see_padding_or_each_other() {
         let run = |images: &[&str], sentences: &[&str], length: usize, lengths: &[usize]| {
             let image_of: Vec<usize> = (0..sentences.len()).map(|row| if images.len() == 1 { 0 } else { row }).collect();
             let (images, words) = (features(&config, images, &device), words(&config, sentences, length, &device));
-            let out = net.forward(&config, &images, &image_of, words, lengths).unwrap();
+            let out = net.forward(&images, &image_of, words, lengths).unwrap();
             assert_eq!(out.low_res.dims(), [sentences.len(), 1, 4 * GRID.0, 4 * GRID.1], "{name}");
             assert_eq!(out.logits.dims(), [sentences.len(), 1, 64, 64], "{name}");
             out.low_res
@@ -80,11 +44,11 @@ fn every_trained_parameter_gets_a_gradient() {
     for (name, config) in forms() {
         let net = net(&config, &device);
         let image = features(&config, &["a", "b"], &device);
-        let out = net.forward(&config, &image, &[0, 1], words(&config, &["one", "two"], 5, &device), &[5, 4]).unwrap();
+        let out = net.forward(&image, &[0, 1], words(&config, &["one", "two"], 5, &device), &[5, 4]).unwrap();
         let targets = tensor("mask", [2, 1, 64, 64], &device);
         let grads = loss(&config, out.logits, targets, None).total.backward();
         let reached = reached(&net, &GradientsParams::from_grads(grads, &net));
-        let missing: Vec<String> = trained(&net, &net_names())
+        let missing: Vec<String> = trained(&net, &RisamNet::names())
             .into_iter()
             .filter(|p| !reached.contains(&p.id))
             .map(|p| p.name)
@@ -100,10 +64,10 @@ fn every_trained_parameter_gets_a_gradient() {
 }
 
 #[test]
-fn the_paper_has_as_many_parameters_as_the_sheet() {
+fn the_paper_has_six_million_parameters() {
     let device = Device::flex();
     let count = |config: &RisamConfig, part: &str| -> usize {
-        let all = parameters(&config.init_net(&device), &net_names());
+        let all = parameters(&config.init_net(&device), &RisamNet::names());
         let chosen = all.iter().filter(|p| p.name.starts_with(part) && config.trains(&p.name));
         chosen.map(|p| p.shape.iter().product::<usize>()).sum()
     };
@@ -130,7 +94,7 @@ fn the_paper_has_as_many_parameters_as_the_sheet() {
     let baseline = RisamConfig { baseline: true, ..paper.clone() };
     assert_eq!(count(&baseline, "text_proj."), 512 * 256 + 256);
 
-    let model = parameters(&paper.init(&device).unwrap(), &RisamModel::names());
+    let model = parameters(&paper.init(&device).unwrap(), &paper.names());
     let total = |trained: bool| -> usize {
         let chosen = model
             .iter()
@@ -146,16 +110,18 @@ fn frozen_encoders_get_no_gradient_and_text_does_when_it_is_trained() {
     let device = Device::flex().autodiff();
     for (config, text) in [(toy(), false), (RisamConfig { text_frozen: false, ..toy() }, true)] {
         let model = config.init(&device).unwrap();
-        let out = model.forward(&config, &Letters, tensor("image", [2, 3, 64, 64], &device), &["abc", "de"]).unwrap();
+        let out = model
+            .forward(tensor("image", [2, 3, 64, 64], &device), &model.tokens(&Letters, &["abc", "de"]).unwrap(), &[0, 1])
+            .unwrap();
         let grads = out.logits.powf_scalar(2.0).mean().backward();
         let reached = reached(&model, &GradientsParams::from_grads(grads, &model));
         let with = |prefix: &str| {
-            trained(&model, &RisamModel::names()).iter().filter(|p| p.name.starts_with(prefix) && reached.contains(&p.id)).count()
+            trained(&model, &config.names()).iter().filter(|p| p.name.starts_with(prefix) && reached.contains(&p.id)).count()
         };
         assert_eq!(with("image_encoder."), 0);
         assert_eq!(with("text_encoder.") > 0, text);
         assert!(with("fe.") > 10);
-        let frozen = trained(&model.freeze(&config), &RisamModel::names());
+        let frozen = trained(&model.freeze(), &config.names());
         assert!(!frozen.is_empty() && frozen.iter().all(|p| config.trains(&p.name)));
     }
 }
@@ -165,12 +131,12 @@ fn batch_norm_uses_the_batch_in_training_and_its_own_statistics_after() {
     let graph = Device::flex().autodiff();
     let config = toy();
     let net = net(&config, &graph);
-    let statistics = |net: &fusion_risam::RisamNet| values(net.head.as_ref().unwrap().up1_norm.running_mean.value_sync());
+    let statistics = |net: &RisamNet| values(own(net.clone()).head.up1_norm.running_mean.value_sync());
     let before = statistics(&net);
     let image = features(&config, &["a", "b"], &graph);
-    let run = |net: &fusion_risam::RisamNet, device: &Device| {
+    let run = |net: &RisamNet, device: &Device| {
         let image = features(&config, &["a", "b"], device);
-        net.forward(&config, &image, &[0, 1], words(&config, &["one", "two"], 4, device), &[4, 4]).unwrap().low_res
+        net.forward(&image, &[0, 1], words(&config, &["one", "two"], 4, device), &[4, 4]).unwrap().low_res
     };
     // In evaluation nothing moves, and one sample does not see another (checked above).
     let valid = net.valid();
@@ -180,13 +146,13 @@ fn batch_norm_uses_the_batch_in_training_and_its_own_statistics_after() {
     // In training the batch counts: the map behind a norm has mean beta and deviation gamma in each channel.
     let trained = run(&net, &graph);
     assert_ne!(values(trained), first);
-    let norm = &net.fe.as_ref().unwrap().cba1.as_ref().unwrap();
-    let map = norm.norm.forward(
-        norm.conv.forward(
-            Tensor::cat(vec![image.taps[0].clone().narrow(3, 0, 16), image.taps[1].clone().narrow(3, 0, 16)], 3)
-                .permute([0, 3, 1, 2]),
-        ),
-    );
+    let EnhancementForm::Full(form) = fusion(net.clone()).fe.form else { panic!("the paper's form") };
+    let norm = &form.cba1;
+    let RisamFeatures::Taps(taps) = &image else { panic!("taps") };
+    let map =
+        norm.norm.forward(norm.conv.forward(
+            Tensor::cat(vec![taps[0].clone().narrow(3, 0, 16), taps[1].clone().narrow(3, 0, 16)], 3).permute([0, 3, 1, 2]),
+        ));
     let mean = values(map.mean_dim(0).mean_dim(2).mean_dim(3));
     let beta = values(norm.norm.beta.val());
     assert!(mean.iter().zip(&beta).all(|(m, b)| (m - b).abs() < 1e-5));
@@ -205,81 +171,14 @@ fn running_statistics_are_written_after_valid() {
     let config = toy();
     let net = net(&config, &graph);
     let name = "up1_norm.running_mean";
-    let saved = |net: &fusion_risam::RisamNet| export(net, &net_names(), "toy").read(name).unwrap();
+    let saved = |net: &RisamNet| export(net, &RisamNet::names(), "toy").read(name).unwrap();
     let before = saved(&net);
     let image = features(&config, &["a"], &graph);
-    net.forward(&config, &image, &[0], words(&config, &["one"], 4, &graph), &[4]).unwrap();
+    net.forward(&image, &[0], words(&config, &["one"], 4, &graph), &[4]).unwrap();
     let _ = net.valid();
     let after = saved(&net);
     assert_ne!(after, before);
     assert_eq!(saved(&net.valid()), after);
-}
-
-#[test]
-fn checkpoints_come_back_whole() {
-    let device = Device::flex();
-    let config = toy();
-    let model = load_formula(config.init(&device).unwrap(), "one", &RisamModel::names()).0;
-    let file = export(&model, &RisamModel::names(), "toy");
-    let names: Vec<&str> = file.names().collect();
-    for name in [
-        "fe.mlp1.0.weight",
-        "fe.mlp4.2.bias",
-        "fe.cba2.norm.running_var",
-        "ma.1.w_l.weight",
-        "query",
-        "decoder.0.cross.out.bias",
-        "up1.weight",
-        "up2_norm.weight",
-        "mask_mlp.2.bias",
-        "image_encoder.neck.0.weight",
-    ] {
-        assert!(names.contains(&name), "{name}");
-    }
-    let (back, report) = config.init(&device).unwrap().load(&file).unwrap();
-    assert_eq!(report.matched.len(), file.len());
-    let again = export(&back, &RisamModel::names(), "toy");
-    assert!(names.iter().all(|n| again.read(n).unwrap() == file.read(n).unwrap()));
-}
-
-#[test]
-fn starts_from_the_weights_of_sam() {
-    let device = Device::flex();
-    let sam = load_formula(toy().sam.init(&device), "sam", &sam_vit::facebook_names()).0;
-    let file: Checkpoint = export(&sam, &sam_vit::facebook_names(), "sam");
-    for (name, config) in forms() {
-        let (model, report) = config.init(&device).unwrap().load_sam(&file).unwrap();
-        if let Some(encoder) = &model.image_encoder {
-            assert_near(encoder.pos_embed.val(), sam.image_encoder.pos_embed.val(), 0.0, name);
-        }
-        if let Some(decoder) = &model.net.sam {
-            assert_near(decoder.mask_decoder.iou_token.weight.val(), sam.mask_decoder.iou_token.weight.val(), 0.0, name);
-            assert!(report.matched.iter().any(|n| n == "prompt_encoder.no_mask_embed.weight"), "{name}");
-        }
-    }
-    let mut less = file.clone();
-    less = less.rename(|n| (n != "image_encoder.pos_embed").then(|| n.to_owned())).unwrap();
-    assert!(toy().init(&device).unwrap().load_sam(&less).is_err());
-}
-
-#[test]
-fn predicts_at_the_images_own_size_whatever_the_batch() {
-    let device = Device::flex();
-    let config = toy();
-    let risam = Risam::new(config.clone(), &config.init(&device).unwrap(), Arc::new(Letters)).unwrap();
-    let pixels = (0..50 * 70 * 3).map(|i| (i * 31 % 251) as u8).collect();
-    let image = Image::new(70, 50, 3, pixels).unwrap();
-    let both = risam.predict(&image, &["ab", "cde"]).unwrap();
-    assert_eq!((both[0].mask.height(), both[0].mask.width()), (50, 70));
-    assert_eq!(risam.predict(&image, &["cde"]).unwrap()[0].mask, both[1].mask);
-    let area = |threshold: f64| {
-        let mut risam = risam.clone();
-        risam.config.threshold = threshold;
-        risam.predict(&image, &["cde"]).unwrap()[0].mask.area()
-    };
-    assert_eq!((area(1e-12), area(1.0 - 1e-12)), (50 * 70, 0));
-    assert!(risam.predict(&image, &[]).unwrap().is_empty());
-    assert!(matches!(risam.predict(&image, &["ab", ""]), Err(RisamError::Text(_))));
 }
 
 #[test]
@@ -289,23 +188,25 @@ fn wrong_shapes_are_errors() {
     let net = net(&config, &device);
     let text = words(&config, &["one", "two"], 4, &device);
     let two = features(&config, &["a", "b"], &device);
-    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 4]).is_ok());
-    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 5]).is_err());
-    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4, 0]).is_err());
-    assert!(net.forward(&config, &two, &[0, 1], text.clone(), &[4]).is_err());
-    assert!(net.forward(&config, &two, &[0, 2], text.clone(), &[4, 4]).is_err());
-    assert!(net.forward(&config, &two, &[0], text.clone(), &[4, 4]).is_err());
-    assert!(net.forward(&config, &two, &[0, 1], text.narrow(2, 0, 5), &[4, 4]).is_err());
+    assert!(net.forward(&two, &[0, 1], text.clone(), &[4, 4]).is_ok());
+    assert!(net.forward(&two, &[0, 1], text.clone(), &[4, 5]).is_err());
+    assert!(net.forward(&two, &[0, 1], text.clone(), &[4, 0]).is_err());
+    assert!(net.forward(&two, &[0, 1], text.clone(), &[4]).is_err());
+    assert!(net.forward(&two, &[0, 2], text.clone(), &[4, 4]).is_err());
+    assert!(net.forward(&two, &[0], text.clone(), &[4, 4]).is_err());
+    assert!(net.forward(&two, &[0, 1], text.narrow(2, 0, 5), &[4, 4]).is_err());
     let baseline = RisamConfig { baseline: true, ..toy() };
-    let without = fusion_risam::ImageFeatures { embedding: None, ..two };
-    assert!(
-        common::net(&baseline, &device)
-            .forward(&baseline, &without, &[0, 1], words(&config, &["one", "two"], 4, &device), &[4, 4])
-            .is_err()
-    );
+    let text = words(&config, &["one", "two"], 4, &device);
+    assert!(common::net(&baseline, &device).forward(&two, &[0, 1], text.clone(), &[4, 4]).is_err());
+    let embedding = features(&baseline, &["a", "b"], &device);
+    assert!(net.forward(&embedding, &[0, 1], text, &[4, 4]).is_err());
+    let kept = two.clone().into_tensors();
+    assert!(matches!(RisamFeatures::from_tensors(kept.clone()), Ok(RisamFeatures::Taps(_))));
+    assert!(matches!(RisamFeatures::from_tensors(kept[..1].to_vec()), Ok(RisamFeatures::Embedding(_))));
+    assert!(RisamFeatures::from_tensors(kept[..2].to_vec()).is_err());
 }
 
-/// Feature Enhancement runs once a picture: its norms see neither copies nor their number.
+/// Feature Enhancement runs once per image: its norms see neither copies nor their number.
 #[test]
 fn a_picture_is_enhanced_once() {
     let graph = Device::flex().autodiff();
@@ -314,8 +215,9 @@ fn a_picture_is_enhanced_once() {
         let (net, image) = (net(&config, &graph), features(&config, &["a", "b"], &graph));
         let sentences = &["one", "two", "three"][..image_of.len()];
         let text = words(&config, sentences, 4, &graph);
-        net.forward(&config, &image, image_of, text, &vec![4; image_of.len()]).unwrap();
-        values(net.valid().fe.unwrap().cba1.unwrap().norm.running_mean.value_sync())
+        net.forward(&image, image_of, text, &vec![4; image_of.len()]).unwrap();
+        let EnhancementForm::Full(form) = fusion(net.valid()).fe.form else { panic!("the paper's form") };
+        values(form.cba1.norm.running_mean.value_sync())
     };
     assert_eq!(seen(&[0, 0, 1]), seen(&[0, 1]));
 }
@@ -328,7 +230,7 @@ fn maps_of_words_and_regions() {
     let net = net(&config, &device);
     let image = features(&config, &["a"], &device);
     let text = words(&config, &["one", "two"], 5, &device);
-    let maps = net.attention(&config, &image, &[0, 0], text.clone(), &[5, 3]).unwrap();
+    let maps = net.attention(&image, &[0, 0], text.clone(), &[5, 3]).unwrap();
     assert_eq!(maps.len(), 3);
     for (block, maps) in maps.iter().enumerate() {
         assert_eq!((maps.words.dims(), maps.regions.dims()), ([2, 16, 5], [2, 5, 16]));
@@ -339,29 +241,12 @@ fn maps_of_words_and_regions() {
         let weights = values(maps.words.clone());
         assert!(weights.iter().filter(|w| **w == 0.0).count() > 32, "block {block}: nothing but padding is removed");
     }
-    let last = net.forward(&config, &image, &[0, 0], text.clone(), &[5, 3]).unwrap().attention.unwrap();
+    let last = net.forward(&image, &[0, 0], text.clone(), &[5, 3]).unwrap().attention.unwrap();
     assert_near(maps[2].words.clone(), last, 0.0, "the last block");
     assert_ne!(values(maps[0].words.clone()), values(maps[2].words.clone()));
     let other = RisamConfig { interaction: Interaction::Conv, ..toy() };
-    assert!(common::net(&other, &device).attention(&other, &image, &[0, 0], text.clone(), &[5, 3]).unwrap().is_empty());
-    assert!(net.attention(&config, &image, &[0, 0], text, &[5, 0]).is_err());
-}
-
-#[test]
-fn attends_to_an_image() {
-    let device = Device::flex();
-    let config = toy();
-    let risam = Risam::new(config.clone(), &config.init(&device).unwrap(), Arc::new(Letters)).unwrap();
-    let pixels = (0..32 * 64 * 3).map(|i| (i * 31 % 251) as u8).collect();
-    let image = Image::new(64, 32, 3, pixels).unwrap();
-    // Six tokens with start and end leave no place for the last letter of the last word.
-    let found = risam.attention(&image, "ab c def").unwrap();
-    assert_eq!(found.words, [("ab".to_owned(), 1..3), ("c".to_owned(), 3..4)]);
-    assert_eq!((found.grid, found.area, found.blocks.len()), (4, [0.0, 0.0, 0.5, 1.0], 2));
-    assert_eq!(found.blocks[1].regions.dims(), [1, 6, 16]);
-    // The image fills the upper half of the 4 x 4 grid.
-    assert_eq!([(0.0, 0.0), (0.99, 0.0), (0.3, 0.6), (1.0, 0.99)].map(|(x, y)| found.region(x, y)), [0, 3, 5, 7]);
-    assert!(matches!(risam.attention(&image, ""), Err(RisamError::Text(_))));
+    assert!(common::net(&other, &device).attention(&image, &[0, 0], text.clone(), &[5, 3]).unwrap().is_empty());
+    assert!(net.attention(&image, &[0, 0], text, &[5, 0]).is_err());
 }
 
 /// What is removed must not come back as a number that is none, in either direction.
@@ -372,7 +257,7 @@ fn finite_where_nothing_is_relevant() {
         let config = RisamConfig { tau: 1.0 - 1e-12, ..config };
         let net = net(&config, &device);
         let image = features(&config, &["a"], &device);
-        let out = net.forward(&config, &image, &[0, 0], words(&config, &["one", "two"], 5, &device), &[1, 5]).unwrap();
+        let out = net.forward(&image, &[0, 0], words(&config, &["one", "two"], 5, &device), &[1, 5]).unwrap();
         assert!(values(out.logits.clone()).iter().all(|v| v.is_finite()), "{name}");
         let grads = loss(&config, out.logits, tensor("mask", [2, 1, 64, 64], &device), None).total.backward();
         let grads = GradientsParams::from_grads(grads, &net);
@@ -387,13 +272,14 @@ fn tokens_look_at_the_image_between_the_other_layers() {
     let config = RisamConfig { token_to_image: true, ..toy() };
     let mut with = net(&config, &device);
     let without = net(&toy(), &device);
-    let run = |net: &fusion_risam::RisamNet, config: &RisamConfig| {
+    let run = |net: &RisamNet, config: &RisamConfig| {
         let image = features(config, &["a"], &device);
-        net.forward(config, &image, &[0], words(config, &["one"], 5, &device), &[5]).unwrap().low_res
+        net.forward(&image, &[0], words(config, &["one"], 5, &device), &[5]).unwrap().low_res
     };
     let plain = run(&without, &toy());
     assert!((run(&with, &config) - plain.clone()).abs().max().into_scalar::<f32>() > 1e-3);
-    for block in &mut with.decoder {
+    let RisamForm::Fusion(Fusion { decoder: MaskHead::Own(decoder), .. }) = &mut with.form else { panic!("own decoder") };
+    for block in &mut decoder.blocks {
         let out = &mut block.token_to_image.as_mut().unwrap().out;
         out.weight = out.weight.clone().map(|w| w * 0.0);
         out.bias = out.bias.clone().map(|b| b.map(|b| b * 0.0));
@@ -406,11 +292,11 @@ fn tokens_look_at_the_image_between_the_other_layers() {
 fn what_an_ablation_leaves_out_has_no_influence() {
     let device = Device::flex();
     let run = |config: &RisamConfig, change: usize| {
-        let mut image = features(config, &["a"], &device);
+        let mut taps = features(config, &["a"], &device).into_tensors();
         if change < 3 {
-            image.taps[change] = features(config, &["b"], &device).taps[change].clone();
+            taps[change] = features(config, &["b"], &device).into_tensors()[change].clone();
         }
-        values(net(config, &device).enhance(&image))
+        values(net(config, &device).enhance(&RisamFeatures::from_tensors(taps).unwrap()).unwrap())
     };
     for (enhancement, used) in [
         (Enhancement::Full, [true, true, true]),
@@ -425,14 +311,14 @@ fn what_an_ablation_leaves_out_has_no_influence() {
     }
     for language_in_decoder in [true, false] {
         let config = RisamConfig { language_in_decoder, ..toy() };
-        let net = net(&config, &device);
+        let decoder = own(net(&config, &device));
         let decode = |words: &str| {
             let pair = fusion_risam::Pair {
                 visual: tensor("v", [1, 16, config.width], &device),
                 language: tensor(words, [1, 5, config.width], &device),
                 attention: None,
             };
-            let state = net.decode(&config, &pair, &[5], GRID);
+            let state = decoder.decode(&pair, &[5], GRID);
             assert_eq!(state.tokens.dims()[1], if language_in_decoder { 6 } else { 1 });
             values(state.visual)
         };
@@ -452,10 +338,10 @@ fn interactions_mix_what_they_should() {
         (Interaction::Conv, false),
     ] {
         let config = RisamConfig { interaction, interaction_blocks: 1, ..toy() };
-        let net = net(&config, &device);
+        let fusion = fusion(net(&config, &device));
         let run = |map: &str, text: &str| {
             let map = tensor(map, [1, config.width, GRID.0, GRID.1], &device);
-            net.interact(&config, map, words(&config, &[text], 5, &device), &[5]).pop().unwrap()
+            fusion.interact(map, words(&config, &[text], 5, &device), &[5]).pop().unwrap()
         };
         let (one, image, text) = (run("map", "one"), run("other", "one"), run("map", "two"));
         assert_ne!(values(one.visual), values(text.visual), "{interaction:?}");

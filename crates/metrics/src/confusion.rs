@@ -19,15 +19,8 @@ pub enum MetricError {
         truth: usize,
     },
     /// A map whose length is not height x width, or a side of 0.
-    #[error("map has {found} values for {height} x {width} (height x width): sides must be at least 1 and match")]
-    Map {
-        /// Values given.
-        found: usize,
-        /// Rows.
-        height: usize,
-        /// Columns.
-        width: usize,
-    },
+    #[error(transparent)]
+    Map(#[from] pil_ops::ImageError),
     /// An unknown profile name.
     #[error("unknown evaluation profile `{found}`: use one of saymask, dit, evf, risam, gres, phrasecut")]
     Profile {

@@ -31,9 +31,7 @@
 mod confusion;
 mod meter;
 mod profile;
-mod resize;
 
 pub use confusion::{Confusion, MetricError};
 pub use meter::{GresReport, KindReport, Meter, PrecisionAt, Report, Sample};
 pub use profile::{Compare, EmptyPolicy, EvalProfile, NoTarget, Resample, Space};
-pub use resize::bilinear;

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{MetricError, bilinear};
+use pil_ops::resize_bilinear;
+
+use crate::MetricError;
 
 /// What the threshold is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,10 +185,10 @@ impl EvalProfile {
         let threshold = self.logit_threshold();
         let on = |v: f32| self.compare.passes(f64::from(v), threshold);
         match self.resample {
-            Resample::Logits => Ok(bilinear(logits, from, to)?.into_iter().map(|v| u8::from(on(v))).collect()),
+            Resample::Logits => Ok(resize_bilinear(logits, from, to)?.into_iter().map(|v| u8::from(on(v))).collect()),
             Resample::Binary => {
                 let map: Vec<f32> = logits.iter().map(|&v| f32::from(u8::from(on(v)))).collect();
-                Ok(bilinear(&map, from, to)?.into_iter().map(|v| u8::from(v > 0.0)).collect())
+                Ok(resize_bilinear(&map, from, to)?.into_iter().map(|v| u8::from(v > 0.0)).collect())
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use crate::host;
+use crate::cpu;
 
 /// GELU in its erf form, `0.5 x (1 + erf(x / sqrt 2))`: the form of SAM, BERT, BEiT-3 and ViLT.
 ///
@@ -15,10 +15,8 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.device().is_autodiff() {
         let gate = (x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
         x * gate * 0.5
-    } else if host::applies(&x) {
-        host::gelu(x)
     } else {
-        activation::gelu(x)
+        cpu::gelu(x).unwrap_or_else(activation::gelu)
     }
 }
 
@@ -29,6 +27,11 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let gate = activation::sigmoid(x.clone() * 1.702);
     x * gate
+}
+
+/// The logit of a probability, `ln(p / (1 - p))`: a threshold compared with logits instead of with their sigmoids.
+pub fn logit(probability: f64) -> f64 {
+    (probability / (1.0 - probability)).ln()
 }
 
 /// An activation chosen by a configuration.

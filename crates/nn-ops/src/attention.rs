@@ -1,14 +1,14 @@
-//! Scaled dot-product attention behind one function.
+//! Scaled dot-product and multi-head attention, on every device and in every precision.
 
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Tensor, activation};
 
-use crate::host;
-use crate::precision::wide;
+use crate::cpu;
+use crate::precision::to_f32;
 
 /// Most bytes of scores that exist at once outside of training: the smallest storage binding that WebGPU guarantees, and
-/// far below what a GPU may spend (SAM's global blocks at 1024 would take 805 MB an image in ViT-B).
+/// far below what a GPU may spend (SAM's global blocks at 1024 would take 805 MB per image in ViT-B).
 const SCORES: usize = 128 << 20;
 
 /// Softmax over axis `dim`, in single precision; the output has the input's.
@@ -17,7 +17,7 @@ const SCORES: usize = 128 << 20;
 /// Any; the output has the input's.
 pub fn softmax<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
     let kind = x.dtype();
-    activation::softmax(wide(x), dim).cast(kind)
+    activation::softmax(to_f32(x), dim).cast(kind)
 }
 
 /// `softmax(scale q kᵀ) v` over heads. Every query needs a key that is not masked.
@@ -45,7 +45,7 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4
     };
     let mask = mask.map(|mask| mask.expand([batch, heads, queries, keys]));
     let device = q.device();
-    if device.is_autodiff() || host::is_cpu(&device) {
+    if device.is_autodiff() || cpu::is_cpu(&device) {
         return whole(q, k, v, mask);
     }
     grouped(q, k, v, mask, SCORES)
@@ -74,7 +74,7 @@ fn whole(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4, Bool>>
     let kind = q.dtype();
     if matches!(kind, DType::BF16 | DType::F16) && q.device().is_autodiff() {
         // Burn composes the same there, but with a softmax in half precision; its fused kernels sum in single.
-        let scores = wide(q.clone().matmul(k.swap_dims(2, 3))) * (q.dims()[3] as f64).sqrt().recip();
+        let scores = to_f32(q.clone().matmul(k.swap_dims(2, 3))) * (q.dims()[3] as f64).sqrt().recip();
         let scores = match mask {
             Some(mask) => scores.mask_fill(mask, HIDDEN),
             None => scores,
@@ -91,13 +91,11 @@ fn whole(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4, Bool>>
 ///
 /// # Shapes
 /// `q`: [B, Sq, C]; `k`, `v`: [B, Sk, C]; `mask`: as in [`attention`]; output: [B, Sq, C]
-pub fn multi_head([q, k, v]: [Tensor<3>; 3], heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
-    let of_keys = mask.as_ref().is_none_or(|mask| mask.dims()[1..3] == [1, 1]);
-    if of_keys && [&q, &k, &v].into_iter().all(host::applies) {
-        return host::attention(q, k, v, heads, mask);
-    }
-    let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
-    merge_heads(attention(q, k, v, mask, None))
+pub fn multi_head_attention([q, k, v]: [Tensor<3>; 3], heads: usize, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+    cpu::attention([q, k, v], heads, mask.as_ref()).unwrap_or_else(|inputs| {
+        let [q, k, v] = inputs.map(|x| split_heads(x, heads));
+        merge_heads(attention(q, k, v, mask, None))
+    })
 }
 
 /// Score of a masked key. Finite, so that no gradient is 0 * inf; its exponential is 0 next to any other.
@@ -110,6 +108,16 @@ const HIDDEN: f32 = -1e30;
 pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, length, width] = x.dims();
     x.reshape([batch, length, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// Splits a fused projection, ordered (q | k | v) x head x width, into queries, keys and values.
+///
+/// # Shapes
+/// [B, S, 3 * heads * D] -> [B, heads, S, D] each
+pub fn split_qkv(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+    let [batch, length, triple] = qkv.dims();
+    let qkv = qkv.reshape([batch, length, 3, heads, triple / 3 / heads]).permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|i| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0))
 }
 
 /// Undoes [`split_heads`].

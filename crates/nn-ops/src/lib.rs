@@ -1,8 +1,8 @@
-//! What Burn lacks for text-prompted Segment Anything: exact separable resizes, erf GELU with its own gradient,
-//! per-pixel layer norm, attention behind one function, mask losses, strict weight loading by official names, and the
-//! formula tensors behind the golden files.
+//! Layers for vision transformers on Burn: attention, relative position, windows, linear layers, exact resizes, mask
+//! losses, strict loading of PyTorch weights, recomputation.
 //!
-//! Everything here is model-agnostic and takes its device from its arguments; no backend is enabled.
+//! What Burn lacks for text-prompted Segment Anything. Everything is model-agnostic and takes its device from its
+//! arguments; no backend is enabled.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -10,24 +10,35 @@
 //!
 //! let device = Device::flex();
 //! let ramp = Tensor::<4>::from_floats([[[[0.0, 1.0, 2.0]]]], &device);
-//! let wide = Resize::BILINEAR_ALIGNED.forward(ramp, [1, 5]);
-//! assert_eq!(wide.into_data().try_to_vec::<f32>().unwrap(), [0.0, 0.5, 1.0, 1.5, 2.0]);
+//! let resized = Resize::BILINEAR_ALIGNED.forward(ramp, [1, 5]);
+//! assert_eq!(resized.into_data().try_to_vec::<f32>().unwrap(), [0.0, 0.5, 1.0, 1.5, 2.0]);
 //! ```
+//!
+//! # The CPU
+//! Enable the feature `flex` wherever the program enables `burn/flex`. Outside of training, attention, linear layers and
+//! GELU on that device then run as the fused kernels of the crate `cpu-kernels`; without the feature all of it works the
+//! same, several times slower. Callers need not choose: they call [`linear`], [`attention`] and so on, and the choice is
+//! made inside.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod activation;
 pub mod attention;
+pub mod config;
 pub mod conv;
+mod cpu;
 pub mod formula;
-pub mod host;
 pub mod linear;
 pub mod loss;
 pub mod norm;
 pub mod precision;
+pub mod projected_attention;
 pub mod recompute;
+pub mod relative_position;
 pub mod resize;
 pub mod rows;
 #[cfg(test)]
 mod testing;
 pub mod weights;
-pub mod windows;
+pub mod window;
+
+pub use config::ConfigError;

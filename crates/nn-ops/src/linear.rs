@@ -1,25 +1,42 @@
-//! Linear layers, fast on the CPU outside of training.
+//! Linear layers, MLPs and chains of matrix products; fused on the CPU outside of training.
 //!
 //! Weights may be kept in half precision ([`crate::weights::halve`]); they are widened to the input's where they are used.
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear as functional;
+pub use cpu_kernels::Epilogue;
 
-use crate::activation::gelu;
+use crate::activation::{Activation, gelu};
 use crate::attention::softmax;
-use crate::host;
-pub use crate::host::{Layer, Then};
+use crate::cpu;
 
 /// Rows below which packing the weights costs more than it gains.
 const LEAST_ROWS: usize = 48;
+
+/// A matrix product with a bias and what follows: `epilogue(x weight + bias)`.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// [I, O], in single or half precision
+    pub weight: Tensor<2>,
+    /// \[O\]
+    pub bias: Option<Tensor<1>>,
+    /// What follows.
+    pub epilogue: Epilogue,
+}
+
+impl Layer {
+    fn of(layer: &Linear, epilogue: Epilogue) -> Self {
+        Self { weight: layer.weight.val(), bias: layer.bias.as_ref().map(|b| b.val()), epilogue }
+    }
+}
 
 /// `x W + b`.
 ///
 /// # Shapes
 /// [.., I] -> [.., O]
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &layer.weight.val()) { host::linear(x, vec![of(layer, Then::Nothing)]) } else { plain(layer, x) }
+    fused(x, vec![Layer::of(layer, Epilogue::None)]).unwrap_or_else(|(x, _)| plain(layer, x))
 }
 
 /// Burn's layer, its weights in the input's precision.
@@ -31,23 +48,24 @@ fn plain<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     functional(x.clone(), weight.cast(x.dtype()), layer.bias.as_ref().map(|b| b.val().cast(x.dtype())))
 }
 
-/// `gelu(x W1 + b1) W2 + b2`, the perceptron of a transformer's block.
+/// `activation(x W1 + b1) W2 + b2`, the MLP of a transformer's block.
 ///
 /// # Shapes
 /// [.., I] -> [.., O]
-pub fn perceptron<const D: usize>(first: &Linear, second: &Linear, x: Tensor<D>) -> Tensor<D> {
-    if suits(&x, &first.weight.val()) && host::multiplies(&second.weight.val()) {
-        return host::linear(x, vec![of(first, Then::Gelu), of(second, Then::Nothing)]);
+pub fn mlp<const D: usize>(first: &Linear, activation: Activation, second: &Linear, x: Tensor<D>) -> Tensor<D> {
+    if activation != Activation::Gelu {
+        return linear(second, activation.forward(linear(first, x)));
     }
-    plain(second, gelu(plain(first, x)))
+    let layers = vec![Layer::of(first, Epilogue::Gelu), Layer::of(second, Epilogue::None)];
+    fused(x, layers).unwrap_or_else(|(x, _)| plain(second, gelu(plain(first, x))))
 }
 
-/// `then(x w + b)` of matrices.
+/// `epilogue(x w + b)` of matrices.
 ///
 /// # Shapes
 /// [M, I], [I, O] and \[O\] -> [M, O]
-pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: Then) -> Tensor<2> {
-    chain(x, vec![Layer { weight, bias, then }])
+pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, epilogue: Epilogue) -> Tensor<2> {
+    chain(x, vec![Layer { weight, bias, epilogue }])
 }
 
 /// [`product`] after product.
@@ -55,31 +73,69 @@ pub fn product(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, then: T
 /// # Shapes
 /// [M, first layer's I] -> [M, last layer's O]
 pub fn chain(x: Tensor<2>, layers: Vec<Layer>) -> Tensor<2> {
-    if layers.iter().all(|layer| suits(&x, &layer.weight)) {
-        return host::linear(x, layers);
-    }
-    layers.into_iter().fold(x, |x, Layer { weight, bias, then }| {
-        let y = x.clone().matmul(weight.cast(x.dtype()));
-        let y = match bias {
-            Some(bias) => y + bias.unsqueeze::<2>(),
-            None => y,
-        };
-        match then {
-            Then::Nothing => y,
-            Then::Gelu => gelu(y),
-            Then::Softmax(run) => {
-                let [rows, columns] = y.dims();
-                softmax(y.reshape([rows, columns / run.max(1), run]), 2).reshape([rows, columns])
+    fused(x, layers).unwrap_or_else(|(x, layers)| {
+        layers.into_iter().fold(x, |x, Layer { weight, bias, epilogue }| {
+            let y = x.clone().matmul(weight.cast(x.dtype()));
+            let y = match bias {
+                Some(bias) => y + bias.unsqueeze::<2>(),
+                None => y,
+            };
+            match epilogue {
+                Epilogue::None => y,
+                Epilogue::Gelu => gelu(y),
+                Epilogue::Softmax(run) => {
+                    let [rows, columns] = y.dims();
+                    softmax(y.reshape([rows, columns / run.max(1), run]), 2).reshape([rows, columns])
+                }
             }
-        }
+        })
     })
 }
 
-fn of(layer: &Linear, then: Then) -> Layer {
-    Layer { weight: layer.weight.val(), bias: layer.bias.as_ref().map(|b| b.val()), then }
+/// Through the CPU's kernels where they take the layers and pay off, or the inputs back.
+fn fused<const D: usize>(x: Tensor<D>, layers: Vec<Layer>) -> Result<Tensor<D>, (Tensor<D>, Vec<Layer>)> {
+    let rows: usize = x.dims().iter().take(D - 1).product();
+    if rows < LEAST_ROWS { Err((x, layers)) } else { cpu::linear(x, layers) }
 }
 
-fn suits<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>) -> bool {
-    let rows: usize = x.dims().iter().take(D - 1).product();
-    rows >= LEAST_ROWS && host::applies(x) && host::multiplies(weight)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, formula};
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    /// On the CPU and inside a graph, with few rows and with many: four ways to the same numbers.
+    #[test]
+    fn chains_do_not_depend_on_the_way_taken() {
+        for rows in [5, 120] {
+            let through = |device: &Device| {
+                let layer = |name, shape: [usize; 2], epilogue| Layer {
+                    weight: formula::<2>(name, shape, device) / 3.0,
+                    bias: Some(formula::<1>("b", [shape[1]], device)),
+                    epilogue,
+                };
+                let layers = vec![
+                    layer("first", [9, 20], Epilogue::Gelu),
+                    layer("second", [20, 12], Epilogue::Softmax(4)),
+                    layer("third", [12, 7], Epilogue::None),
+                ];
+                chain(formula::<2>("x", [rows, 9], device), layers)
+            };
+            assert_close(through(&Device::flex()), through(&Device::flex().autodiff()).inner(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn an_mlp_is_its_layers() {
+        let device = Device::flex();
+        let (first, second) = (LinearConfig::new(9, 30).init(&device), LinearConfig::new(30, 9).init(&device));
+        for (rows, activation) in
+            [(5, Activation::Gelu), (60, Activation::Gelu), (60, Activation::QuickGelu), (60, Activation::Relu)]
+        {
+            let x = formula::<2>("x", [rows, 9], &device);
+            let want = second.forward(activation.forward(first.forward(x.clone())));
+            assert_close(mlp(&first, activation, &second, x), want, 1e-5);
+        }
+    }
 }

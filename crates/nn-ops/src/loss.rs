@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// The fixture of the RISAM sheet, section 6.
+    /// Four pixels, computed by hand from RISAM eq. 10 and 11.
     #[test]
     fn risam_fixture() {
         let device = Device::flex();

@@ -1,4 +1,4 @@
-//! Norms, all with their statistics in single precision.
+//! Layer norms, over the last axis and over channels, with statistics in single precision.
 //!
 //! Burn's own widen f16 for that but not bf16, so no network here uses them directly.
 
@@ -6,7 +6,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor, module};
 
-use crate::precision::wide;
+use crate::precision::to_f32;
 
 /// Layer norm over the last axis. Field names are those of Burn's, which checkpoints of runs hold.
 #[derive(Module, Debug)]
@@ -34,7 +34,7 @@ impl LayerNorm {
 /// Layer norm over the last axis.
 fn over_last<const D: usize>(x: Tensor<D>, gain: &Param<Tensor<1>>, bias: &Param<Tensor<1>>, eps: f64) -> Tensor<D> {
     let kind = x.dtype();
-    module::layer_norm(wide(x), wide(gain.val()), Some(wide(bias.val())), eps).cast(kind)
+    module::layer_norm(to_f32(x), to_f32(gain.val()), Some(to_f32(bias.val())), eps).cast(kind)
 }
 
 /// Burn's batch norm, whose parameters and running statistics are in single precision, on an input of any.
@@ -43,12 +43,12 @@ fn over_last<const D: usize>(x: Tensor<D>, gain: &Param<Tensor<1>>, bias: &Param
 /// [B, C, ..] -> the same, in the input's precision
 pub fn batch_norm<const D: usize>(norm: &BatchNorm, x: Tensor<D>) -> Tensor<D> {
     let kind = x.dtype();
-    norm.forward(wide(x)).cast(kind)
+    norm.forward(to_f32(x)).cast(kind)
 }
 
 /// Layer norm over the channels of each pixel of an NCHW map (SAM's neck, mask downscaling and upscaling).
 ///
-/// Biased variance, eps inside the square root, one gain and bias a channel.
+/// Biased variance, eps inside the square root, one gain and bias per channel.
 #[derive(Module, Debug)]
 pub struct LayerNorm2d {
     /// Gain, \[C\].
@@ -68,12 +68,12 @@ impl LayerNorm2d {
     /// [B, C, H, W] -> the same, in the input's precision
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (channels, kind) = (x.dims()[1], x.dtype());
-        let x = wide(x);
+        let x = to_f32(x);
         let mean = x.clone().mean_dim(1);
         let centred = x - mean;
         let variance = centred.clone().powi_scalar(2).mean_dim(1);
-        let weight = wide(self.weight.val()).reshape([1, channels, 1, 1]);
-        let bias = wide(self.bias.val()).reshape([1, channels, 1, 1]);
+        let weight = to_f32(self.weight.val()).reshape([1, channels, 1, 1]);
+        let bias = to_f32(self.bias.val()).reshape([1, channels, 1, 1]);
         (centred / (variance + self.eps).sqrt() * weight + bias).cast(kind)
     }
 
@@ -91,12 +91,12 @@ impl LayerNorm2d {
     /// [B, S, C] -> the same, in the input's precision
     pub fn forward_whole(&self, x: Tensor<3>) -> Tensor<3> {
         let kind = x.dtype();
-        let x = wide(x);
+        let x = to_f32(x);
         let mean = x.clone().mean_dim(1).mean_dim(2);
         let centred = x - mean;
         let variance = centred.clone().powi_scalar(2).mean_dim(1).mean_dim(2);
         let normed = centred / (variance + self.eps).sqrt();
-        (normed * wide(self.weight.val()).unsqueeze() + wide(self.bias.val()).unsqueeze()).cast(kind)
+        (normed * to_f32(self.weight.val()).unsqueeze() + to_f32(self.bias.val()).unsqueeze()).cast(kind)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Precision of tensors that meet: no operation of Burn promotes types, so what is made inside a forward pass takes its
-//! input's.
+//! Conversions between half and single precision: no operation of Burn promotes types, so what is made inside a forward
+//! pass takes its input's.
 
 use burn::tensor::{DType, Tensor};
 
@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 ///
 /// # Shapes
 /// Any; the output has the input's.
-pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::F16 | DType::BF16 => x.cast(DType::F32),
         _ => x,
@@ -19,13 +19,13 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// The fast paths of the CPU read memory as f32.
+    /// The CPU kernels read memory as f32.
     #[test]
-    fn half_precision_keeps_off_the_fast_paths() {
+    fn half_precision_keeps_off_the_kernels() {
         for kind in [DType::BF16, DType::F16] {
             let x = Tensor::<1>::zeros([1], (&Device::flex(), kind));
-            assert!(!crate::host::applies(&x));
-            assert_eq!(wide(x).dtype(), DType::F32);
+            assert!(!crate::cpu::supports(&x));
+            assert_eq!(to_f32(x).dtype(), DType::F32);
         }
     }
 }

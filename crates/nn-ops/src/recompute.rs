@@ -1,4 +1,4 @@
-//! Activations recomputed in the backward pass, a segment of the network at a time.
+//! Activation recomputation (gradient checkpointing), one segment of the network at a time.
 //!
 //! Burn keeps or recomputes single operations; this keeps the inputs of whole segments (the blocks of an encoder) and nothing
 //! of what happens inside. Under [`record`], [`segment`] runs its part without a graph and goes on from a new leaf. The

@@ -1,4 +1,4 @@
-//! Separable resizes as two matrix products.
+//! Bilinear and bicubic resizes with PyTorch's numbers, as two matrix products.
 //!
 //! The weights of each axis are built on the host in f64, so a resize is exact, differentiable and the same on every
 //! device. Burn's own `interpolate` aligns corners by default, and on GPUs it has no backward and finds nearest neighbours by
@@ -88,6 +88,33 @@ impl Resize {
         down.matmul(x.reshape([batch * channels, height, to[1]])).reshape([batch, channels, to[0], to[1]])
     }
 
+    /// [`Resize::forward`] on the host, for loaders: no device, no dense weights.
+    ///
+    /// # Shapes
+    /// `planes`: [N, from\[0\], from\[1\]], row-major; output: [N, to\[0\], to\[1\]]. A rest of less than a plane is dropped.
+    pub fn forward_host(self, planes: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+        let [down, across] = [0, 1].map(|axis| self.taps(from[axis], to[axis]));
+        let mut out = Vec::with_capacity(planes.len() / (from[0] * from[1]).max(1) * to[0] * to[1]);
+        for plane in planes.chunks_exact((from[0] * from[1]).max(1)) {
+            let wide: Vec<f32> = plane
+                .chunks_exact(from[1])
+                .flat_map(|row| across.iter().map(|taps| taps.iter().map(|(at, w)| row[*at] * w).sum::<f32>()))
+                .collect();
+            for taps in &down {
+                let column = |x: usize| taps.iter().map(|(at, w)| wide[at * to[1] + x] * w).sum::<f32>();
+                out.extend((0..to[1]).map(column));
+            }
+        }
+        out
+    }
+
+    /// The weights of one axis that are not 0, per output: (input, weight).
+    fn taps(self, from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
+        let rows = self.matrix(from, to);
+        let row = |row: &[f32]| row.iter().copied().enumerate().filter(|(_, w)| *w != 0.0).collect();
+        rows.chunks_exact(from.max(1)).map(row).collect()
+    }
+
     /// Resizes the first axis of a table.
     ///
     /// # Shapes
@@ -135,7 +162,7 @@ mod tests {
         }
     }
 
-    /// The check values of the SAM sheet, section 5.
+    /// Values of PyTorch's `interpolate`.
     #[test]
     fn relative_position_tables_127_and_27_to_63() {
         let m = Resize::BILINEAR.matrix(127, 63);
@@ -171,6 +198,18 @@ mod tests {
         let m = Resize::BILINEAR_ALIGNED.matrix(3, 12);
         close(&row(&m, 3, 0), &[(0, 1.0)]);
         close(&row(&m, 3, 11), &[(2, 1.0)]);
+    }
+
+    #[test]
+    fn the_host_gives_the_devices_numbers() {
+        let values = crate::formula::tensor("resize", "x", &[3, 37, 50], 0.0, 1.0);
+        for resize in [Resize::BICUBIC, Resize::BILINEAR, Resize::BILINEAR_ALIGNED, Resize::NEAREST] {
+            let x = Tensor::from_data(TensorData::new(values.clone(), [1, 3, 37, 50]), &Device::flex());
+            let want = resize.forward(x, [24, 61]).into_data().try_to_vec::<f32>().unwrap();
+            let got = resize.forward_host(&values, [37, 50], [24, 61]);
+            assert_eq!(got.len(), want.len());
+            assert!(got.iter().zip(&want).all(|(g, w)| (g - w).abs() < 1e-5), "{resize:?}");
+        }
     }
 
     /// A resize is linear and its rows sum to 1, so a constant map stays constant and the gradient sums to the output's size.

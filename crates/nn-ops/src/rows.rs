@@ -1,4 +1,4 @@
-//! Rows of a tensor by number: an image's features for each of its sentences.
+//! Selecting rows of a tensor by number: an image's features for each of its sentences.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 ///
 /// # Shapes
 /// [B, ...] -> [Q, ...]; numbers are below B
-pub fn take<const D: usize>(x: Tensor<D>, rows: &[usize]) -> Tensor<D> {
+pub fn select_rows<const D: usize>(x: Tensor<D>, rows: &[usize]) -> Tensor<D> {
     if x.dims()[0] == rows.len() && rows.iter().enumerate().all(|(place, &row)| place == row) {
         return x;
     }
@@ -28,10 +28,10 @@ mod tests {
     #[test]
     fn rows_come_in_the_order_asked() {
         let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &Device::flex());
-        let read = |rows: &[usize]| take(x.clone(), rows).into_data().iter::<f32>().collect::<Vec<_>>();
+        let read = |rows: &[usize]| select_rows(x.clone(), rows).into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(read(&[1, 0, 1]), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(read(&[0, 1]), [1.0, 2.0, 3.0, 4.0]);
-        let one = take(x.clone().narrow(0, 1, 1), &[0, 0]);
+        let one = select_rows(x.clone().narrow(0, 1, 1), &[0, 0]);
         assert_eq!(one.into_data().iter::<f32>().collect::<Vec<_>>(), [3.0, 4.0, 3.0, 4.0]);
     }
 }

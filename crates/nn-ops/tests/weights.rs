@@ -8,7 +8,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::Device;
 use half::{bf16, f16};
-use nn_ops::weights::{Allow, Checkpoint, Names, WeightsError, export, glob, load, load_formula, parameters};
+use nn_ops::weights::{Allow, KeyMap, StateDict, WeightsError, export, glob, load, load_formula, parameters};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use tempfile::TempDir;
 
@@ -52,14 +52,14 @@ fn small_safetensors() -> Vec<u8> {
 
 /// Opens and reads everything; says how many tensors could be read. It must never panic.
 fn read_all(path: &PathBuf) -> Result<usize, WeightsError> {
-    let file = Checkpoint::open(path)?;
+    let file = StateDict::open(path)?;
     Ok(file.names().filter(|n| file.read(n).is_ok()).count())
 }
 
 #[test]
 fn safetensors_of_every_precision_widen() {
     let folder = tempfile::tempdir().unwrap();
-    let file = Checkpoint::open(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
+    let file = StateDict::open(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
     for name in ["single", "half", "brain", "double"] {
         assert_eq!(file.read(name).unwrap(), EXACT, "{name}");
     }
@@ -72,23 +72,23 @@ fn safetensors_of_every_precision_widen() {
 #[test]
 fn a_model_is_found_under_its_key() {
     let folder = tempfile::tempdir().unwrap();
-    let flat = Checkpoint::open(put(&folder, "flat.pth", PTH)).unwrap();
+    let flat = StateDict::open(put(&folder, "flat.pth", PTH)).unwrap();
     for (name, bytes) in [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED)] {
-        let file = Checkpoint::open_model(put(&folder, name, bytes)).unwrap();
+        let file = StateDict::open_model(put(&folder, name, bytes)).unwrap();
         assert!(file.names().eq(flat.names()), "{name}: {:?}", file.names().collect::<Vec<_>>());
         assert_eq!(file.read("transposed").unwrap(), flat.read("transposed").unwrap());
     }
-    let plain = Checkpoint::open_model(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
+    let plain = StateDict::open_model(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
     assert_eq!(plain.read("single").unwrap(), EXACT);
-    assert!(matches!(Checkpoint::open_model(folder.path().join("absent.pth")), Err(WeightsError::Io { .. })));
-    assert!(matches!(Checkpoint::open_model(put(&folder, "bad.pth", b"no zip")), Err(WeightsError::Format { .. })));
+    assert!(matches!(StateDict::open_model(folder.path().join("absent.pth")), Err(WeightsError::Io { .. })));
+    assert!(matches!(StateDict::open_model(put(&folder, "bad.pth", b"no zip")), Err(WeightsError::Format { .. })));
 }
 
 #[test]
 fn pytorch_files_of_every_precision_and_layout() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a.pth", "a.pt", "a.bin"] {
-        let file = Checkpoint::open(put(&folder, name, PTH)).unwrap();
+        let file = StateDict::open(put(&folder, name, PTH)).unwrap();
         assert_eq!(file.names().collect::<Vec<_>>(), ["bfloat", "double", "half", "steps", "tail", "transposed", "whole"]);
         for name in ["half", "bfloat", "double"] {
             assert_eq!(file.read(name).unwrap(), EXACT, "{name}");
@@ -109,7 +109,7 @@ fn shards_are_one_file() {
     put(&folder, "one.safetensors", &small_safetensors());
     put(&folder, "two.pth", PTH);
     let index = r#"{"metadata":{"total_size":1},"weight_map":{"single":"one.safetensors","whole":"two.pth"}}"#;
-    let file = Checkpoint::open(put(&folder, "model.safetensors.index.json", index.as_bytes())).unwrap();
+    let file = StateDict::open(put(&folder, "model.safetensors.index.json", index.as_bytes())).unwrap();
     assert_eq!(file.names().collect::<Vec<_>>(), ["single", "whole"]);
     assert_eq!((file.read("single").unwrap().len(), file.read("whole").unwrap().len()), (4, 12));
     // A shard that exists, but outside the index's own folder.
@@ -118,7 +118,7 @@ fn shards_are_one_file() {
     for shard in ["../one.safetensors".to_owned(), outside.display().to_string()] {
         let path = inner.join("model.safetensors.index.json");
         std::fs::write(&path, serde_json::json!({ "weight_map": { "single": shard } }).to_string()).unwrap();
-        assert!(Checkpoint::open(&path).is_err(), "{shard}");
+        assert!(StateDict::open(&path).is_err(), "{shard}");
     }
     for bad in [
         r#"{"weight_map":{"absent":"one.safetensors"}}"#,
@@ -130,7 +130,7 @@ fn shards_are_one_file() {
         "",
     ] {
         let path = put(&folder, "bad.safetensors.index.json", bad.as_bytes());
-        assert!(Checkpoint::open(&path).is_err(), "{bad}");
+        assert!(StateDict::open(&path).is_err(), "{bad}");
     }
 }
 
@@ -139,9 +139,9 @@ fn shards_are_one_file() {
 fn an_index_of_indices_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let itself = r#"{"weight_map":{"a":"a.index.json"}}"#;
-    assert!(Checkpoint::open(put(&folder, "a.index.json", itself.as_bytes())).is_err());
+    assert!(StateDict::open(put(&folder, "a.index.json", itself.as_bytes())).is_err());
     put(&folder, "b.index.json", br#"{"weight_map":{"a":"c.index.json"}}"#);
-    assert!(Checkpoint::open(put(&folder, "c.index.json", br#"{"weight_map":{"a":"b.index.json"}}"#)).is_err());
+    assert!(StateDict::open(put(&folder, "c.index.json", br#"{"weight_map":{"a":"b.index.json"}}"#)).is_err());
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn pickles_that_lie_are_errors() {
     let at = short.iter().position(|(n, _)| n.ends_with("data/0")).unwrap();
     short[at].1.truncate(20);
     let path = put(&folder, "short.pth", &zip(&short));
-    assert!(Checkpoint::open(&path).and_then(|c| c.read("whole")).is_err());
+    assert!(StateDict::open(&path).and_then(|c| c.read("whole")).is_err());
 }
 
 #[test]
@@ -287,11 +287,11 @@ fn files_of_another_kind_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let text = b"<!DOCTYPE html><html>Not found</html>";
     for name in ["a.safetensors", "a.pth", "a.pt", "a.bin", "a.safetensors.index.json", "a.txt", "plain"] {
-        assert!(Checkpoint::open(put(&folder, name, text)).is_err(), "{name}");
-        assert!(Checkpoint::open(folder.path().join("absent").join(name)).is_err(), "{name}");
+        assert!(StateDict::open(put(&folder, name, text)).is_err(), "{name}");
+        assert!(StateDict::open(folder.path().join("absent").join(name)).is_err(), "{name}");
     }
     std::fs::create_dir(folder.path().join("folder.safetensors")).unwrap();
-    assert!(Checkpoint::open(folder.path().join("folder.safetensors")).is_err());
+    assert!(StateDict::open(folder.path().join("folder.safetensors")).is_err());
 }
 
 #[derive(Module, Debug)]
@@ -316,7 +316,7 @@ fn net(device: &Device) -> Net {
 fn modules_round_trip() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    let names = Names::new(&[("conv.", "0."), ("norm.", "1.")]).with_prefix("net.");
+    let names = KeyMap::new(&[("conv.", "0."), ("norm.", "1.")]).with_prefix("net.");
     let (model, count) = load_formula(net(&device), "seed", &names);
     assert_eq!(count, 24 + 3 + 20 + 5 + 8 + 24);
     let written = export(&model, &names, "net");
@@ -333,13 +333,13 @@ fn modules_round_trip() {
     ]));
     let path = folder.path().join("net.safetensors");
     written.save(&path, &[("made by", "a test")]).unwrap();
-    let opened = Checkpoint::open(&path).unwrap();
+    let opened = StateDict::open(&path).unwrap();
     assert_eq!(opened.metadata().get("made by").map(String::as_str), Some("a test"));
     let (back, report) = load(net(&device), &opened, &names, &Allow::default()).unwrap();
     assert_eq!((report.matched.len(), report.missing.len(), report.unused.len()), (7, 0, 0));
     let again = export(&back, &names, "net");
     for p in parameters(&model, &names) {
-        let bits = |c: &Checkpoint| c.read(&p.name).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits = |c: &StateDict| c.read(&p.name).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&again), bits(&written), "{}", p.name);
     }
     let leftovers = std::fs::read_dir(folder.path()).unwrap().count();
@@ -349,12 +349,12 @@ fn modules_round_trip() {
 #[test]
 fn every_tensor_is_accounted_for() {
     let device = Device::flex();
-    let names = Names::plain();
+    let names = KeyMap::plain();
     let (model, _) = load_formula(net(&device), "seed", &names);
     let mut file = export(&model, &names, "file");
     file.insert("extra.buffer", &[1], vec![0.0]);
     let short = file.clone().rename(|n| (n != "norm.bias").then(|| n.to_owned())).unwrap();
-    let why = |file: &Checkpoint, allow: &Allow<'_>| load(net(&device), file, &names, allow).map(|_| ()).unwrap_err().to_string();
+    let why = |file: &StateDict, allow: &Allow<'_>| load(net(&device), file, &names, allow).map(|_| ()).unwrap_err().to_string();
     let text = why(&short, &Allow::default());
     assert!(text.contains("missing in the file: `norm.bias`") && text.contains("not in the model: `extra.buffer`"), "{text}");
     assert!(!why(&short, &Allow { missing: &["norm.*"], unused: &[] }).contains("norm.bias"));
@@ -372,7 +372,7 @@ fn every_tensor_is_accounted_for() {
 
 #[test]
 fn tensors_are_renamed_cut_and_merged() {
-    let mut file = Checkpoint::empty("memory");
+    let mut file = StateDict::empty("memory");
     file.insert("model.in_proj", &[6, 2], (0..12).map(|v| v as f32).collect());
     file.insert("model.a", &[1], vec![1.0]);
     let mut bare = file.clone().under("model.").unwrap();
@@ -385,7 +385,7 @@ fn tensors_are_renamed_cut_and_merged() {
     assert!(bare.split_rows("gone", &["x".to_owned()]).is_err());
     assert!(file.clone().rename(|_| Some("one".to_owned())).is_err());
     assert!(file.clone().strip_prefix("model.").unwrap().names().eq(["a", "in_proj"]));
-    let mut other = Checkpoint::empty("other");
+    let mut other = StateDict::empty("other");
     other.insert("model.a", &[1], vec![2.0]);
     file.merge(other);
     assert_eq!((file.len(), file.read("model.a").unwrap()), (2, vec![2.0]));
@@ -405,5 +405,24 @@ fn globs_match_whole_names() {
         ("ä*ö", "äüö", true),
     ] {
         assert_eq!(glob(pattern, name), want, "{pattern} on {name}");
+    }
+}
+
+/// What lies in memory is read as what lies on the disk, and its faults are named.
+#[test]
+fn bytes_are_read_as_files_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let mut dict = StateDict::empty("made");
+    dict.insert("b", &[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+    dict.insert("a", &[3], vec![5.0, 6.0, 7.0]);
+    dict.save(&path, &[("format", "pt")]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let read = StateDict::from_bytes("memory", bytes.clone()).unwrap();
+    assert_eq!((read.read("a").unwrap(), read.read("b").unwrap()), (vec![5.0, 6.0, 7.0], vec![1.0, 2.0, 3.0, 4.0]));
+    assert_eq!(read.metadata()["format"], "pt");
+    for end in [0, 7, 8, 40, bytes.len() - 1] {
+        let error = StateDict::from_bytes("memory", bytes[..end].to_vec()).unwrap_err().to_string();
+        assert!(error.contains("memory"), "{error}");
     }
 }

@@ -1,12 +1,13 @@
+//! Pillow's `GaussianBlur`: three extended box blurs per axis.
+
 use crate::image::{Image, ImageError};
 
 /// `image.filter(ImageFilter.GaussianBlur(radius))`: three extended box blurs per axis, `radius` being the standard
 /// deviation in pixels.
 ///
 /// # Errors
-/// If the image is inconsistent or the radius is not within 0 to 1000.
+/// If the radius is not within 0 to 1000.
 pub fn gaussian_blur(image: &Image, radius: f32) -> Result<Image, ImageError> {
-    image.check()?;
     if !(0.0..=1000.0).contains(&radius) {
         return Err(ImageError::Radius { radius: radius.to_string() });
     }
@@ -15,7 +16,7 @@ pub fn gaussian_blur(image: &Image, radius: f32) -> Result<Image, ImageError> {
         return Ok(out);
     }
     let window = Window::new(box_radius(radius));
-    let (w, h, c) = (image.width, image.height, image.channels);
+    let (w, h, c) = (image.width(), image.height(), image.channels());
     let (mut line, mut next) = (vec![0u8; w.max(h)], vec![0u8; w.max(h)]);
     let mut pass = |data: &mut [u8], start: usize, step: usize, n: usize| {
         for (i, v) in line[..n].iter_mut().enumerate() {
@@ -31,11 +32,11 @@ pub fn gaussian_blur(image: &Image, radius: f32) -> Result<Image, ImageError> {
     };
     for y in 0..h {
         for k in 0..c {
-            pass(&mut out.data, y * w * c + k, c, w);
+            pass(out.data_mut(), y * w * c + k, c, w);
         }
     }
     for x in 0..w * c {
-        pass(&mut out.data, x, w * c, h);
+        pass(out.data_mut(), x, w * c, h);
     }
     Ok(out)
 }

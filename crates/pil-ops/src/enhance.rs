@@ -1,63 +1,48 @@
-use crate::image::{Image, ImageError};
+//! Pillow's `ImageEnhance`: brightness, contrast, saturation, and its grey conversion.
+
+use crate::image::Image;
 
 /// `ImageEnhance.Brightness(image).enhance(factor)`: a blend with black.
-///
-/// # Errors
-/// If the image is inconsistent.
-pub fn brightness(image: &mut Image, factor: f32) -> Result<(), ImageError> {
-    image.check()?;
-    for v in &mut image.data {
+pub fn brightness(image: &mut Image, factor: f32) {
+    for v in image.data_mut() {
         *v = blend(0, *v, factor);
     }
-    Ok(())
 }
 
 /// `ImageEnhance.Contrast(image).enhance(factor)`: a blend with the mean grey level.
-///
-/// # Errors
-/// If the image is inconsistent.
-pub fn contrast(image: &mut Image, factor: f32) -> Result<(), ImageError> {
-    image.check()?;
-    let sum: u64 = luma(image)?.data.iter().map(|&v| u64::from(v)).sum();
-    let mean = (sum as f64 / (image.width * image.height) as f64 + 0.5) as u8;
-    for v in &mut image.data {
+pub fn contrast(image: &mut Image, factor: f32) {
+    let sum: u64 = luma(image).data().iter().map(|&v| u64::from(v)).sum();
+    let mean = (sum as f64 / (image.width() * image.height()) as f64 + 0.5) as u8;
+    for v in image.data_mut() {
         *v = blend(mean, *v, factor);
     }
-    Ok(())
 }
 
 /// `ImageEnhance.Color(image).enhance(factor)`: a blend with the grey image.
-///
-/// # Errors
-/// If the image is inconsistent.
-pub fn saturation(image: &mut Image, factor: f32) -> Result<(), ImageError> {
-    let grey = luma(image)?;
-    for (pixel, &g) in image.data.chunks_exact_mut(image.channels).zip(&grey.data) {
+pub fn saturation(image: &mut Image, factor: f32) {
+    let grey = luma(image);
+    let channels = image.channels();
+    for (pixel, &g) in image.data_mut().chunks_exact_mut(channels).zip(grey.data()) {
         for v in pixel {
             *v = blend(g, *v, factor);
         }
     }
-    Ok(())
 }
 
 /// `image.convert("L")`: ITU-R 601-2 luma in 16-bit fixed point.
 ///
 /// # Shapes
 /// `[h, w, c]` to `[h, w, 1]`.
-///
-/// # Errors
-/// If the image is inconsistent.
-pub fn luma(image: &Image) -> Result<Image, ImageError> {
-    image.check()?;
-    if image.channels == 1 {
-        return Ok(image.clone());
+pub fn luma(image: &Image) -> Image {
+    if image.channels() == 1 {
+        return image.clone();
     }
     let grey = |p: &[u8]| {
         let sum = u32::from(p[0]) * 19_595 + u32::from(p[1]) * 38_470 + u32::from(p[2]) * 7_471;
         ((sum + 0x8000) >> 16) as u8
     };
-    let data = image.data.chunks_exact(3).map(grey).collect();
-    Ok(Image { width: image.width, height: image.height, channels: 1, data })
+    let data = image.data().chunks_exact(3).map(grey).collect();
+    Image::from_parts(image.width(), image.height(), 1, data)
 }
 
 /// `Image.blend`: single precision, truncated (not rounded) to 8 bits; factors beyond 0 and 1 extrapolate.

@@ -1,3 +1,5 @@
+//! An 8-bit image with checked dimensions, and what can be wrong with one.
+
 /// What can be wrong with an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,34 @@ pub enum ImageError {
         /// Bytes needed.
         expected: usize,
     },
+    /// Another size than the one that belongs here.
+    #[error("image is {} x {}: must be {} x {} (width x height)", found.1, found.0, expected.1, expected.0)]
+    Mismatch {
+        /// (height, width) given.
+        found: (usize, usize),
+        /// (height, width) needed.
+        expected: (usize, usize),
+    },
+    /// A canvas of no size or beyond the largest, or a long side that does not fit into it.
+    #[error("canvas of {canvas} pixels with a long side of {long}: must be 1 <= long side <= canvas <= 8192")]
+    Canvas {
+        /// Side of the canvas.
+        canvas: usize,
+        /// Long side of the image in it.
+        long: usize,
+    },
+    /// A map without pixels, or of another length than height x width.
+    #[error(
+        "a map of {height} x {width} (height x width) with {found} values: sides must be at least 1 and values as many as pixels"
+    )]
+    Map {
+        /// Values given.
+        found: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
     /// A blur radius that is negative, not finite or beyond 1000 pixels.
     #[error("blur radius is {radius}: must be 0 to 1000 pixels")]
     Radius {
@@ -45,17 +75,13 @@ pub enum ImageError {
     Outline,
 }
 
-/// An 8-bit image, `[height, width, channels]`, row after row.
+/// An 8-bit image, `[height, width, channels]`, row after row. What exists has been checked: nobody looks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// 1 (L) or 3 (RGB).
-    pub channels: usize,
-    /// `height * width * channels` bytes.
-    pub data: Vec<u8>,
+    width: usize,
+    height: usize,
+    channels: usize,
+    data: Vec<u8>,
 }
 
 impl Image {
@@ -64,40 +90,51 @@ impl Image {
     /// # Errors
     /// If a side is 0 or beyond 65,535, the channels are neither 1 nor 3, or the length does not fit.
     pub fn new(width: usize, height: usize, channels: usize, data: Vec<u8>) -> Result<Self, ImageError> {
-        let image = Self { width, height, channels, data };
-        image.check()?;
-        Ok(image)
+        check_size(width, height)?;
+        if channels != 1 && channels != 3 {
+            return Err(ImageError::Channels { channels });
+        }
+        let expected = width * height * channels;
+        if data.len() != expected {
+            return Err(ImageError::Length { found: data.len(), expected });
+        }
+        Ok(Self { width, height, channels, data })
     }
 
-    /// Red, green and blue one after the other, each pixel through `value(channel, level)`; grey counts as three equal channels.
-    ///
-    /// # Shapes
-    /// output: `3 * height * width` values, [3, height, width] row-major
-    ///
-    /// # Errors
-    /// If the image is inconsistent.
-    pub fn planes(&self, value: impl Fn(usize, u8) -> f32) -> Result<Vec<f32>, ImageError> {
-        self.check()?;
-        let mut planes = Vec::with_capacity(3 * self.height * self.width);
-        for channel in 0..3 {
-            let table: [f32; 256] = std::array::from_fn(|level| value(channel, level as u8));
-            let levels = self.data.iter().skip(channel.min(self.channels - 1)).step_by(self.channels);
-            planes.extend(levels.map(|level| table[usize::from(*level)]));
-        }
-        Ok(planes)
+    /// An image whose parts belong together, for code that has made sure of it.
+    pub(crate) fn from_parts(width: usize, height: usize, channels: usize, data: Vec<u8>) -> Self {
+        debug_assert_eq!(data.len(), width * height * channels);
+        Self { width, height, channels, data }
     }
 
-    /// The fields are public, so every function looks again before it indexes.
-    pub(crate) fn check(&self) -> Result<(), ImageError> {
-        check_size(self.width, self.height)?;
-        if self.channels != 1 && self.channels != 3 {
-            return Err(ImageError::Channels { channels: self.channels });
-        }
-        let expected = self.width * self.height * self.channels;
-        if self.data.len() != expected {
-            return Err(ImageError::Length { found: self.data.len(), expected });
-        }
-        Ok(())
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// 1 (L) or 3 (RGB).
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// `height * width * channels` bytes, row after row.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The bytes, to be changed in place.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
+    /// The bytes themselves.
+    pub fn into_data(self) -> Vec<u8> {
+        self.data
     }
 }
 
@@ -107,33 +144,12 @@ pub(crate) fn check_size(width: usize, height: usize) -> Result<(), ImageError> 
 }
 
 /// Mirrors left and right in place.
-///
-/// # Errors
-/// If the image is inconsistent.
-pub fn flip_horizontal(image: &mut Image) -> Result<(), ImageError> {
-    image.check()?;
+pub fn flip_horizontal(image: &mut Image) {
     let (w, c) = (image.width, image.channels);
     for row in image.data.chunks_exact_mut(w * c) {
         for x in 0..w / 2 {
             let (left, right) = row.split_at_mut((w - 1 - x) * c);
             left[x * c..(x + 1) * c].swap_with_slice(&mut right[..c]);
         }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn planes_are_channels_and_grey_is_three() {
-        let colour = Image::new(2, 1, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
-        let value = |channel: usize, level: u8| f32::from(level) + 100.0 * channel as f32;
-        assert_eq!(colour.planes(value).unwrap(), [1.0, 4.0, 102.0, 105.0, 203.0, 206.0]);
-        let grey = Image::new(2, 1, 1, vec![7, 8]).unwrap();
-        assert_eq!(grey.planes(value).unwrap(), [7.0, 8.0, 107.0, 108.0, 207.0, 208.0]);
-        let lying = Image { width: 2, height: 2, channels: 3, data: vec![0; 5] };
-        assert!(matches!(lying.planes(value), Err(ImageError::Length { .. })));
     }
 }

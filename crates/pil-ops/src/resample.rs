@@ -1,3 +1,5 @@
+//! Pillow's `Image.resize`: fixed-point separable resampling, bit for bit.
+
 use crate::image::{Image, ImageError, check_size};
 
 /// A resampling filter under Pillow's name.
@@ -17,22 +19,21 @@ pub enum Filter {
 /// `[h, w, c]` to `[new_height, new_width, c]`.
 ///
 /// # Errors
-/// If the image is inconsistent or a new side is 0 or beyond 65,535.
+/// If a new side is 0 or beyond 65,535.
 pub fn resize(image: &Image, new_width: usize, new_height: usize, filter: Filter) -> Result<Image, ImageError> {
-    image.check()?;
     check_size(new_width, new_height)?;
-    if (new_width, new_height) == (image.width, image.height) {
+    if (new_width, new_height) == (image.width(), image.height()) {
         return Ok(image.clone());
     }
     if filter == Filter::Nearest {
         return Ok(nearest(image, new_width, new_height));
     }
     // A pass is skipped where the axis keeps its size; the intermediate is rounded to 8 bits.
-    if new_width == image.width {
+    if new_width == image.width() {
         return Ok(vertical(image, new_height, filter));
     }
     let wide = horizontal(image, new_width, filter);
-    if new_height == image.height {
+    if new_height == image.height() {
         return Ok(wide);
     }
     Ok(vertical(&wide, new_height, filter))
@@ -93,10 +94,10 @@ fn clip(value: i32) -> u8 {
 }
 
 fn horizontal(image: &Image, to: usize, filter: Filter) -> Image {
-    let taps = taps(image.width, to, filter);
-    let c = image.channels;
-    let mut data = vec![0u8; to * image.height * c];
-    for (out, row) in data.chunks_exact_mut(to * c).zip(image.data.chunks_exact(image.width * c)) {
+    let taps = taps(image.width(), to, filter);
+    let c = image.channels();
+    let mut data = vec![0u8; to * image.height() * c];
+    for (out, row) in data.chunks_exact_mut(to * c).zip(image.data().chunks_exact(image.width() * c)) {
         for (pixel, t) in out.chunks_exact_mut(c).zip(&taps) {
             let source = &row[t.first * c..];
             if c == 3 {
@@ -115,23 +116,23 @@ fn horizontal(image: &Image, to: usize, filter: Filter) -> Image {
             }
         }
     }
-    Image { width: to, height: image.height, channels: c, data }
+    Image::from_parts(to, image.height(), c, data)
 }
 
 fn vertical(image: &Image, to: usize, filter: Filter) -> Image {
-    let stride = image.width * image.channels;
+    let stride = image.width() * image.channels();
     let mut data = Vec::with_capacity(to * stride);
     let mut sums = vec![0i32; stride];
-    for t in taps(image.height, to, filter) {
+    for t in taps(image.height(), to, filter) {
         sums.fill(1 << (BITS - 1));
-        for (row, &w) in image.data[t.first * stride..].chunks_exact(stride).zip(&t.weights) {
+        for (row, &w) in image.data()[t.first * stride..].chunks_exact(stride).zip(&t.weights) {
             for (sum, &p) in sums.iter_mut().zip(row) {
                 *sum += i32::from(p) * w;
             }
         }
         data.extend(sums.iter().map(|&s| clip(s)));
     }
-    Image { width: image.width, height: to, channels: image.channels, data }
+    Image::from_parts(image.width(), to, image.channels(), data)
 }
 
 fn nearest(image: &Image, new_width: usize, new_height: usize) -> Image {
@@ -147,14 +148,14 @@ fn nearest(image: &Image, new_width: usize, new_height: usize) -> Image {
             })
             .collect::<Vec<_>>()
     };
-    let (columns, rows) = (positions(image.width, new_width), positions(image.height, new_height));
-    let c = image.channels;
+    let (columns, rows) = (positions(image.width(), new_width), positions(image.height(), new_height));
+    let c = image.channels();
     let mut data = Vec::with_capacity(new_width * new_height * c);
     for &y in &rows {
         for &x in &columns {
-            let at = (y * image.width + x) * c;
-            data.extend_from_slice(&image.data[at..at + c]);
+            let at = (y * image.width() + x) * c;
+            data.extend_from_slice(&image.data()[at..at + c]);
         }
     }
-    Image { width: new_width, height: new_height, channels: c, data }
+    Image::from_parts(new_width, new_height, c, data)
 }

@@ -85,6 +85,8 @@ pub struct Dataset {
     pub referents: Vec<Referent>,
     /// Referents left out because they have no words (gRefCOCO has some) or a known broken image (RefCLEF).
     pub skipped: usize,
+    /// What was passed over, one line each: sentences without words, by file, ref and sentence.
+    pub warnings: Vec<String>,
     /// The first image of each set that [`Dataset::with`] put behind this one.
     pub parts: Vec<usize>,
 }
@@ -101,8 +103,8 @@ pub(crate) fn in_split(wanted: &str, split: &str) -> bool {
 impl Dataset {
     /// A split to be filled.
     pub(crate) fn empty(spec: &DatasetSpec, split: &str) -> Self {
-        let (images, referents, parts) = (Vec::new(), Vec::new(), Vec::new());
-        Self { spec: spec.clone(), split: split.into(), images, referents, skipped: 0, parts }
+        let (images, referents, parts, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { spec: spec.clone(), split: split.into(), images, referents, skipped: 0, warnings, parts }
     }
 
     /// This set with another behind it, to train on both. `spec` and `split` stay those of the first.
@@ -114,6 +116,7 @@ impl Dataset {
         self.images.extend(other.images);
         self.referents.extend(other.referents.into_iter().map(|r| Referent { image: r.image + first, ..r }));
         self.skipped += other.skipped;
+        self.warnings.extend(other.warnings);
         self
     }
 
@@ -151,7 +154,8 @@ impl Dataset {
         let mut out = Self::empty(spec, split);
         let mut index: HashMap<i64, usize> = HashMap::new();
         let mut kept: Vec<(RefRecord, usize)> = Vec::with_capacity(records.len());
-        for record in records {
+        for mut record in records {
+            out.warnings.extend(record.drop_blank(&refs_path));
             let info = instances.images.get(&record.image_id).ok_or_else(|| DataError::Dangling {
                 path: refs_path.clone(),
                 field: format!("{}.image_id", record.field),

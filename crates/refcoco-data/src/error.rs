@@ -64,6 +64,18 @@ pub enum DataError {
         /// Where it should be.
         table: &'static str,
     },
+    /// An id that stands for two things.
+    #[error("{path}: fields `{first}` and `{second}` have the same id, {id}: ids must be unique", path = path.display())]
+    Duplicate {
+        /// The file.
+        path: PathBuf,
+        /// The field that has it first.
+        first: String,
+        /// The field that has it again.
+        second: String,
+        /// The id.
+        id: String,
+    },
     /// A segmentation that is not a mask of its image.
     #[error("{path}: field `{field}`: {reason}", path = path.display())]
     Mask {

@@ -17,7 +17,7 @@
 //! let transform = Transform::train(64, Fit::Centre, Augment::default())?;
 //! let batch = load_batch(&train, &sampler.at(0), &transform, &ImageCache::default())?;
 //! assert_eq!(batch.len(), 2);
-//! assert_eq!(batch[0].image.len(), 64 * 64 * 3);
+//! assert_eq!(batch[0].mask.len(), 64 * 64);
 //! assert!(!batch[0].sentence.is_empty());
 //! # Ok(())
 //! # };
@@ -46,6 +46,7 @@
 mod dataset;
 mod error;
 mod instances;
+mod json;
 mod layout;
 mod loader;
 mod phrasecut;
@@ -65,10 +66,11 @@ pub use dataset::{Dataset, DatasetSpec, ImageInfo, Referent, held_out_images};
 pub use error::DataError;
 pub use layout::{IMAGE_FOLDERS, SETS};
 pub use loader::{ImageCache, decode, load, load_batch, size};
+pub use pil_ops::Fit;
 pub use prefetch::Prefetcher;
 pub use refs::{AnnId, Sentence, SentenceKind};
 pub use sampler::{Epoch, Item, ItemPer, Sampler, sequential};
 pub use synth::{SynthConfig, SynthFormat, SynthSummary, generate, generated_by};
 pub use text::{flip_substrings, flip_words};
-pub use transform::{Augment, Fit, FlipText, Placement, Transform, Transformed};
+pub use transform::{Augment, FlipText, Transform, Transformed};
 pub use verify::{SplitCount, VerifyReport, verify, verify_deep};

@@ -1,3 +1,5 @@
+//! Decoding and transforming the samples of a batch, in parallel, with a cache of decoded images.
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +13,8 @@ fn bad(path: &Path, reason: impl ToString) -> DataError {
     DataError::Image { path: path.into(), reason: reason.to_string() }
 }
 
-/// Reads an image as 8-bit RGB. EXIF rotation is not applied (PIL does not either).
+/// Reads an image as 8-bit RGB, its pixels as they are stored: annotations of published sets were drawn on them, so the EXIF
+/// orientation is not applied (Pillow does not either).
 ///
 /// # Shapes
 /// `[height, width, 3]`, row after row.
@@ -19,12 +22,7 @@ fn bad(path: &Path, reason: impl ToString) -> DataError {
 /// # Errors
 /// If the file cannot be read or decoded.
 pub fn decode(path: &Path) -> Result<Image, DataError> {
-    let reader = image::ImageReader::open(path).map_err(|e| DataError::io(path, "read", e))?;
-    // COCO names PNG files .jpg here and there, so the content decides.
-    let reader = reader.with_guessed_format().map_err(|e| DataError::io(path, "read", e))?;
-    let rgb = reader.decode().map_err(|e| bad(path, e))?.into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Image::new(width, height, 3, rgb.into_raw()).map_err(|e| bad(path, e))
+    Image::open(path).map_err(|e| bad(path, e))
 }
 
 /// Width and height of an image from its header.
@@ -32,9 +30,7 @@ pub fn decode(path: &Path) -> Result<Image, DataError> {
 /// # Errors
 /// If the file cannot be read or has no valid header.
 pub fn size(path: &Path) -> Result<(u32, u32), DataError> {
-    let reader = image::ImageReader::open(path).map_err(|e| DataError::io(path, "read", e))?;
-    let reader = reader.with_guessed_format().map_err(|e| DataError::io(path, "read", e))?;
-    reader.into_dimensions().map_err(|e| bad(path, e))
+    pil_ops::dimensions(path).map_err(|e| bad(path, e))
 }
 
 /// Decoded images, kept up to a number of bytes. Shared between threads.
@@ -69,8 +65,8 @@ impl ImageCache {
         }
         let image = Arc::new(decode(path)?);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.bytes + image.data.len() <= self.limit && held.images.insert(path.into(), image.clone()).is_none() {
-            held.bytes += image.data.len();
+        if held.bytes + image.data().len() <= self.limit && held.images.insert(path.into(), image.clone()).is_none() {
+            held.bytes += image.data().len();
         }
         Ok(image)
     }
@@ -85,8 +81,8 @@ pub fn load(dataset: &Dataset, item: &Item, transform: &Transform, cache: &Image
     let info = &dataset.images[referent.image];
     let image = cache.get(&info.path)?;
     let (h, w) = (info.height as usize, info.width as usize);
-    if (image.height, image.width) != (h, w) {
-        let reason = format!("the file is {} x {} but its record says {w} x {h} (width x height)", image.width, image.height);
+    if (image.height(), image.width()) != (h, w) {
+        let reason = format!("the file is {} x {} but its record says {w} x {h} (width x height)", image.width(), image.height());
         return Err(bad(&info.path, reason));
     }
     let mask = referent.mask.to_row_major();

@@ -96,10 +96,18 @@ fn read<T: DeserializeOwned>(
     name: &str,
     inspect: fn(&At<'_>) -> Result<(), DataError>,
 ) -> Result<Vec<T>, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, "read", e))?;
+    let mut bytes = crate::json::read(path)?;
     let json = |e: &serde_json::Error| DataError::Json { path: path.into(), reason: e.to_string() };
     let mut out: Vec<T> = Vec::new();
-    let Err(error) = read_list(&bytes, |row| out.push(row)) else { return Ok(out) };
+    let mut read = read_list(&bytes, |row| out.push(row));
+    // NaN stops serde's parser; as text it is passed over or named.
+    if read.as_ref().is_err_and(|e| !e.is_data())
+        && let Some(plain) = crate::json::without_nan(&bytes)
+    {
+        (bytes, out) = (plain, Vec::new());
+        read = read_list(&bytes, |row| out.push(row));
+    }
+    let Err(error) = read else { return Ok(out) };
     if !error.is_data() {
         return Err(json(&error));
     }
@@ -212,7 +220,7 @@ impl Pictures {
                 fill_polygon(&mut image, &points, 1).map_err(|e| wrong(format!("{}[{k}][{j}]", field()), &e))?;
             }
         }
-        Rle::from_row_major(picture.height, picture.width, &image.data).map_err(|e| wrong(field(), &e))
+        Rle::from_row_major(picture.height, picture.width, image.data()).map_err(|e| wrong(field(), &e))
     }
 
     /// The set's own subsets that need no list of words beside its files: counts of instances, form of the phrase, size,

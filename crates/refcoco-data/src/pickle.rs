@@ -46,8 +46,76 @@ pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataErr
 
 enum Node {
     Scalar(Value),
+    /// Python's `bytes` and Python 2's `str`.
+    Bytes(Vec<u8>),
     List(Vec<usize>),
     Dict(Vec<(usize, usize)>),
+    Callable(Callable),
+    Dtype(Dtype),
+}
+
+/// What may be called: what numpy's numbers are made of. Nothing is imported; the calls are done here.
+#[derive(Clone, Copy)]
+enum Callable {
+    /// `numpy.core.multiarray.scalar(dtype, bytes)`.
+    Scalar,
+    /// `numpy.dtype(text, align, copy)`.
+    Dtype,
+    /// `_codecs.encode(text, "latin1")`: how older protocols write bytes.
+    Encode,
+}
+
+impl Callable {
+    fn named(module: &[u8], name: &[u8]) -> Step<Self> {
+        match (module, name) {
+            (b"numpy.core.multiarray" | b"numpy._core.multiarray", b"scalar") => Ok(Self::Scalar),
+            (b"numpy", b"dtype") => Ok(Self::Dtype),
+            (b"_codecs", b"encode") => Ok(Self::Encode),
+            _ => Err(OBJECT),
+        }
+    }
+}
+
+/// The type of a numpy number.
+#[derive(Clone, Copy)]
+struct Dtype {
+    /// `i`, `u`, `f` or `b`.
+    kind: u8,
+    bytes: usize,
+    big_endian: bool,
+}
+
+impl Dtype {
+    fn named(text: &[u8]) -> Step<Self> {
+        let (big_endian, text) = match text {
+            [b'<' | b'|' | b'=', rest @ ..] => (false, rest),
+            [b'>', rest @ ..] => (true, rest),
+            _ => (false, text),
+        };
+        match text {
+            [kind @ (b'i' | b'u' | b'f' | b'b'), size @ (b'1' | b'2' | b'4' | b'8')] => {
+                Ok(Self { kind: *kind, bytes: usize::from(size - b'0'), big_endian })
+            }
+            _ => Err(OBJECT),
+        }
+    }
+
+    fn value(self, raw: &[u8]) -> Step<Value> {
+        if raw.len() != self.bytes {
+            return Err(BAD_NUMBER);
+        }
+        let digit = |v: u64, b: &u8| (v << 8) | u64::from(*b);
+        let bits = if self.big_endian { raw.iter().fold(0, digit) } else { raw.iter().rev().fold(0, digit) };
+        let spare = 64 - 8 * self.bytes as u32;
+        match (self.kind, self.bytes) {
+            (b'i', _) => Ok((((bits << spare) as i64) >> spare).into()),
+            (b'u', _) => Ok(bits.into()),
+            (b'b', 1) => Ok((bits != 0).into()),
+            (b'f', 4) => Ok(f64::from(f32::from_bits(bits as u32)).into()),
+            (b'f', 8) => Ok(f64::from_bits(bits).into()),
+            _ => Err(OBJECT),
+        }
+    }
 }
 
 type Step<T> = Result<T, &'static str>;
@@ -55,6 +123,7 @@ type Step<T> = Result<T, &'static str>;
 const SHORT: &str = "it ends in the middle of a value";
 const EMPTY: &str = "it takes more values than it holds";
 const BAD_TEXT: &str = "a text is not written as Python writes it";
+const OBJECT: &str = "it holds an object; only lists, dictionaries, text, numbers and numpy's numbers are read";
 const BAD_NUMBER: &str = "a number is not written as Python writes it, or is beyond 64 bits";
 
 #[derive(Default)]
@@ -240,8 +309,11 @@ impl<'a> Machine<'a> {
                     _ => 8,
                 };
                 let n = self.number(width)?;
-                let text = String::from_utf8_lossy(self.take(n)?).into_owned();
-                self.scalar(text);
+                let raw = self.take(n)?;
+                match op {
+                    b'X' | 0x8c | 0x8d => self.scalar(String::from_utf8_lossy(raw).into_owned()),
+                    _ => self.push(Node::Bytes(raw.to_vec())),
+                }
             }
             b'S' => {
                 let text = quoted(self.line()?)?;
@@ -251,9 +323,71 @@ impl<'a> Machine<'a> {
                 let text = raw_unicode(self.line()?)?;
                 self.scalar(text);
             }
-            _ => return Err("it holds more than lists, dictionaries, text and numbers"),
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Callable(Callable::named(module, name)?));
+            }
+            0x93 => {
+                let names = self.top(2)?;
+                let callable = Callable::named(self.raw(names[0])?, self.raw(names[1])?)?;
+                self.push(Node::Callable(callable));
+            }
+            b'R' => {
+                let parts = self.top(2)?;
+                let made = self.call(parts[0], parts[1])?;
+                self.push(made);
+            }
+            b'b' => {
+                let state = self.top(1)?[0];
+                self.build(state)?;
+            }
+            _ => return Err(OBJECT),
         }
         Ok(())
+    }
+
+    /// The bytes of a text.
+    fn raw(&self, at: usize) -> Step<&[u8]> {
+        match &self.nodes[at] {
+            Node::Bytes(bytes) => Ok(bytes),
+            Node::Scalar(Value::String(text)) => Ok(text.as_bytes()),
+            _ => Err(OBJECT),
+        }
+    }
+
+    /// What a call gives.
+    fn call(&self, callable: usize, args: usize) -> Step<Node> {
+        let (Node::Callable(callable), Node::List(args)) = (&self.nodes[callable], &self.nodes[args]) else { return Err(OBJECT) };
+        match (callable, args.as_slice()) {
+            (Callable::Dtype, [name, ..]) => Ok(Node::Dtype(Dtype::named(self.raw(*name)?)?)),
+            (Callable::Scalar, [dtype, bytes]) => match (&self.nodes[*dtype], &self.nodes[*bytes]) {
+                (Node::Dtype(dtype), Node::Bytes(raw)) => Ok(Node::Scalar(dtype.value(raw)?)),
+                _ => Err(OBJECT),
+            },
+            (Callable::Encode, [text, _]) => match &self.nodes[*text] {
+                // Latin-1: one byte per character.
+                Node::Scalar(Value::String(text)) => {
+                    text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| BAD_TEXT)).collect::<Step<_>>().map(Node::Bytes)
+                }
+                _ => Err(OBJECT),
+            },
+            _ => Err(OBJECT),
+        }
+    }
+
+    /// A dtype's state: (version, byte order, ..).
+    fn build(&mut self, state: usize) -> Step<()> {
+        let order = match &self.nodes[state] {
+            Node::List(parts) => parts.get(1).and_then(|at| self.raw(*at).ok()).and_then(<[u8]>::first).copied(),
+            _ => None,
+        };
+        match self.stack.last().map(|&at| &mut self.nodes[at]) {
+            Some(Node::Dtype(dtype)) => {
+                dtype.big_endian = order == Some(b'>');
+                Ok(())
+            }
+            _ => Err(OBJECT),
+        }
     }
 
     /// The value of a node with all it refers to, within bounds of depth and size.
@@ -273,6 +407,11 @@ impl<'a> Machine<'a> {
                 spend(value.as_str().map_or(0, str::len))?;
                 Ok(value.clone())
             }
+            Node::Bytes(raw) => {
+                spend(raw.len())?;
+                Ok(String::from_utf8_lossy(raw).into_owned().into())
+            }
+            Node::Callable(_) | Node::Dtype(_) => Err(OBJECT),
             Node::List(items) => {
                 spend(0)?;
                 items.iter().map(|&i| self.write_out(i, depth + 1, budget)).collect()
@@ -283,6 +422,7 @@ impl<'a> Machine<'a> {
                 for &(key, value) in items {
                     let key = match &self.nodes[key] {
                         Node::Scalar(Value::String(key)) => key.clone(),
+                        Node::Bytes(key) => String::from_utf8_lossy(key).into_owned(),
                         Node::Scalar(Value::Number(key)) => key.to_string(),
                         _ => return Err("a dictionary has keys that are neither text nor numbers"),
                     };
@@ -376,6 +516,39 @@ mod tests {
         let got = read(text).unwrap();
         let want = json!([-5, true, 99, 1.5, "aA'\\\n", "it's", "caf\u{e9} \u{20ac}\u{1f600}", "aA'\\\n", null, [1, 2]]);
         assert_eq!(Value::from(got), want);
+    }
+
+    /// `pickle.dumps([numpy.int64(17), numpy.int32(-2), numpy.float64(1.5), numpy.bool_(True)], protocol)` of numpy 1.26, and one in
+    /// big-endian order; nothing else may be called.
+    #[test]
+    fn numbers_of_numpy() {
+        let head = b"\x80\x02]q\0(cnumpy.core.multiarray\nscalar\nq\x01cnumpy\ndtype\nq\x02X\x02\0\0\0i8q\x03K\0K\x01\x87q\x04Rq\x05(K\x03X\x01\0\0\0<q\x06NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tq\x07b";
+        // Protocol 2 writes bytes as text of Latin-1 that is encoded again.
+        let old = [
+            &head[..],
+            b"c_codecs\nencode\nq\x08X\x08\0\0\0\x11\0\0\0\0\0\0\0q\x09X\x06\0\0\0latin1q\x0a\x86q\x0bRq\x0c\x86q\x0dRq\x0ee.",
+        ]
+        .concat();
+        assert_eq!(Value::from(read(&old).unwrap()), json!([17]));
+        let new = [&head[..], b"C\x08\xfe\xff\xff\xff\xff\xff\xff\xff\x86Re."].concat();
+        assert_eq!(Value::from(read(&new).unwrap()), json!([-2]));
+        let scalar = |dtype: &str, raw: &[u8]| {
+            let mut bytes =
+                b"\x80\x04](\x8c\x16numpy._core.multiarray\x8c\x06scalar\x93\x8c\x05numpy\x8c\x05dtype\x93\x8c".to_vec();
+            bytes.push(dtype.len() as u8);
+            bytes.extend(dtype.bytes());
+            bytes.extend(b"\x89\x88\x87RC");
+            bytes.push(raw.len() as u8);
+            bytes.extend(raw);
+            bytes.extend(b"\x86Re.");
+            read(&bytes).map(Value::from)
+        };
+        assert_eq!(scalar("f8", &1.5f64.to_le_bytes()).unwrap(), json!([1.5]));
+        assert_eq!(scalar(">i4", &(-7i32).to_be_bytes()).unwrap(), json!([-7]));
+        assert_eq!(scalar("b1", &[1]).unwrap(), json!([true]));
+        assert_eq!(scalar("u1", &[200]).unwrap(), json!([200]));
+        assert!(scalar("i8", &[1, 2]).is_err() && scalar("O8", &[0; 8]).is_err());
+        assert!(read(b"\x80\x02]cos\nsystem\nX\x02\0\0\0ls\x85Ra.").unwrap_err().contains("object"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
+//! Refs files: which sentences point at which annotations.
+
 use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::value::At;
-use crate::{DataError, pickle};
+use crate::{DataError, json, pickle};
 
 /// What a sentence needs to single its referent out. Only generated sets carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,14 +63,40 @@ pub struct Sentence {
     pub kind: Option<SentenceKind>,
 }
 
+impl Sentence {
+    /// Whether there is nothing to read: spaces and punctuation only.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        !self.text.chars().any(char::is_alphanumeric)
+    }
+}
+
 /// An annotation id: a number, or text in RefCLEF.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 pub enum AnnId {
     /// COCO's.
     Number(i64),
     /// RefCLEF's.
     Text(String),
+}
+
+impl AnnId {
+    /// Text that spells a whole number is that number, so that ids join however a file writes them.
+    fn from_text(text: &str) -> Self {
+        text.trim().parse().map_or_else(|_| Self::Text(text.into()), Self::Number)
+    }
+}
+
+impl<'de> Deserialize<'de> for AnnId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(from)?;
+        match (value.as_str(), At::new(Path::new(""), "id", &value).integer()) {
+            (_, Ok(number)) => Ok(Self::Number(number)),
+            (Some(text), _) => Ok(Self::from_text(text)),
+            _ => Err(serde::de::Error::custom("an id must be a whole number or text")),
+        }
+    }
 }
 
 impl fmt::Display for AnnId {
@@ -93,17 +121,37 @@ pub(crate) struct RefRecord {
     pub(crate) field: String,
 }
 
+impl RefRecord {
+    /// Takes out sentences without words; a line for each.
+    pub(crate) fn drop_blank(&mut self, path: &Path) -> Vec<String> {
+        let (blank, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sentences).into_iter().partition(Sentence::is_blank);
+        self.sentences = kept;
+        let line = |sentence: Sentence| {
+            format!(
+                "{}: field `{}.sentences` (ref_id {}, sent_id {}): no word in {:?}; readers skip the sentence",
+                path.display(),
+                self.field,
+                self.ref_id,
+                sentence.id,
+                sentence.text
+            )
+        };
+        blank.into_iter().map(line).collect()
+    }
+}
+
 /// The records of a refs file and the errors of those that cannot be used.
 pub(crate) fn read(path: &Path) -> Result<(Vec<RefRecord>, Vec<DataError>), DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, "read", e))?;
     let list = if path.extension().is_some_and(|e| e == "json") {
-        let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|e| DataError::Json { path: path.into(), reason: e.to_string() })?;
-        match value {
+        match json::parse(path)? {
             serde_json::Value::Array(list) => list,
             other => return Err(At::new(path, "(top level)", &other).wrong("a list of records")),
         }
     } else {
+        let bytes = std::fs::read(path).map_err(|e| DataError::io(path, "read", e))?;
+        if let Some(what) = json::other_kind(&bytes) {
+            return Err(DataError::Pickle { path: path.into(), reason: what.into() });
+        }
         pickle::read_list(path, &bytes)?
     };
     let (mut records, mut errors) = (Vec::with_capacity(list.len()), Vec::new());
@@ -139,7 +187,7 @@ fn record(at: &At<'_>) -> Result<RefRecord, DataError> {
 
 fn ann_id(at: &At<'_>) -> Result<AnnId, DataError> {
     match at.value.as_str() {
-        Some(text) => Ok(AnnId::Text(text.into())),
+        Some(text) => Ok(AnnId::from_text(text)),
         None => at.integer().map(AnnId::Number),
     }
 }

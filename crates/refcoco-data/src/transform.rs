@@ -1,32 +1,11 @@
-use pil_ops::{Filter, Image, resize};
+//! Training's and evaluation's transforms: augmentations, and the letterbox of image and mask.
+
+use pil_ops::{Fit, Image, Letterbox};
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 use crate::text::{flip_substrings, flip_words};
 use crate::{DataError, ImageInfo};
-
-/// Where an image lies in its square canvas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fit {
-    /// In the middle, `top = floor((S - h) / 2)` (DIT).
-    #[default]
-    Centre,
-    /// In the top left corner (SAM).
-    TopLeft,
-    /// Over the whole canvas, whatever its aspect (Swin, EfficientSAM, SAM-2).
-    Stretch,
-    /// The same with Pillow's bicubic filter (CLIP).
-    StretchBicubic,
-}
-
-impl Fit {
-    /// Whether the image fills its canvas.
-    #[must_use]
-    pub fn stretches(self) -> bool {
-        matches!(self, Self::Stretch | Self::StretchBicubic)
-    }
-}
 
 /// How a sentence follows a mirrored image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,50 +85,21 @@ impl Augment {
     }
 }
 
-/// Where the image lies in the canvas; enough to bring a prediction back to the original size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    /// Side of the canvas.
-    pub canvas: usize,
-    /// First row of the image.
-    pub top: usize,
-    /// First column of the image.
-    pub left: usize,
-    /// Rows of the image in the canvas.
-    pub height: usize,
-    /// Columns of the image in the canvas.
-    pub width: usize,
-    /// (height, width) of the file.
-    pub original: (usize, usize),
-}
-
-impl Placement {
-    /// The part of a canvas-sized map that holds the image: what to resize to `original` for a prediction.
-    ///
-    /// # Shapes
-    /// `[canvas, canvas]` to `[height, width]`; none if the map has another length.
-    #[must_use]
-    pub fn crop<T: Copy>(&self, map: &[T]) -> Option<Vec<T>> {
-        if map.len() != self.canvas * self.canvas {
-            return None;
-        }
-        let rows = map.chunks_exact(self.canvas).skip(self.top).take(self.height);
-        Some(rows.flat_map(|row| row.iter().skip(self.left).take(self.width).copied()).collect())
-    }
-}
-
 /// A sample ready for the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transformed {
-    /// RGB, `[S, S, 3]`, row after row; 0 outside the image. Pad *after* normalising: where the placement says there
-    /// is no image, the network's input is 0.
-    pub image: Vec<u8>,
-    /// `[S, S]`, 0 to 255: soft at the edges, since it is resized bilinearly like the image.
+    /// RGB at its size in the canvas, [height, width, 3]: what [`Letterbox::normalise`] takes. None where
+    /// [`Transform::without_canvas`] asks for none.
+    pub image: Option<Image>,
+    /// The whole photograph with the same colours and the same flip, for methods with a second input; none unless
+    /// [`Transform::with_photo`] asks for it.
+    pub photo: Option<Image>,
+    /// `[S, S]`, 0 to 255: soft at the edges, since it is resized bilinearly like the image; 0 outside of it.
     pub mask: Vec<u8>,
     /// `[h, w]` of the file, 0 or 255, mirrored as the image is; empty unless [`Transform::with_full_masks`] asks for it.
     pub full_mask: Vec<u8>,
     /// Where the image lies.
-    pub placement: Placement,
+    pub letterbox: Letterbox,
     /// The sentence, left and right swapped if the image was mirrored.
     pub sentence: String,
 }
@@ -161,6 +111,8 @@ pub struct Transform {
     fit: Fit,
     augment: Option<Augment>,
     full_masks: bool,
+    photo: bool,
+    canvas_image: bool,
 }
 
 impl Transform {
@@ -170,7 +122,7 @@ impl Transform {
     /// If the canvas is not 16 to 4096 pixels or an augmentation is out of range.
     pub fn train(canvas: usize, fit: Fit, augment: Augment) -> Result<Self, DataError> {
         augment.check(canvas)?;
-        if fit.stretches() && !augment.long_sides.is_empty() {
+        if fit.is_stretched() && !augment.long_sides.is_empty() {
             let (found, expected) = (format!("{:?}", augment.long_sides), "must be empty where images fill their canvas");
             return Err(DataError::Setting { key: "long_sides", found, expected });
         }
@@ -186,13 +138,25 @@ impl Transform {
             let expected = "must be 16 to 4096 pixels";
             return Err(DataError::Setting { key: "canvas", found: canvas.to_string(), expected });
         }
-        Ok(Self { canvas, fit, augment: None, full_masks: false })
+        Ok(Self { canvas, fit, augment: None, full_masks: false, photo: false, canvas_image: true })
     }
 
     /// Also keeps masks at the file's own size, for a loss that is taken there.
     #[must_use]
     pub fn with_full_masks(self, full_masks: bool) -> Self {
         Self { full_masks, ..self }
+    }
+
+    /// Also hands over the photograph itself, for a second input that is made from it (BEiT-3 in EVF-SAM).
+    #[must_use]
+    pub fn with_photo(self, photo: bool) -> Self {
+        Self { photo, ..self }
+    }
+
+    /// Leaves out the image in the canvas, for methods whose features of it are kept.
+    #[must_use]
+    pub fn without_canvas(self) -> Self {
+        Self { canvas_image: false, ..self }
     }
 
     /// Applies the transform. The same key gives the same result on any thread.
@@ -211,93 +175,92 @@ impl Transform {
         key: u64,
     ) -> Result<Transformed, DataError> {
         let bad = |reason: String| DataError::Image { path: info.path.clone(), reason };
-        let (h, w) = (image.height, image.width);
-        if image.channels != 3 || mask.len() != h * w {
+        let (h, w) = (image.height(), image.width());
+        if image.channels() != 3 || mask.len() != h * w {
             return Err(bad(format!(
                 "{w} x {h} with {} channels against a mask of {} pixels; must be RGB and of one size",
-                image.channels,
+                image.channels(),
                 mask.len()
             )));
         }
+        let bad = |e: pil_ops::ImageError| bad(e.to_string());
         let mut rng = Rng::keyed(&[key, 3]);
         let long = match &self.augment {
-            Some(a) if !a.long_sides.is_empty() => f64::from(a.long_sides[rng.below(a.long_sides.len())]),
-            _ => self.canvas as f64,
+            Some(a) if !a.long_sides.is_empty() => a.long_sides[rng.below(a.long_sides.len())] as usize,
+            _ => self.canvas,
         };
-        let (nh, nw) = fitted(h, w, long, self.canvas, self.fit);
-        let filter = if self.fit == Fit::StretchBicubic { Filter::Bicubic } else { Filter::Bilinear };
-        let mut picture = resize(image, nw, nh, filter).map_err(|e| bad(e.to_string()))?;
+        let letterbox = Letterbox::with_long_side(h, w, long, self.canvas, self.fit).map_err(bad)?;
         let scaled = mask.iter().map(|&m| if m == 0 { 0 } else { 255 }).collect();
-        let mut full = Image { width: w, height: h, channels: 1, data: scaled };
-        let mut soft = resize(&full, nw, nh, Filter::Bilinear).map_err(|e| bad(e.to_string()))?;
-        let mut sentence = sentence.to_owned();
+        let full = Image::new(w, h, 1, scaled).map_err(bad)?;
+        let mut parts = Parts {
+            photo: self.photo.then(|| image.clone()),
+            canvas: None,
+            soft: letterbox.resize(&full).map_err(bad)?,
+            full,
+            sentence: sentence.to_owned(),
+        };
+        // Colours follow the resize, as in DIT's recipe, unless a second input must have the same ones.
+        if self.canvas_image && parts.photo.is_none() {
+            parts.canvas = Some(letterbox.resize_with(image, self.fit.filter()).map_err(bad)?);
+        }
         if let Some(a) = &self.augment {
-            self.colours(a, &mut picture, &mut rng).map_err(|e| bad(e.to_string()))?;
+            // Only one of them is there before the photograph is resized.
+            if let Some(picture) = parts.canvas.as_mut().or(parts.photo.as_mut()) {
+                colours(a, picture, &mut rng).map_err(bad)?;
+            }
             if rng.chance(a.flip) {
-                pil_ops::flip_horizontal(&mut picture).map_err(|e| bad(e.to_string()))?;
-                pil_ops::flip_horizontal(&mut soft).map_err(|e| bad(e.to_string()))?;
-                pil_ops::flip_horizontal(&mut full).map_err(|e| bad(e.to_string()))?;
-                sentence = match a.flip_text {
-                    FlipText::Word => flip_words(&sentence),
-                    FlipText::Substring => flip_substrings(&sentence),
-                    FlipText::None => sentence,
-                };
+                parts.flip(a.flip_text);
             }
         }
-        let (top, left) = match self.fit {
-            Fit::Centre => ((self.canvas - nh) / 2, (self.canvas - nw) / 2),
-            Fit::TopLeft | Fit::Stretch | Fit::StretchBicubic => (0, 0),
-        };
-        let placement = Placement { canvas: self.canvas, top, left, height: nh, width: nw, original: (h, w) };
-        let (image, mask) = (place(&picture, &placement), place(&soft, &placement));
-        let full_mask = if self.full_masks { full.data } else { Vec::new() };
-        Ok(Transformed { image, mask, full_mask, placement, sentence })
-    }
-
-    fn colours(&self, a: &Augment, picture: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {
-        if rng.chance(a.jitter) {
-            let mut steps = [0, 1, 2];
-            rng.shuffle(&mut steps);
-            for step in steps {
-                let factor = rng.range(1.0 - a.jitter_strength, 1.0 + a.jitter_strength) as f32;
-                match step {
-                    0 => pil_ops::brightness(picture, factor)?,
-                    1 => pil_ops::contrast(picture, factor)?,
-                    _ => pil_ops::saturation(picture, factor)?,
-                }
-            }
+        if self.canvas_image && parts.canvas.is_none() {
+            parts.canvas =
+                parts.photo.as_ref().map(|photo| letterbox.resize_with(photo, self.fit.filter())).transpose().map_err(bad)?;
         }
-        if rng.chance(a.blur) {
-            let sigma = rng.range(a.blur_sigma[0], a.blur_sigma[1]) as f32;
-            *picture = pil_ops::gaussian_blur(picture, sigma)?;
-        }
-        Ok(())
+        let mask = letterbox.place(&parts.soft).map_err(bad)?.into_data();
+        let full_mask = if self.full_masks { parts.full.into_data() } else { Vec::new() };
+        Ok(Transformed { image: parts.canvas, photo: parts.photo, mask, full_mask, letterbox, sentence: parts.sentence })
     }
 }
 
-/// New (height, width). DIT rounds half to even (Python's `round`), SAM half up.
-fn fitted(h: usize, w: usize, long: f64, canvas: usize, fit: Fit) -> (usize, usize) {
-    if fit.stretches() {
-        return (canvas, canvas);
-    }
-    let ratio = long / h.max(w) as f64;
-    let side = |n: usize| {
-        let exact = n as f64 * ratio;
-        let whole = match fit {
-            Fit::Centre => exact.round_ties_even(),
-            _ => (exact + 0.5).floor(),
-        };
-        (whole as usize).clamp(1, canvas)
-    };
-    (side(h), side(w))
+/// What changes together.
+struct Parts {
+    photo: Option<Image>,
+    canvas: Option<Image>,
+    soft: Image,
+    full: Image,
+    sentence: String,
 }
 
-fn place(image: &Image, p: &Placement) -> Vec<u8> {
-    let c = image.channels;
-    let mut out = vec![0; p.canvas * p.canvas * c];
-    for (y, row) in image.data.chunks_exact(p.width * c).enumerate() {
-        let at = ((p.top + y) * p.canvas + p.left) * c;
-        out[at..at + row.len()].copy_from_slice(row);
+impl Parts {
+    /// Mirrors everything, the sentence's words as well.
+    fn flip(&mut self, text: FlipText) {
+        let images = [self.photo.as_mut(), self.canvas.as_mut(), Some(&mut self.soft), Some(&mut self.full)];
+        images.into_iter().flatten().for_each(pil_ops::flip_horizontal);
+        match text {
+            FlipText::Word => self.sentence = flip_words(&self.sentence),
+            FlipText::Substring => self.sentence = flip_substrings(&self.sentence),
+            FlipText::None => {}
+        }
     }
-    out
+}
+
+/// The recipe's colour jitter and blur.
+fn colours(a: &Augment, picture: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {
+    if rng.chance(a.jitter) {
+        let mut steps = [0, 1, 2];
+        rng.shuffle(&mut steps);
+        for step in steps {
+            let factor = rng.range(1.0 - a.jitter_strength, 1.0 + a.jitter_strength) as f32;
+            match step {
+                0 => pil_ops::brightness(picture, factor),
+                1 => pil_ops::contrast(picture, factor),
+                _ => pil_ops::saturation(picture, factor),
+            }
+        }
+    }
+    if rng.chance(a.blur) {
+        let sigma = rng.range(a.blur_sigma[0], a.blur_sigma[1]) as f32;
+        *picture = pil_ops::gaussian_blur(picture, sigma)?;
+    }
+    Ok(())
 }

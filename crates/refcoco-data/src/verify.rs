@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::dataset::target;
-use crate::instances::Instances;
+use crate::instances::{Instances, repeated};
 use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
 use crate::phrasecut::{self, Pictures};
 use crate::refs;
@@ -47,7 +47,7 @@ pub struct VerifyReport {
     pub splits: Vec<SplitCount>,
     /// Things that are wrong: missing images, dangling ids, bad masks, unreadable files. Each names file and field.
     pub errors: Vec<String>,
-    /// Things that readers pass over: empty sentence lists, masks without a pixel.
+    /// Things that readers pass over: empty sentence lists, sentences without words, masks without a pixel.
     pub warnings: Vec<String>,
 }
 
@@ -118,15 +118,10 @@ fn check_set(
         report.errors.push(format!("{}: no refs file", folder.display()));
     }
     let instances_path = folder.join("instances.json");
-    let instances = match Instances::read(&instances_path) {
-        Ok(instances) => Some(instances),
-        Err(error) => {
-            report.errors.push(error.to_string());
-            None
-        }
-    };
+    let (instances, errors) = Instances::read_all(&instances_path);
+    report.errors.extend(errors.iter().map(ToString::to_string));
     for (by, path) in files {
-        let (records, errors) = match refs::read(&path) {
+        let (mut records, errors) = match refs::read(&path) {
             Ok(read) => read,
             Err(error) => {
                 report.errors.push(error.to_string());
@@ -135,6 +130,11 @@ fn check_set(
         };
         report.errors.extend(errors.iter().map(ToString::to_string));
         count(set, &by, records.iter().map(|r| (r.split.as_str(), r.image_id, r.sentences.len() as u64)), report);
+        let ids = repeated(&path, "refs", records.iter().map(|r| r.ref_id.to_string()));
+        let sentences = records.iter().flat_map(|r| &r.sentences).map(|s| s.id.to_string());
+        let ids = ids.into_iter().chain(repeated(&path, "sentences", sentences));
+        report.errors.extend(ids.map(|e| e.to_string()));
+        report.warnings.extend(records.iter_mut().flat_map(|r| r.drop_blank(&path)));
         for r in records.iter().filter(|r| r.sentences.is_empty()) {
             report.warnings.push(format!(
                 "{}: field `{}.sentences` (ref_id {}): empty list; readers skip the record",
@@ -227,7 +227,7 @@ fn check_images(images: &[(i64, String, (u32, u32))], finder: &ImageFinder, deco
                 Err(error) => return Some(error.to_string()),
             };
             let size = if decode {
-                crate::loader::decode(&path).map(|i| (i.width as u32, i.height as u32))
+                crate::loader::decode(&path).map(|i| (i.width() as u32, i.height() as u32))
             } else {
                 crate::loader::size(&path)
             };

@@ -135,7 +135,7 @@ fn info(width: u32, height: u32) -> ImageInfo {
 }
 
 #[test]
-fn placement_of_both_conventions() {
+fn letterboxes_of_both_conventions() {
     let image = pil_ops::Image::new(30, 21, 3, vec![200; 30 * 21 * 3]).unwrap();
     let mask = vec![1u8; 30 * 21];
     let at = |fit| {
@@ -145,14 +145,16 @@ fn placement_of_both_conventions() {
     let (dit, sam) = (at(Fit::Centre), at(Fit::TopLeft));
     // 21 * 64 / 30 = 44.8
     for t in [&dit, &sam] {
-        assert_eq!((t.placement.height, t.placement.width, t.placement.original), (45, 64, (21, 30)));
-        assert_eq!((t.image.len(), t.mask.len(), t.sentence.as_str()), (64 * 64 * 3, 64 * 64, "left one"));
+        assert_eq!((t.letterbox.height, t.letterbox.width, t.letterbox.original), (45, 64, (21, 30)));
+        let image = t.image.as_ref().unwrap();
+        assert_eq!((image.data().len(), t.mask.len(), t.sentence.as_str()), (45 * 64 * 3, 64 * 64, "left one"));
+        assert!(t.photo.is_none());
     }
-    assert_eq!(dit.placement.crop(&dit.mask).unwrap(), vec![255; 45 * 64]);
-    assert!(dit.placement.crop(&dit.image).is_none());
-    assert_eq!((dit.placement.top, sam.placement.top), (9, 0));
+    assert_eq!(dit.letterbox.crop(&dit.mask).unwrap(), vec![255; 45 * 64]);
+    assert_eq!((dit.letterbox.top, sam.letterbox.top), (9, 0));
     assert_eq!((dit.mask[8 * 64], dit.mask[9 * 64], dit.mask[53 * 64], dit.mask[54 * 64]), (0, 255, 255, 0));
-    assert_eq!((sam.image[0], sam.image[44 * 64 * 3], sam.image[45 * 64 * 3]), (200, 200, 0));
+    let seen = sam.letterbox.normalise(sam.image.as_ref().unwrap(), pil_ops::Normalisation::IMAGENET).unwrap();
+    assert!(seen[0] > 1.0 && seen[44 * 64] == seen[0] && seen[45 * 64] == 0.0);
 }
 
 /// The whole canvas, with the filter that the name says; the mask is bilinear either way.
@@ -160,11 +162,11 @@ fn placement_of_both_conventions() {
 fn stretched_images_fill_the_canvas() {
     let image = pil_ops::Image::new(30, 21, 3, (0..30 * 21 * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
     let mask: Vec<u8> = (0..30 * 21).map(|i| u8::from(i % 30 < 9)).collect();
-    for (fit, filter) in [(Fit::Stretch, Filter::Bilinear), (Fit::StretchBicubic, Filter::Bicubic)] {
+    for (fit, filter) in [(Fit::Stretched, Filter::Bilinear), (Fit::StretchedBicubic, Filter::Bicubic)] {
         let t = Transform::eval(48, fit).unwrap().apply(&info(30, 21), &image, &mask, "left one", 7).unwrap();
-        let p = t.placement;
+        let p = t.letterbox;
         assert_eq!((p.top, p.left, p.height, p.width, p.original), (0, 0, 48, 48, (21, 30)));
-        assert_eq!(t.image, resize(&image, 48, 48, filter).unwrap().data);
+        assert_eq!(t.image.unwrap(), resize(&image, 48, 48, filter).unwrap());
         assert_eq!((t.mask[0], t.mask[13], t.mask[16]), (255, 255, 0));
         assert!(Transform::train(48, fit, Augment::default()).is_ok());
         let sides = Augment { long_sides: vec![32], ..Augment::default() };
@@ -180,11 +182,13 @@ fn a_flip_moves_pixels_mask_and_words() {
     let mask: Vec<u8> = (0..w * h).map(|i| u8::from(i % w < w / 2)).collect();
     let with = |flip_text| {
         let augment = Augment { flip: 1.0, flip_text, ..Augment::default() };
-        let t = Transform::train(20, Fit::TopLeft, augment).unwrap();
+        let t = Transform::train(20, Fit::TopLeft, augment).unwrap().with_photo(true);
         t.apply(&info(20, 16), &image, &mask, "bright left half", 1).unwrap()
     };
     let t = with(FlipText::Word);
-    assert_eq!((t.sentence.as_str(), t.image[0], t.image[19 * 3], t.mask[0], t.mask[19]), ("bright right half", 10, 250, 0, 255));
+    let (image, photo) = (t.image.unwrap(), t.photo.unwrap());
+    assert_eq!((t.sentence.as_str(), t.mask[0], t.mask[19]), ("bright right half", 0, 255));
+    assert_eq!((image.data()[0], image.data()[19 * 3], photo.data()[0], photo.data()[19 * 3]), (10, 250, 10, 250));
     assert_eq!(with(FlipText::Substring).sentence, "bleft right half");
     assert_eq!(with(FlipText::None).sentence, "bright left half");
 }

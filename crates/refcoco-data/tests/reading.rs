@@ -260,3 +260,108 @@ fn hostile_pickles_are_errors() {
         assert_error(open(&root, "train"), &["refs(unc).p", part]);
     }
 }
+
+/// A folder whose instances file holds this text.
+fn with_text(text: &[u8]) -> TempDir {
+    let root = folder("py3-protocol2.p");
+    std::fs::write(root.path().join("refcoco/instances.json"), text).unwrap();
+    root
+}
+
+/// What pycocotools and Python's json accept: each is read to the same set.
+#[test]
+fn other_spellings_of_the_same_values_are_read() {
+    let plain = open(&with_text(instances().to_string().as_bytes()), "train").unwrap();
+    let text = instances().to_string();
+    let mut whole = instances();
+    whole["images"][0]["id"] = json!("1");
+    whole["images"][1]["height"] = json!(8.0);
+    whole["annotations"][0]["id"] = json!("11");
+    whole["annotations"][0]["image_id"] = json!(1.0);
+    whole["annotations"][1]["iscrowd"] = json!(null);
+    whole["annotations"][2]["segmentation"] = json!({"size": [8.0, "10"], "counts": [70.0, 10]});
+    let wide = |unit: fn(u16) -> [u8; 2]| [0xFEFFu16].into_iter().chain(text.encode_utf16()).flat_map(unit).collect::<Vec<u8>>();
+    let nan = text.replace("\"area\":16.0", "\"area\":NaN");
+    assert_ne!(nan, text);
+    for (what, bytes) in [
+        ("a byte order mark", [b"\xEF\xBB\xBF", text.as_bytes()].concat()),
+        ("UTF-16, little-endian", wide(u16::to_le_bytes)),
+        ("UTF-16, big-endian", wide(u16::to_be_bytes)),
+        ("other spellings of numbers", whole.to_string().into_bytes()),
+        ("NaN where it does not matter", nan.into_bytes()),
+    ] {
+        let set = open(&with_text(&bytes), "train").unwrap_or_else(|e| panic!("{what}: {e}"));
+        let masks = |set: &Dataset| set.referents.iter().map(|r| (r.ref_id, r.mask.clone())).collect::<Vec<_>>();
+        assert_eq!(masks(&set), masks(&plain), "{what}");
+    }
+}
+
+#[test]
+fn files_that_are_something_else_are_named() {
+    for (bytes, word) in [
+        (&b"<!DOCTYPE html><html><body>Sign in"[..], "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git-lfs"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+        (b"", "empty"),
+    ] {
+        assert_error(open(&with_text(bytes), "train"), &["instances.json", word]);
+        let root = folder("py3-protocol2.p");
+        std::fs::write(root.path().join("refcoco/refs(unc).p"), bytes).unwrap();
+        assert_error(open(&root, "train"), &["refs(unc).p", word]);
+    }
+}
+
+#[test]
+fn values_that_matter_are_named_with_what_they_hold() {
+    let text = instances().to_string().replacen("\"bbox\":[1,1,4,4]", "\"bbox\":[1,NaN,4,4]", 1);
+    assert_error(open(&with_text(text.as_bytes()), "train"), &["instances.json", "annotations[0].bbox[1]", "NaN"]);
+    let mut half = instances();
+    half["images"][0]["width"] = json!(10.5);
+    assert_error(open(&with_text(half.to_string().as_bytes()), "train"), &["images[0].width", "10.5"]);
+    // A polygon whose points are lists of their own would be an empty mask.
+    let mut points = instances();
+    points["annotations"][0]["segmentation"] = json!([[1, 1], [5, 1], [5, 5]]);
+    assert_error(open(&with_text(points.to_string().as_bytes()), "train"), &["annotations[id=11].segmentation", "points"]);
+}
+
+#[test]
+fn ids_that_occur_twice_are_refused_and_all_faults_are_named() {
+    let mut faulty = instances();
+    faulty["annotations"][1]["id"] = json!(11);
+    assert_error(open(&with_text(faulty.to_string().as_bytes()), "train"), &["annotations[0].id", "annotations[1].id", "11"]);
+
+    faulty["annotations"][2].as_object_mut().unwrap().remove("segmentation");
+    faulty["annotations"][3]["bbox"] = json!([1, 2]);
+    faulty["images"].as_array_mut().unwrap().push(json!({"id": 3, "file_name": 5, "height": 8, "width": 10}));
+    let root = with_text(faulty.to_string().as_bytes());
+    let report = verify(root.path()).unwrap();
+    for part in [
+        "`annotations[0].id` and `annotations[1].id`",
+        "annotations[2].segmentation",
+        "annotations[3].bbox",
+        "images[2].file_name",
+    ] {
+        assert!(report.errors.iter().any(|e| e.contains(part)), "{part} is not in {:#?}", report.errors);
+    }
+}
+
+#[test]
+fn sentences_without_words_are_passed_over_with_a_warning() {
+    let root = folder("py3-protocol2.p");
+    let sentences = |texts: &[&str]| -> Vec<Value> {
+        texts.iter().enumerate().map(|(i, t)| json!({"sent": t, "raw": t, "sent_id": i, "tokens": []})).collect()
+    };
+    let refs = json!([
+        {"ref_id": 7, "ann_id": 11, "image_id": 1, "category_id": 1, "split": "train", "sentences": sentences(&["left", "  ", "?!"])},
+        {"ref_id": 8, "ann_id": 11, "image_id": 1, "category_id": 1, "split": "train", "sentences": sentences(&[""])},
+    ]);
+    std::fs::remove_file(root.path().join("refcoco/refs(unc).p")).unwrap();
+    std::fs::write(root.path().join("refcoco/refs(unc).json"), refs.to_string()).unwrap();
+    let set = open(&root, "train").unwrap();
+    assert_eq!((set.referents.len(), set.sentences(), set.skipped, set.warnings.len()), (1, 1, 1, 3));
+    assert!(set.warnings[0].contains("refs(unc).json") && set.warnings[0].contains("ref_id 7, sent_id 1"), "{}", set.warnings[0]);
+    let report = verify(root.path()).unwrap();
+    assert_eq!(report.warnings.iter().filter(|w| w.contains("no word")).count(), 3);
+    // The second record's sentence has the id of the first one's.
+    assert!(report.errors.iter().any(|e| e.contains("sentences")), "{:?}", report.errors);
+}

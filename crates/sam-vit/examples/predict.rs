@@ -12,10 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pixels = image::open(image)?.to_rgb8();
     let (width, height) = pixels.dimensions();
-    let picture = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
+    let image = pil_ops::Image::new(width as usize, height as usize, 3, pixels.into_raw())?;
 
     let sam = Sam::from_pretrained(weights, &Device::flex())?;
-    let embedding = sam.embed(&picture)?;
+    let embedding = sam.embed(&image)?;
     let masks = sam.predict(&embedding, &PromptSet::boxed(bbox), Output::Single)?;
 
     let grey = masks[0].mask.to_row_major().iter().map(|v| v * 255).collect();

@@ -1,5 +1,7 @@
-//! Sizes of a SAM.
+//! Sizes of SAM ViT-B, ViT-L and ViT-H.
 
+use nn_ops::ConfigError;
+use nn_ops::config::{check_multiple, check_positive};
 use serde::{Deserialize, Serialize};
 
 /// Sizes of the image encoder (a ViTDet: Segment Anything, appendix A).
@@ -51,6 +53,27 @@ impl ImageEncoderConfig {
     /// Hidden width of the MLP.
     pub fn mlp_dim(&self) -> usize {
         (self.embed_dim as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Checks the sizes against each other.
+    ///
+    /// # Errors
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_positive(&[
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("embed_dim", self.embed_dim),
+            ("depth", self.depth),
+            ("heads", self.heads),
+            ("window_size", self.window_size),
+        ])?;
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))?;
+        check_multiple(("embed_dim", self.embed_dim), ("heads", self.heads))?;
+        match self.global_blocks.iter().find(|block| **block >= self.depth) {
+            Some(block) => Err(ConfigError::new("global_blocks", block, format!("blocks below depth, {}", self.depth))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -111,36 +134,14 @@ impl SamConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// A sentence that names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), String> {
-        let e = &self.image_encoder;
-        let zero = [
-            ("image_size", e.image_size),
-            ("patch_size", e.patch_size),
-            ("embed_dim", e.embed_dim),
-            ("depth", e.depth),
-            ("heads", e.heads),
-            ("window_size", e.window_size),
-            ("decoder_depth", self.decoder_depth),
-            ("decoder_heads", self.decoder_heads),
-        ];
-        if let Some((name, _)) = zero.iter().find(|(_, v)| *v == 0) {
-            return Err(format!("{name} is 0; it must be at least 1"));
-        }
-        if !e.image_size.is_multiple_of(e.patch_size) {
-            return Err(format!("image_size {} is not a multiple of patch_size {}", e.image_size, e.patch_size));
-        }
-        if !e.embed_dim.is_multiple_of(e.heads) {
-            return Err(format!("embed_dim {} is not a multiple of heads {}", e.embed_dim, e.heads));
-        }
-        if !e.out_channels.is_multiple_of(8) || !e.out_channels.is_multiple_of(2 * self.decoder_heads) {
-            return Err(format!(
-                "out_channels {} must be a multiple of 8 and of twice decoder_heads {}",
-                e.out_channels, self.decoder_heads
-            ));
-        }
-        if let Some(block) = e.global_blocks.iter().find(|b| **b >= e.depth) {
-            return Err(format!("global_blocks names block {block}, but depth is {}", e.depth));
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.image_encoder.validate().map_err(|e| e.below("image_encoder"))?;
+        check_positive(&[("decoder_depth", self.decoder_depth), ("decoder_heads", self.decoder_heads)])?;
+        let channels = self.image_encoder.out_channels;
+        if !channels.is_multiple_of(8) || !channels.is_multiple_of(2 * self.decoder_heads) {
+            let expected = format!("a multiple of 8 and of twice decoder_heads, {}", self.decoder_heads);
+            return Err(ConfigError::new("image_encoder.out_channels", channels, expected));
         }
         Ok(())
     }

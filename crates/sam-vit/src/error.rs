@@ -1,4 +1,4 @@
-//! Everything that can go wrong between an image and its masks.
+//! Errors of images, prompts and weight files.
 
 use std::path::PathBuf;
 
@@ -8,21 +8,9 @@ use nn_ops::weights::WeightsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SamError {
-    /// The image contradicts itself.
+    /// An image or its place in the input.
     #[error(transparent)]
     Image(#[from] pil_ops::ImageError),
-    /// One side would shrink to nothing.
-    #[error(
-        "image of {width} x {height} pixels (width x height): its short side is 0 pixels at an input of {canvas}; crop it or take a larger input"
-    )]
-    Thin {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// Side of the network's input.
-        canvas: usize,
-    },
     /// The network cannot run at this input size.
     #[error("input of {canvas} pixels: must be a multiple of the patch, {patch} pixels, and at most {most}")]
     Canvas {
@@ -41,9 +29,9 @@ pub enum SamError {
         /// What is wrong with it.
         what: String,
     },
-    /// A setting is out of range; the text names it, its value and what would be right.
-    #[error("{0}")]
-    Config(String),
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] nn_ops::ConfigError),
     /// A mask that cannot be written as runs.
     #[error(transparent)]
     Mask(#[from] coco_mask::MaskError),
@@ -52,7 +40,7 @@ pub enum SamError {
     Weights(#[from] WeightsError),
     /// A weight file that is no SAM.
     #[error("{path}: {what}")]
-    Checkpoint {
+    StateDict {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong.

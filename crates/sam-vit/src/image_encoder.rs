@@ -104,7 +104,7 @@ impl ImageEncoder {
     /// [`segment`] of recomputation.
     ///
     /// # Shapes
-    /// [B, 3, H, W] -> ([B, 256, h, w], one [B, h, w, C] a tap, in the order of the blocks)
+    /// [B, 3, H, W] -> ([B, 256, h, w], one [B, h, w, C] per tap, in the order of the blocks)
     pub fn forward_taps(&self, image: Tensor<4>, taps: &[usize]) -> (Tensor<4>, Vec<Tensor<4>>) {
         let mut x = self.embed(image);
         let [_, height, width, _] = x.dims();

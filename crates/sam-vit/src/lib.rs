@@ -1,4 +1,4 @@
-//! Segment Anything (ViT-B, ViT-L, ViT-H) on Burn: clicks, boxes and masks in, masks out; or everything in an image.
+//! Segment Anything (ViT-B, ViT-L, ViT-H) on Burn: points, boxes and masks in, masks out; or everything in an image.
 //!
 //! Use it to run the released checkpoints on any device that Burn knows, or as the image side of a model that listens to
 //! text. It knows no text itself and needs no Python.
@@ -17,7 +17,7 @@
 //! let sam = SamConfig { image_encoder, ..Default::default() }.init(&device);
 //!
 //! let image = Image::new(80, 60, 3, vec![128; 80 * 60 * 3])?;
-//! let embedding = sam.embed(&image)?;                       // once an image
+//! let embedding = sam.embed(&image)?;                       // once per image
 //! let boxed = PromptSet::boxed([10.0, 10.0, 50.0, 40.0]);   // pixels of the image itself
 //! let first = sam.predict(&embedding, &boxed, Output::Single)?;
 //! let refined = boxed.with_point([30.0, 20.0], 0).with_mask(first[0].low_res.clone());
@@ -33,7 +33,7 @@
 //! | everything in an image | [`Sam::segment_everything`], [`AutomaticConfig`] |
 //! | weights in either naming, in and out | [`Sam::from_pretrained`], [`Sam::export`], [`SamConfig::detect`] |
 //! | half the memory | [`Weights::Half`], [`Sam::with_half_weights`] |
-//! | pixels to input, coordinates both ways | [`preprocess`], [`Placement`] |
+//! | pixels to input, coordinates both ways | [`preprocess`], [`Letterbox`](pil_ops::Letterbox) |
 //! | tensors only | [`ImageEncoder::forward`], [`Sam::decode`], [`postprocess`] |
 //!
 //! # How fusion crates use it
@@ -47,7 +47,7 @@
 //! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone;
 //!   [`MaskDecoderConfig`] has what other releases changed in them. [`ClickModel`] is all that [`AutomaticConfig`] needs.
 //! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits.
-//! - **Names.** Build on [`facebook_names`] with [`nn_ops::weights::Names::then`].
+//! - **Keys.** Build on [`facebook_names`] with [`nn_ops::weights::KeyMap::then`].
 //!
 //! # Limits
 //! The input is square and a multiple of the patch; sizes other than 1024 resize the position tables, which SAM was not
@@ -61,31 +61,34 @@ mod automatic;
 mod block;
 mod config;
 mod error;
-mod few_tokens;
 mod image_encoder;
 mod mask_decoder;
+mod mlp;
 mod prediction;
 mod predictor;
 mod preprocess;
 mod pretrained;
 mod prompt_encoder;
-mod relative_position;
 mod sam;
 mod two_way;
 
 pub use automatic::{
     AutomaticConfig, ClickModel, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability,
 };
-pub use block::{Attention, Block, Mlp, join, partition};
+pub use block::{Block, RelPosAttention};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
-pub use mask_decoder::{MaskDecoder, MaskDecoderConfig, NormOver, Output, OutputUpscaling, Perceptron};
+pub use mask_decoder::{MaskDecoder, MaskDecoderConfig, NormOver, Output, OutputUpscaling};
+pub use mlp::{Mlp, MlpBlock};
+pub use nn_ops::relative_position::Grid;
+pub use nn_ops::window::{window_partition, window_unpartition};
 pub use prediction::{Prediction, binary, read_back};
-pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, masks_at_full_size};
-pub use preprocess::{MAX_CANVAS, PIXEL_MEAN, PIXEL_STD, Placement, preprocess, preprocess_at, preprocess_batch};
+pub use predictor::{
+    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, decoder_calls, masks_at_full_size, prompt_tensors,
+};
+pub use preprocess::{preprocess, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
-pub use relative_position::Grid;
 pub use sam::{Sam, facebook_names, postprocess};
-pub use two_way::{TokenSelfAttention, TwoWayBlock, TwoWayConfig, TwoWayTransformer};
+pub use two_way::{TokenSelfAttention, TwoWayAttention, TwoWayBlock, TwoWayConfig, TwoWayTransformer};

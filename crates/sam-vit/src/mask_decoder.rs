@@ -1,53 +1,20 @@
-//! SAM's mask decoder: a two-way transformer, upscaling, and one small network a mask.
+//! SAM's mask decoder: a two-way transformer, upscaling, and one small network per mask.
 
 use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::{Activation, gelu};
-use nn_ops::conv::{upscale_layer, upscale_tokens};
-use nn_ops::host;
-use nn_ops::linear::{Layer, Then, chain};
+use nn_ops::conv::{upscale_product, upscale_tokens};
+use nn_ops::linear::Epilogue;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
+use crate::mlp::Mlp;
 use crate::two_way::{TwoWayConfig, TwoWayTransformer};
 
 /// Masks that one call can put out beside the single one.
 const MULTIMASK: usize = 3;
-
-/// Linear layers with an activation between them, ReLU in SAM.
-#[derive(Module, Debug)]
-pub struct Perceptron {
-    /// Layers, first to last.
-    pub layers: Vec<Linear>,
-    #[module(skip)]
-    activation: Activation,
-}
-
-impl Perceptron {
-    /// Layers through the given widths, with ReLU between them.
-    pub fn new(widths: &[usize], device: &Device) -> Self {
-        let layers = widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect();
-        Self { layers, activation: Activation::Relu }
-    }
-
-    /// The same layers with another activation between them.
-    #[must_use]
-    pub fn with_activation(self, activation: Activation) -> Self {
-        Self { activation, ..self }
-    }
-
-    /// # Shapes
-    /// [.., first width] -> [.., last width]
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let last = self.layers.len().saturating_sub(1);
-        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            let x = layer.forward(x);
-            if i < last { self.activation.forward(x) } else { x }
-        })
-    }
-}
 
 /// Upscales the image tokens by 4.
 ///
@@ -99,16 +66,16 @@ impl OutputUpscaling {
     /// [N, S, C] -> [N, S * 16, C / 8]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        upscale_tokens(&self.conv2, self.quarters(x), Then::Gelu).reshape([batch, tokens * 16, width / 8])
+        upscale_tokens(&self.conv2, self.quarters(x), Epilogue::Gelu).reshape([batch, tokens * 16, width / 8])
     }
 
-    /// The first half: 4 pixels a token.
+    /// The first half: 4 pixels per token.
     ///
     /// # Shapes
     /// [N, S, C] -> [N, S * 4, C / 4]
     fn quarters(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        let x = upscale_tokens(&self.conv1, x, Then::Nothing).reshape([batch, tokens * 4, width / 4]);
+        let x = upscale_tokens(&self.conv1, x, Epilogue::None).reshape([batch, tokens * 4, width / 4]);
         gelu(match self.norm_over {
             NormOver::Pixel => self.norm.forward_last(x),
             NormOver::Map => self.norm.forward_whole(x),
@@ -120,31 +87,16 @@ impl OutputUpscaling {
     /// # Shapes
     /// `x`: [N, S, C]; `weights`: [N, C / 8, M]; output: [N, S * 16, M]
     fn masks(&self, x: Tensor<3>, weights: Tensor<3>) -> Tensor<3> {
-        if !host::applies(&x) {
-            return self.forward(x).matmul(weights);
-        }
-        // On the CPU the upscaled pixels, the largest tensor here, exist a few rows at a time: the four pixels of a quarter
-        // meet the weights as one row, by a matrix with the weights four times on its diagonal.
         let [batch, tokens, _] = x.dims();
-        let [_, width, number] = weights.dims();
-        let quarters = self.quarters(x);
-        let diagonal = Tensor::<2>::eye(4, &weights.device()).reshape([4, 1, 4, 1]);
-        let masks = (0..batch).map(|n| {
-            let weight = diagonal.clone() * weights.clone().narrow(0, n, 1).reshape([1, width, 1, number]);
-            let layers = vec![
-                upscale_layer(&self.conv2, Then::Gelu),
-                Layer { weight: weight.reshape([4 * width, 4 * number]), bias: None, then: Then::Nothing },
-            ];
-            chain(quarters.clone().narrow(0, n, 1).squeeze_dim(0), layers).reshape([1, tokens * 16, number])
-        });
-        Tensor::cat(masks.collect(), 0)
+        let number = weights.dims()[2];
+        upscale_product(&self.conv2, self.quarters(x), Epilogue::Gelu, weights).reshape([batch, tokens * 16, number])
     }
 
     /// Puts the pixels of the tokens of an h x w grid into place.
     ///
     /// # Shapes
     /// [N, h * w * 16, M] -> [N, M, 4h, 4w]
-    fn place(masks: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
+    pub fn place(masks: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
         let [batch, _, number] = masks.dims();
         masks.swap_dims(1, 2).reshape([batch * number * height, width, 2, 2, 2, 2]).permute([0, 2, 4, 1, 3, 5]).reshape([
             batch,
@@ -176,10 +128,10 @@ pub struct MaskDecoder {
     pub mask_tokens: Embedding,
     /// Upscaling.
     pub output_upscaling: OutputUpscaling,
-    /// One network a mask token.
-    pub output_hypernetworks_mlps: Vec<Perceptron>,
+    /// One network per mask token.
+    pub output_hypernetworks_mlps: Vec<Mlp>,
     /// Predicted IoU of each mask.
-    pub iou_prediction_head: Perceptron,
+    pub iou_prediction_head: Mlp,
 }
 
 impl MaskDecoder {
@@ -193,7 +145,7 @@ impl MaskDecoder {
         let c = config.two_way.width;
         let masks = MULTIMASK + 1;
         let up = |from: usize, to: usize| ConvTranspose2dConfig::new([from, to], [2, 2]).with_stride([2, 2]).init(device);
-        let perceptron = |widths: &[usize]| Perceptron::new(widths, device).with_activation(config.activation);
+        let mlp = |widths: &[usize]| Mlp::new(widths, device).with_activation(config.activation);
         let eps = if config.norm_over == NormOver::Pixel { 1e-6 } else { 1e-5 };
         Self {
             transformer: TwoWayTransformer::new(&config.two_way, device),
@@ -205,8 +157,8 @@ impl MaskDecoder {
                 conv2: up(c / 4, c / 8),
                 norm_over: config.norm_over,
             },
-            output_hypernetworks_mlps: (0..masks).map(|_| perceptron(&[c, c, c, c / 8])).collect(),
-            iou_prediction_head: perceptron(&[c, 256, 256, masks]),
+            output_hypernetworks_mlps: (0..masks).map(|_| mlp(&[c, c, c, c / 8])).collect(),
+            iou_prediction_head: mlp(&[c, 256, 256, masks]),
         }
     }
 
@@ -226,9 +178,35 @@ impl MaskDecoder {
         dense: Tensor<4>,
         output: Output,
     ) -> (Tensor<4>, Tensor<2>) {
+        let [_, _, height, width] = image.dims();
+        let (tokens, keys) = self.attend(None, image, positions, sparse, dense);
+        let (first, number) = match output {
+            Output::Single => (0, 1),
+            Output::Multi => (1, MULTIMASK),
+        };
+        let weights = self.mask_weights(tokens.clone().narrow(1, 1 + first, number), first);
+        let masks = OutputUpscaling::place(self.output_upscaling.masks(keys, weights), [height, width]);
+        let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
+        (masks, quality.narrow(1, first, number))
+    }
+
+    /// Tokens and image after the two-way transformer: the tokens `before`, if any, then the decoder's own, one of quality
+    /// and one a mask, then those of `sparse`.
+    ///
+    /// # Shapes
+    /// `before`: [F, C]; the others as in [`MaskDecoder::forward`]; outputs: [N, F + 5 + T, C] and [N, h * w, C]
+    pub fn attend(
+        &self,
+        before: Option<Tensor<2>>,
+        image: Tensor<4>,
+        positions: Tensor<4>,
+        sparse: Tensor<3>,
+        dense: Tensor<4>,
+    ) -> (Tensor<3>, Tensor<3>) {
         let count = sparse.dims()[0];
         let [_, c, height, width] = image.dims();
-        let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);
+        let own = [self.iou_token.weight.val(), self.mask_tokens.weight.val()];
+        let own = Tensor::cat(before.into_iter().chain(own).collect(), 0);
         let own_length = own.dims()[0];
         let own = own.unsqueeze::<3>().expand([count, own_length, c]);
         let tokens = if sparse.dims()[1] == 0 { own } else { Tensor::cat(vec![own, sparse], 1) };
@@ -238,17 +216,16 @@ impl MaskDecoder {
             x.permute([0, 2, 3, 1]).reshape([n, h * w, c])
         };
         let map = (flat(image) + flat(dense)).expand([count, height * width, c]);
-        let (tokens, keys) = self.transformer.forward(tokens, map, flat(positions));
-        let (first, number) = match output {
-            Output::Single => (0, 1),
-            Output::Multi => (1, MULTIMASK),
-        };
-        let weights = (first..first + number)
-            .map(|i| self.output_hypernetworks_mlps[i].forward(tokens.clone().narrow(1, 1 + i, 1)))
-            .collect();
-        let weights = Tensor::cat(weights, 1).swap_dims(1, 2);
-        let masks = OutputUpscaling::place(self.output_upscaling.masks(keys, weights), [height, width]);
-        let quality = self.iou_prediction_head.forward(tokens.narrow(1, 0, 1).squeeze_dim::<2>(1));
-        (masks, quality.narrow(1, first, number))
+        self.transformer.forward(tokens, map, flat(positions))
+    }
+
+    /// What the upscaled pixels are multiplied with to become masks. `tokens` are those of the masks from number `first` on.
+    ///
+    /// # Shapes
+    /// [N, M, C] -> [N, C / 8, M]
+    pub fn mask_weights(&self, tokens: Tensor<3>, first: usize) -> Tensor<3> {
+        let networks = self.output_hypernetworks_mlps.iter().skip(first).zip(0..tokens.dims()[1]);
+        let weights = networks.map(|(network, i)| network.forward(tokens.clone().narrow(1, i, 1))).collect();
+        Tensor::cat(weights, 1).swap_dims(1, 2)
     }
 }

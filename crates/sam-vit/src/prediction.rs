@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 use coco_mask::Rle;
+use pil_ops::Letterbox;
+use rayon::prelude::*;
 
 use crate::error::SamError;
 
@@ -17,15 +19,41 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Thresholds logits; a pixel belongs to the mask where its logit is above `threshold` (0 is a probability of one
-    /// half). Logits that are no number are background.
+    /// The mask in logits of the network's canvas: padding is cropped, the rest resized bilinearly to the image's size, and a
+    /// pixel belongs to the mask where its logit is above `threshold` (0 is a probability of one half). Logits that are no
+    /// number are background. Training's evaluation and `predict` both come through here.
+    ///
+    /// # Shapes
+    /// `logits`: [canvas, canvas]
+    ///
+    /// # Errors
+    /// Another number of values, or an image beyond the sizes of a mask.
+    pub fn from_logits(logits: &[f32], letterbox: &Letterbox, threshold: f32) -> Result<Self, SamError> {
+        let (height, width) = letterbox.original;
+        Self::from_map(&letterbox.restore(logits)?, height, width, threshold)
+    }
+
+    /// As [`Prediction::from_logits`] for every row of a batch on a device.
+    ///
+    /// # Shapes
+    /// `logits`: [N, 1, canvas, canvas]; output: N predictions
+    ///
+    /// # Errors
+    /// As [`Prediction::from_logits`], or a device that cannot be read.
+    pub fn from_batch(logits: Tensor<4>, letterbox: &Letterbox, threshold: f32) -> Result<Vec<Self>, SamError> {
+        let [_, _, height, width] = logits.dims();
+        let values = read_back(logits)?;
+        values.par_chunks((height * width).max(1)).map(|map| Self::from_logits(map, letterbox, threshold)).collect()
+    }
+
+    /// The mask in logits at the image's own size.
     ///
     /// # Shapes
     /// `logits`: `height * width` values, row-major
     ///
     /// # Errors
     /// A size out of range or another number of values.
-    pub fn from_logits(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Self, SamError> {
+    pub fn from_map(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Self, SamError> {
         let mask = binary(logits, height, width, threshold)?;
         let (mut sum, mut count) = (0.0f64, 0u64);
         for logit in logits.iter().filter(|v| **v > threshold) {
@@ -35,18 +63,6 @@ impl Prediction {
         let score = if count == 0 { 0.0 } else { (sum / count as f64) as f32 };
         let bbox = mask.bbox();
         Ok(Self { mask, score, bbox })
-    }
-
-    /// As [`Prediction::from_logits`], from a tensor on a device.
-    ///
-    /// # Shapes
-    /// `logits`: [height, width]
-    ///
-    /// # Errors
-    /// As [`Prediction::from_logits`], or a device that cannot be read.
-    pub fn from_map(logits: Tensor<2>, threshold: f32) -> Result<Self, SamError> {
-        let [height, width] = logits.dims();
-        Self::from_logits(&read_back(logits)?, height, width, threshold)
     }
 }
 
@@ -69,7 +85,7 @@ pub(crate) fn encode(bytes: &[u8], height: usize, width: usize) -> Result<Rle, S
 /// A tensor's numbers on the host.
 ///
 /// # Errors
-/// [`SamError::Device`].
+/// A device that cannot be read.
 pub fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, SamError> {
     tensor.try_into_vec_as::<f32>().map_err(|e| SamError::Device(e.to_string()))
 }
@@ -83,19 +99,23 @@ mod tests {
     fn score_is_the_mean_probability_inside() {
         let ln3 = 3.0f32.ln();
         let logits = [-5.0, ln3, 0.0, -ln3, f32::INFINITY, f32::NAN];
-        let p = Prediction::from_logits(&logits, 2, 3, 0.0).unwrap();
+        let p = Prediction::from_map(&logits, 2, 3, 0.0).unwrap();
         assert_eq!(p.mask.to_row_major(), [0, 1, 0, 0, 1, 0]);
         assert!((p.score - 0.875).abs() < 1e-6, "{}", p.score);
         assert_eq!(p.bbox, [1.0, 0.0, 1.0, 2.0]);
-        let map = Tensor::<2>::from_floats([[-5.0, ln3, 0.0], [-ln3, 9.0, -1.0]], &Device::flex());
-        assert_eq!(Prediction::from_map(map, 0.0).unwrap().mask, p.mask);
+        // The same in the corner of a canvas of 4 x 4, on a device.
+        let canvas = [[-5.0, ln3, 0.0, 7.0], [-ln3, 9.0, -1.0, 7.0], [7.0; 4], [7.0; 4]];
+        let letterbox = Letterbox { canvas: 4, top: 0, left: 0, height: 2, width: 3, original: (2, 3) };
+        let batch = Tensor::<2>::from_floats(canvas, &Device::flex()).unsqueeze::<4>();
+        let found = Prediction::from_batch(batch, &letterbox, 0.0).unwrap();
+        assert_eq!((found.len(), &found[0].mask), (1, &p.mask));
     }
 
     #[test]
     fn empty_masks_score_nothing_and_bad_sizes_are_errors() {
-        let p = Prediction::from_logits(&[-1.0; 6], 2, 3, 0.0).unwrap();
+        let p = Prediction::from_map(&[-1.0; 6], 2, 3, 0.0).unwrap();
         assert_eq!((p.score, p.bbox, p.mask.area()), (0.0, [0.0; 4], 0));
-        assert!(Prediction::from_logits(&[0.0; 5], 2, 3, 0.0).is_err());
-        assert!(Prediction::from_logits(&[], 0, 3, 0.0).is_err());
+        assert!(Prediction::from_map(&[0.0; 5], 2, 3, 0.0).is_err());
+        assert!(Prediction::from_map(&[], 0, 3, 0.0).is_err());
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use coco_mask::Rle;
-use pil_ops::Image;
+use pil_ops::{Image, Letterbox, MAX_CANVAS};
 
 use crate::error::SamError;
 use crate::mask_decoder::Output;
 use crate::prediction::{binary, read_back};
-use crate::preprocess::{MAX_CANVAS, Placement, preprocess_batch};
+use crate::preprocess::{preprocess_batch, restore};
 use crate::prompt_encoder::Prompts;
 use crate::sam::Sam;
 
@@ -26,7 +26,7 @@ pub struct ImageEmbedding {
     /// Features, [1, C, h, w].
     pub features: Tensor<4>,
     /// Where the image lies in the input.
-    pub placement: Placement,
+    pub letterbox: Letterbox,
 }
 
 /// What is asked about an image: any of points, a box and an earlier mask, in the image's own pixels.
@@ -133,7 +133,7 @@ impl Sam {
     /// Encodes an image once, at the published input size.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin.
+    /// A device that fails.
     pub fn embed(&self, image: &Image) -> Result<ImageEmbedding, SamError> {
         let mut all = self.embed_batch(std::slice::from_ref(image), self.image_size())?;
         all.pop().ok_or_else(|| SamError::Device("the encoder gave no embedding".into()))
@@ -144,7 +144,7 @@ impl Sam {
     /// trained at.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin, or an input that is no multiple of the patch.
+    /// An input that is no multiple of the patch.
     pub fn embed_batch(&self, images: &[Image], canvas: usize) -> Result<Vec<ImageEmbedding>, SamError> {
         let patch = self.patch_size();
         if canvas == 0 || canvas > MAX_CANVAS || !canvas.is_multiple_of(patch) {
@@ -153,10 +153,10 @@ impl Sam {
         if images.is_empty() {
             return Ok(Vec::new());
         }
-        let (input, placements) = preprocess_batch(images, canvas, &self.device())?;
+        let (input, letterboxes) = preprocess_batch(images, canvas, &self.device())?;
         let features = self.image_encoder.forward(input);
-        let one = |(i, placement)| ImageEmbedding { features: features.clone().narrow(0, i, 1), placement };
-        Ok(placements.into_iter().enumerate().map(one).collect())
+        let one = |(i, letterbox)| ImageEmbedding { features: features.clone().narrow(0, i, 1), letterbox };
+        Ok(letterboxes.into_iter().enumerate().map(one).collect())
     }
 
     /// Masks for one prompt: one with [`Output::Single`], three with [`Output::Multi`].
@@ -188,23 +188,17 @@ impl Sam {
         output: Output,
     ) -> Result<Vec<Vec<MaskPrediction>>, SamError> {
         let [_, _, height, width] = embedding.features.dims();
-        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (index, prompt) in prompts.iter().enumerate() {
-            prompt.check(index, [4 * height, 4 * width])?;
-            let make = (prompt.points.len(), prompt.bbox.is_some(), prompt.mask.is_some());
-            groups.entry(make).or_default().push(index);
-        }
-        let canvas = (embedding.placement.canvas, embedding.placement.canvas);
+        let canvas = (embedding.letterbox.canvas, embedding.letterbox.canvas);
         let mut results: Vec<Vec<MaskPrediction>> = vec![Vec::new(); prompts.len()];
-        for indices in groups.values().flat_map(|g| g.chunks(PROMPTS_A_CALL)) {
+        for indices in decoder_calls(prompts, [4 * height, 4 * width])? {
             let chosen: Vec<&PromptSet> = indices.iter().map(|i| &prompts[*i]).collect();
-            let tensors = to_tensors(&chosen, &embedding.placement, &embedding.features.device());
+            let tensors = prompt_tensors(&chosen, &embedding.letterbox, &embedding.features.device());
             let (low_res, iou) = self.decode(embedding.features.clone(), tensors, canvas, output);
             let [_, number, tall, broad] = low_res.dims();
             let iou = read_back(iou)?;
             let low_res = low_res.reshape([indices.len() * number, tall, broad]);
-            let (place, restore) = (&embedding.placement, |low_res| embedding.placement.restore(low_res));
-            let masks = masks_at_full_size(&low_res, place, restore, |logits, h, w| binary(logits, h, w, MASK_THRESHOLD))?;
+            let (letterbox, to_full) = (&embedding.letterbox, |low_res| restore(low_res, &embedding.letterbox));
+            let masks = masks_at_full_size(&low_res, letterbox, to_full, |logits, h, w| binary(logits, h, w, MASK_THRESHOLD))?;
             for (at, (mask, iou)) in masks.into_iter().zip(iou).enumerate() {
                 let low_res = low_res.clone().narrow(0, at, 1).reshape([tall, broad]);
                 results[indices[at / number]].push(MaskPrediction { mask, low_res, iou });
@@ -214,12 +208,26 @@ impl Sam {
     }
 }
 
+/// Numbers of the prompts that share each decoder call: those of the same make (as many points, box or not, mask or not).
+///
+/// # Errors
+/// The first prompt that makes no sense; masks must have `low_res` = [4h, 4w] logits.
+pub fn decoder_calls(prompts: &[PromptSet], low_res: [usize; 2]) -> Result<Vec<Vec<usize>>, SamError> {
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        prompt.check(index, low_res)?;
+        let make = (prompt.points.len(), prompt.bbox.is_some(), prompt.mask.is_some());
+        groups.entry(make).or_default().push(index);
+    }
+    Ok(groups.values().flat_map(|g| g.chunks(PROMPTS_A_CALL)).map(<[usize]>::to_vec).collect())
+}
+
 /// Prompts of one make as the prompt encoder takes them.
-fn to_tensors(prompts: &[&PromptSet], placement: &Placement, device: &Device) -> Prompts {
+pub fn prompt_tensors(prompts: &[&PromptSet], letterbox: &Letterbox, device: &Device) -> Prompts {
     let (count, points) = (prompts.len(), prompts.first().map_or(0, |p| p.points.len()));
-    let coordinates: Vec<f32> = prompts.iter().flat_map(|p| &p.points).flat_map(|p| placement.point(*p)).collect();
+    let coordinates: Vec<f32> = prompts.iter().flat_map(|p| &p.points).flat_map(|p| letterbox.point(*p)).collect();
     let labels: Vec<i64> = prompts.iter().flat_map(|p| &p.labels).map(|l| i64::from(*l)).collect();
-    let boxes: Vec<f32> = prompts.iter().filter_map(|p| p.bbox).flat_map(|b| placement.bbox(b)).collect();
+    let boxes: Vec<f32> = prompts.iter().filter_map(|p| p.bbox).flat_map(|b| letterbox.bbox(b)).collect();
     let masks: Vec<Tensor<4>> = prompts.iter().filter_map(|p| p.mask.clone()).map(Tensor::unsqueeze::<4>).collect();
     Prompts {
         points: (points > 0).then(|| {
@@ -241,13 +249,13 @@ fn to_tensors(prompts: &[&PromptSet], placement: &Placement, device: &Device) ->
 /// Those of `each`, or a device that cannot be read.
 pub fn masks_at_full_size<T>(
     low_res: &Tensor<3>,
-    placement: &Placement,
+    letterbox: &Letterbox,
     restore: impl Fn(Tensor<4>) -> Tensor<4>,
     mut each: impl FnMut(&[f32], usize, usize) -> Result<T, SamError>,
 ) -> Result<Vec<T>, SamError> {
     let count = low_res.dims()[0];
-    let (height, width) = placement.original;
-    let largest = (height * width).max(placement.canvas * placement.canvas);
+    let (height, width) = letterbox.original;
+    let largest = (height * width).max(letterbox.canvas * letterbox.canvas);
     let step = (PIXELS_A_PASS / largest).max(1);
     let mut out = Vec::with_capacity(count);
     for from in (0..count).step_by(step) {

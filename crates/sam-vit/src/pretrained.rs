@@ -1,4 +1,4 @@
-//! Released checkpoints: names, sizes, loading and writing.
+//! Pretrained SAM weights: sizes, loading and writing under Facebook's and Hugging Face's keys.
 //!
 //! SAM's weights exist under two namings: `sam_vit_*.pth` of the authors, and the Hugging Face port. Both load into the
 //! same modules and can be written back; nothing is renamed or left out silently.
@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, export, halve, load_halving};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, export, halve, load_halving};
 
 use crate::config::{ImageEncoderConfig, SamConfig};
 use crate::error::SamError;
@@ -33,20 +33,20 @@ impl Naming {
     /// The naming of a file, by the patch projection's key.
     ///
     /// # Errors
-    /// [`SamError::Checkpoint`] where neither is there.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Self, SamError> {
+    /// [`SamError::StateDict`] where neither is there.
+    pub fn of(state_dict: &StateDict) -> Result<Self, SamError> {
         const PATCH: &str = "image_encoder.patch_embed.proj.weight";
         let all = [Self::Facebook, Self::HuggingFace];
-        all.into_iter().find(|n| checkpoint.shape(&n.names().official(PATCH)).is_some()).ok_or_else(|| {
+        all.into_iter().find(|n| state_dict.shape(&n.names().official(PATCH)).is_some()).ok_or_else(|| {
             let [ours, theirs] = all.map(|n| n.names().official(PATCH));
-            let first = checkpoint.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
+            let first = state_dict.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
             let what = format!("not a SAM checkpoint: holds neither `{ours}` nor `{theirs}`{first}");
-            SamError::Checkpoint { path: checkpoint.path().to_owned(), what }
+            SamError::StateDict { path: state_dict.path().to_owned(), what }
         })
     }
 
     /// From our module paths to this naming.
-    pub fn names(self) -> Names {
+    pub fn names(self) -> KeyMap {
         match self {
             Self::Facebook => facebook_names(),
             Self::HuggingFace => hugging_face_names(),
@@ -55,7 +55,7 @@ impl Naming {
 }
 
 /// From our module paths to the keys of the Hugging Face port: [`facebook_names`], then the port's own renames in order.
-pub fn hugging_face_names() -> Names {
+pub fn hugging_face_names() -> KeyMap {
     let heads = ["iou_prediction_head".to_owned()].into_iter().chain((0..4).map(|k| format!("output_hypernetworks_mlps.{k}")));
     let rules: Vec<(String, String)> = heads
         // The first layer gives up its number before the middle one takes it.
@@ -95,8 +95,8 @@ impl SamConfig {
     ///
     /// # Errors
     /// A file that is no SAM or whose shapes contradict each other.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self, SamError> {
-        let shapes = Shapes { checkpoint, names: Naming::of(checkpoint)?.names() };
+    pub fn detect(state_dict: &StateDict) -> Result<Self, SamError> {
+        let shapes = Shapes { state_dict, names: Naming::of(state_dict)?.names() };
         let [embed_dim, channels, patch, patch_x] = shapes.of("image_encoder.patch_embed.proj.weight")?;
         let [_, grid, grid_x, _] = shapes.of("image_encoder.pos_embed")?;
         if patch != patch_x || channels != 3 || grid != grid_x {
@@ -147,34 +147,34 @@ impl SamConfig {
             decoder_mlp_dim: shapes.of::<2>("mask_decoder.transformer.layers.0.mlp.lin1.weight")?[0],
             ..Self::default()
         };
-        config.validate().map_err(|e| shapes.fail(e))?;
+        config.validate().map_err(|e| shapes.fail(e.to_string()))?;
         Ok(config)
     }
 }
 
 /// Shapes of a file by our module paths.
 struct Shapes<'a> {
-    checkpoint: &'a Checkpoint,
-    names: Names,
+    state_dict: &'a StateDict,
+    names: KeyMap,
 }
 
 impl Shapes<'_> {
     fn fail(&self, what: String) -> SamError {
-        SamError::Checkpoint { path: self.checkpoint.path().to_owned(), what }
+        SamError::StateDict { path: self.state_dict.path().to_owned(), what }
     }
 
     /// The shape of a tensor, of `N` sizes from 1 to [`MAX_SIZE`].
     fn of<const N: usize>(&self, path: &str) -> Result<[usize; N], SamError> {
         let name = self.names.official(path);
         let shape =
-            self.checkpoint.shape(&name).ok_or_else(|| self.fail(format!("not a SAM checkpoint: `{name}` is missing")))?;
+            self.state_dict.shape(&name).ok_or_else(|| self.fail(format!("not a SAM checkpoint: `{name}` is missing")))?;
         let sizes = <[usize; N]>::try_from(shape).ok().filter(|s| s.iter().all(|n| (1..=MAX_SIZE).contains(n)));
         sizes.ok_or_else(|| self.fail(format!("`{name}` is {shape:?}: must have {N} sizes from 1 to {MAX_SIZE}")))
     }
 
     /// How many of `head0tail`, `head1tail` .. there are without a gap.
     fn count(&self, head: &str, tail: &str) -> usize {
-        (0..).take_while(|i| self.checkpoint.shape(&self.names.official(&format!("{head}{i}{tail}"))).is_some()).count()
+        (0..).take_while(|i| self.state_dict.shape(&self.names.official(&format!("{head}{i}{tail}"))).is_some()).count()
     }
 }
 
@@ -182,8 +182,8 @@ impl Shapes<'_> {
 ///
 /// # Errors
 /// Any tensor that is missing, of another shape, or not used.
-pub fn load_facebook(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadReport), SamError> {
-    fill(sam, checkpoint, Naming::Facebook, Weights::Single)
+pub fn load_facebook(sam: Sam, state_dict: &StateDict) -> Result<(Sam, LoadReport), SamError> {
+    fill(sam, state_dict, Naming::Facebook, Weights::Single)
 }
 
 /// Fills a model from a file in the Hugging Face naming. The position frequencies may lie under either of their two
@@ -191,17 +191,17 @@ pub fn load_facebook(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadRepo
 ///
 /// # Errors
 /// Any tensor that is missing, of another shape, or not used.
-pub fn load_hugging_face(sam: Sam, checkpoint: &Checkpoint) -> Result<(Sam, LoadReport), SamError> {
-    fill(sam, checkpoint, Naming::HuggingFace, Weights::Single)
+pub fn load_hugging_face(sam: Sam, state_dict: &StateDict) -> Result<(Sam, LoadReport), SamError> {
+    fill(sam, state_dict, Naming::HuggingFace, Weights::Single)
 }
 
 /// Fills a model from a file of either naming.
-fn fill(sam: Sam, checkpoint: &Checkpoint, naming: Naming, weights: Weights) -> Result<(Sam, LoadReport), SamError> {
+fn fill(sam: Sam, state_dict: &StateDict, naming: Naming, weights: Weights) -> Result<(Sam, LoadReport), SamError> {
     let halved = |path: &str| weights == Weights::Half && in_blocks(path);
     let allow = Allow { missing: &[], unused: UNUSED };
     let loaded = match naming {
-        Naming::Facebook => load_halving(sam, checkpoint, &naming.names(), &allow, &halved),
-        Naming::HuggingFace => load_halving(sam, &untied(checkpoint)?, &naming.names(), &allow, &halved),
+        Naming::Facebook => load_halving(sam, state_dict, &naming.names(), &allow, &halved),
+        Naming::HuggingFace => load_halving(sam, &untied(state_dict)?, &naming.names(), &allow, &halved),
     };
     Ok(loaded?)
 }
@@ -212,17 +212,17 @@ fn in_blocks(path: &str) -> bool {
 }
 
 /// A file with the position frequencies under one name alone.
-fn untied(checkpoint: &Checkpoint) -> Result<Checkpoint, SamError> {
-    let untied = if checkpoint.shape(TIED).is_none() {
-        checkpoint.clone()
-    } else if checkpoint.shape(OWN).is_none() {
-        checkpoint.clone().rename(|name| Some(if name == TIED { OWN } else { name }.to_owned()))?
+fn untied(state_dict: &StateDict) -> Result<StateDict, SamError> {
+    let untied = if state_dict.shape(TIED).is_none() {
+        state_dict.clone()
+    } else if state_dict.shape(OWN).is_none() {
+        state_dict.clone().rename(|name| Some(if name == TIED { OWN } else { name }.to_owned()))?
     } else {
-        if checkpoint.shape(TIED) != checkpoint.shape(OWN) || checkpoint.read(TIED)? != checkpoint.read(OWN)? {
+        if state_dict.shape(TIED) != state_dict.shape(OWN) || state_dict.read(TIED)? != state_dict.read(OWN)? {
             let what = format!("differs from `{OWN}`; the two are one tensor");
-            return Err(WeightsError::Tensor { path: checkpoint.path().to_owned(), name: TIED.into(), what }.into());
+            return Err(WeightsError::Tensor { path: state_dict.path().to_owned(), name: TIED.into(), what }.into());
         }
-        checkpoint.clone().rename(|name| (name != TIED).then(|| name.to_owned()))?
+        state_dict.clone().rename(|name| (name != TIED).then(|| name.to_owned()))?
     };
     Ok(untied)
 }
@@ -246,16 +246,16 @@ impl Sam {
     /// # Errors
     /// A file that cannot be read, is damaged, or is not exactly a SAM.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, SamError> {
-        Self::from_checkpoint(&Checkpoint::open(path)?, Weights::Single, device)
+        Self::from_state_dict(&StateDict::open(path)?, Weights::Single, device)
     }
 
     /// As [`Sam::from_pretrained`], from a file that is open already.
     ///
     /// # Errors
     /// As [`Sam::from_pretrained`]; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, weights: Weights, device: &Device) -> Result<Self, SamError> {
-        let sam = SamConfig::detect(checkpoint)?.init(device);
-        Ok(fill(sam, checkpoint, Naming::of(checkpoint)?, weights)?.0)
+    pub fn from_state_dict(state_dict: &StateDict, weights: Weights, device: &Device) -> Result<Self, SamError> {
+        let sam = SamConfig::detect(state_dict)?.init(device);
+        Ok(fill(sam, state_dict, Naming::of(state_dict)?, weights)?.0)
     }
 
     /// The same model with its weights kept as [`Weights::Half`].
@@ -266,19 +266,19 @@ impl Sam {
         Ok(halve(self, in_blocks)?)
     }
 
-    /// The weights in single precision under official names, ready for [`Checkpoint::save`]. The Hugging Face naming
+    /// The weights in single precision under official names, ready for [`StateDict::save`]. The Hugging Face naming
     /// gets the position frequencies under both of their names.
     ///
     /// # Errors
     /// Weights that the device could not hand out.
-    pub fn export(&self, naming: Naming) -> Result<Checkpoint, SamError> {
-        let mut checkpoint = export(self, &naming.names(), "SAM");
+    pub fn export(&self, naming: Naming) -> Result<StateDict, SamError> {
+        let mut state_dict = export(self, &naming.names(), "SAM");
         if naming == Naming::HuggingFace
-            && let Some(shape) = checkpoint.shape(OWN).map(<[usize]>::to_vec)
+            && let Some(shape) = state_dict.shape(OWN).map(<[usize]>::to_vec)
         {
-            let values = checkpoint.read(OWN)?;
-            checkpoint.insert(TIED, &shape, values);
+            let values = state_dict.read(OWN)?;
+            state_dict.insert(TIED, &shape, values);
         }
-        Ok(checkpoint)
+        Ok(state_dict)
     }
 }

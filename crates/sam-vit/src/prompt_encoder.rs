@@ -79,7 +79,7 @@ impl MaskDownscaling {
 #[derive(Debug, Clone, Default)]
 pub struct Prompts {
     /// Points in pixels of the network's input, [N, P, 2] as (x, y), with labels [N, P]: 1 foreground, 0 background,
-    /// -1 padding.
+    /// -1 padding; 2 and 3 are a box's top left and bottom right corner, as in the released ONNX export.
     pub points: Option<(Tensor<3>, Tensor<2, Int>)>,
     /// Boxes in pixels of the network's input, [N, 4] as (x0, y0, x1, y1).
     pub boxes: Option<Tensor<2>>,
@@ -172,10 +172,8 @@ impl PromptEncoder {
         let is = |label: i32| labels.clone().equal_elem(label).float().cast(self.kind()).reshape([count, length, 1]);
         let row = |e: &Embedding| e.weight.val().reshape([1, 1, self.width()]);
         let padding = is(-1);
-        encoded * (-padding.clone() + 1.0)
-            + row(&self.not_a_point_embed) * padding
-            + row(&self.point_embeddings[0]) * is(0)
-            + row(&self.point_embeddings[1]) * is(1)
+        let embedded = encoded * (-padding.clone() + 1.0) + row(&self.not_a_point_embed) * padding;
+        self.point_embeddings.iter().zip(0..).fold(embedded, |sum, (kind, label)| sum + row(kind) * is(label))
     }
 
     /// A box is its two corners.

@@ -1,9 +1,9 @@
-//! The whole model.
+//! The whole SAM model: encoders, decoder, and low-resolution masks brought to the image's size.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::resize::Resize;
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 
 use crate::config::SamConfig;
 use crate::image_encoder::ImageEncoder;
@@ -54,8 +54,8 @@ impl Sam {
 }
 
 /// From our module paths to the keys of `sam_vit_*.pth`.
-pub fn facebook_names() -> Names {
-    Names::new(&[
+pub fn facebook_names() -> KeyMap {
+    KeyMap::new(&[
         ("neck.conv1.", "neck.0."),
         ("neck.norm1.", "neck.1."),
         ("neck.conv2.", "neck.2."),

@@ -1,15 +1,14 @@
-//! The two-way transformer of the mask decoder: tokens look at the image, the image looks back.
+//! The two-way transformer of the mask decoder: tokens attend to the image, the image attends to the tokens.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
-use nn_ops::attention::multi_head;
-use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
+use nn_ops::projected_attention::{Projections, projected_attention};
 
 use crate::config::SamConfig;
-use crate::few_tokens;
+use crate::mlp::MlpBlock;
 
 /// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
 const EPS: f64 = 1e-5;
@@ -57,7 +56,7 @@ pub enum TokenSelfAttention {
 
 /// Attention with separate projections and an inner width.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct TwoWayAttention {
     /// Queries.
     pub q_proj: Linear,
     /// Keys.
@@ -66,10 +65,10 @@ pub struct Attention {
     pub v_proj: Linear,
     /// Output.
     pub out_proj: Linear,
-    pub(crate) heads: usize,
+    heads: usize,
 }
 
-impl Attention {
+impl TwoWayAttention {
     fn new(width: usize, inner: usize, heads: usize, device: &Device) -> Self {
         let layer = |i, o| LinearConfig::new(i, o).init(device);
         Self {
@@ -84,57 +83,34 @@ impl Attention {
     /// # Shapes
     /// `q`: [N, Sq, C]; `k`, `v`: [N, Sk, C]; output: [N, Sq, C]
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let (queries, keys) = (q.dims()[1], k.dims()[1]);
-        if few_tokens::suits(self, &q, queries, keys) {
-            few_tokens::look(self, q, k, v)
-        } else if few_tokens::suits(self, &q, keys, queries) {
-            few_tokens::look_back(self, q, k, v)
-        } else {
-            self.project(q, k, v)
-        }
+        let Self { q_proj, k_proj, v_proj, out_proj, heads } = self;
+        projected_attention(Projections { q_proj, k_proj, v_proj, out_proj, heads: *heads }, q, k, v)
     }
-
-    /// Attention as it is written: project, attend, project.
-    pub(crate) fn project(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let projected = [linear(&self.q_proj, q), linear(&self.k_proj, k), linear(&self.v_proj, v)];
-        linear(&self.out_proj, multi_head(projected, self.heads, None))
-    }
-}
-
-/// The token MLP.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// First layer.
-    pub lin1: Linear,
-    /// Second layer.
-    pub lin2: Linear,
 }
 
 /// One two-way block.
 #[derive(Module, Debug)]
 pub struct TwoWayBlock {
     /// Tokens among themselves.
-    pub self_attn: Attention,
+    pub self_attn: TwoWayAttention,
     /// Norm after self-attention.
     pub norm1: LayerNorm,
-    /// Tokens look at the image.
-    pub cross_attn_token_to_image: Attention,
+    /// Tokens attend to the image.
+    pub cross_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm2: LayerNorm,
     /// MLP on tokens.
-    pub mlp: Mlp,
+    pub mlp: MlpBlock,
     /// Norm after it.
     pub norm3: LayerNorm,
-    /// Norm after the image has looked at the tokens.
+    /// Norm after the image has attended to the tokens.
     pub norm4: LayerNorm,
-    /// The image looks at tokens.
-    pub cross_attn_image_to_token: Attention,
+    /// The image attends to the tokens.
+    pub cross_attn_image_to_token: TwoWayAttention,
     /// The first block's self-attention has no positions.
     skip_first_layer_pe: bool,
     #[module(skip)]
     self_attention: TokenSelfAttention,
-    #[module(skip)]
-    activation: Activation,
 }
 
 impl TwoWayBlock {
@@ -142,26 +118,23 @@ impl TwoWayBlock {
         let (c, heads) = (config.width, config.heads);
         let norm = || LayerNorm::new(c, EPS, device);
         Self {
-            self_attn: Attention::new(c, c, heads, device),
+            self_attn: TwoWayAttention::new(c, c, heads, device),
             norm1: norm(),
-            cross_attn_token_to_image: Attention::new(c, c / 2, heads, device),
+            cross_attn_token_to_image: TwoWayAttention::new(c, c / 2, heads, device),
             norm2: norm(),
-            mlp: Mlp {
-                lin1: LinearConfig::new(c, config.mlp_dim).init(device),
-                lin2: LinearConfig::new(config.mlp_dim, c).init(device),
-            },
+            mlp: MlpBlock::new(c, config.mlp_dim, config.activation, device),
             norm3: norm(),
             norm4: norm(),
-            cross_attn_image_to_token: Attention::new(c, c / 2, heads, device),
+            cross_attn_image_to_token: TwoWayAttention::new(c, c / 2, heads, device),
             skip_first_layer_pe: first,
             self_attention: config.self_attention,
-            activation: config.activation,
         }
     }
 
     /// # Shapes
     /// `queries`, `query_pe`: [N, T, C]; `keys`: [N, S, C]; `key_pe`: [1 or N, S, C]; outputs: queries, keys
     fn forward(&self, queries: Tensor<3>, keys: Tensor<3>, query_pe: Tensor<3>, key_pe: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        // Self-attention of the tokens.
         let attend = |q: &Tensor<3>, v: Tensor<3>| self.self_attn.forward(q.clone(), q.clone(), v);
         let queries = match (self.self_attention, self.skip_first_layer_pe) {
             (TokenSelfAttention::Sam, true) => attend(&queries, queries.clone()),
@@ -172,13 +145,19 @@ impl TwoWayBlock {
             }
         };
         let queries = self.norm1.forward(queries);
-        let placed = keys.clone() + key_pe.clone();
-        let looked = self.cross_attn_token_to_image.forward(queries.clone() + query_pe.clone(), placed.clone(), keys.clone());
-        let queries = self.norm2.forward(queries + looked);
-        let hidden = self.mlp.lin2.forward(self.activation.forward(self.mlp.lin1.forward(queries.clone())));
-        let queries = self.norm3.forward(queries + hidden);
-        let back = self.cross_attn_image_to_token.forward(placed, queries.clone() + query_pe, queries.clone());
-        let keys = self.norm4.forward(keys + back);
+
+        // Cross-attention, tokens to image.
+        let (q, k) = (queries.clone() + query_pe.clone(), keys.clone() + key_pe);
+        let attn_out = self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let queries = self.norm2.forward(queries + attn_out);
+
+        // MLP.
+        let mlp_out = self.mlp.forward(queries.clone());
+        let queries = self.norm3.forward(queries + mlp_out);
+
+        // Cross-attention, image to tokens.
+        let attn_out = self.cross_attn_image_to_token.forward(k, queries.clone() + query_pe, queries.clone());
+        let keys = self.norm4.forward(keys + attn_out);
         (queries, keys)
     }
 }
@@ -188,8 +167,8 @@ impl TwoWayBlock {
 pub struct TwoWayTransformer {
     /// Blocks.
     pub layers: Vec<TwoWayBlock>,
-    /// A last look of the tokens at the image.
-    pub final_attn_token_to_image: Attention,
+    /// A last attention of the tokens to the image.
+    pub final_attn_token_to_image: TwoWayAttention,
     /// Norm after it.
     pub norm_final_attn: LayerNorm,
 }
@@ -200,7 +179,7 @@ impl TwoWayTransformer {
         let c = config.width;
         Self {
             layers: (0..config.depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
-            final_attn_token_to_image: Attention::new(c, c / 2, config.heads, device),
+            final_attn_token_to_image: TwoWayAttention::new(c, c / 2, config.heads, device),
             norm_final_attn: LayerNorm::new(c, EPS, device),
         }
     }
@@ -212,7 +191,7 @@ impl TwoWayTransformer {
         for layer in &self.layers {
             (queries, keys) = layer.forward(queries, keys, tokens.clone(), positions.clone());
         }
-        let looked = self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + positions, keys.clone());
-        (self.norm_final_attn.forward(queries + looked), keys)
+        let attn_out = self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + positions, keys.clone());
+        (self.norm_final_attn.forward(queries + attn_out), keys)
     }
 }

@@ -3,11 +3,12 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use nn_ops::activation::Activation;
 use nn_ops::attention::{merge_heads, softmax};
-use nn_ops::linear::{linear, perceptron};
+use nn_ops::linear::{linear, mlp};
 use nn_ops::norm::LayerNorm;
-use nn_ops::precision::wide;
-use nn_ops::windows::{join, pad_to_multiple, partition};
+use nn_ops::precision::to_f32;
+use nn_ops::window::{pad_to_multiple, window_partition, window_unpartition};
 
 use crate::config::SwinConfig;
 use crate::window::WindowGrid;
@@ -32,8 +33,8 @@ impl WindowAttention {
         let qkv = linear(&self.qkv, x).reshape([groups, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
         let scale = ((width / self.heads) as f64).sqrt().recip();
-        let scores = wide((part(0) * scale).matmul(part(1).swap_dims(2, 3)));
-        let bias = wide(grid.bias(self.relative_position_bias_table.val(), shifted));
+        let scores = to_f32((part(0) * scale).matmul(part(1).swap_dims(2, 3)));
+        let bias = to_f32(grid.bias(self.relative_position_bias_table.val(), shifted));
         // Images share the biases of their windows.
         let [shared, ..] = bias.dims();
         let scores = scores.reshape([groups / shared, shared * self.heads, tokens, tokens])
@@ -104,9 +105,10 @@ impl SwinBlock {
         let shift = if self.shifted { grid.shift as i64 } else { 0 };
         let padded = pad_to_multiple(self.norm1.forward(x.clone()), grid.window);
         let rolled = padded.roll(&[-shift, -shift], &[1, 2]);
-        let attended = self.attn.forward(partition(rolled, grid.window), grid, shift > 0);
-        let joined = join(attended, grid.window, [batch, grid.rows, grid.columns, channels]).roll(&[shift, shift], &[1, 2]);
+        let attended = self.attn.forward(window_partition(rolled, grid.window), grid, shift > 0);
+        let joined =
+            window_unpartition(attended, grid.window, [batch, grid.rows, grid.columns, channels]).roll(&[shift, shift], &[1, 2]);
         let x = x + joined.narrow(1, 0, height).narrow(2, 0, width);
-        x.clone() + perceptron(&self.mlp.fc1, &self.mlp.fc2, self.norm2.forward(x))
+        x.clone() + mlp(&self.mlp.fc1, Activation::Gelu, &self.mlp.fc2, self.norm2.forward(x))
     }
 }

@@ -1,8 +1,8 @@
-//! Sizes of a Swin Transformer.
+//! `SwinConfig`: sizes of a Swin Transformer.
 
+use nn_ops::ConfigError;
+use nn_ops::config::check_positive;
 use serde::{Deserialize, Serialize};
-
-use crate::error::SwinError;
 
 /// Sizes of a Swin Transformer. The default is Swin-B with windows of 12.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,38 +110,30 @@ impl SwinConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// [`SwinError::Config`] names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), SwinError> {
-        let fail = |field: &'static str, found: String, expected: String| Err(SwinError::Config { field, found, expected });
-        let sizes = [("patch_size", self.patch_size), ("embed_dim", self.embed_dim), ("window", self.window)];
-        if let Some((field, _)) = sizes.into_iter().find(|(_, value)| *value == 0) {
-            return fail(field, "0".into(), "must be at least 1".into());
-        }
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_positive(&[("patch_size", self.patch_size), ("embed_dim", self.embed_dim), ("window", self.window)])?;
         if self.depths.is_empty() || self.stages() > 8 || self.depths.contains(&0) {
-            return fail("depths", format!("{:?}", self.depths), "must be 1 to 8 stages of at least one block".into());
+            return Err(ConfigError::new("depths", format!("{:?}", self.depths), "1 to 8 stages of at least one block"));
         }
+        let heads = |expected: String| Err(ConfigError::new("heads", format!("{:?}", self.heads), expected));
         if self.heads.len() != self.stages() {
-            return fail("heads", format!("{:?}", self.heads), format!("must be one number per stage, {}", self.stages()));
+            return heads(format!("one number per stage, {}", self.stages()));
         }
-        for (stage, heads) in self.heads.iter().enumerate() {
-            if *heads == 0 || !self.width(stage).is_multiple_of(*heads) {
-                let expected = format!("stage {stage}: must divide its width {}", self.width(stage));
-                return fail("heads", format!("{:?}", self.heads), expected);
+        for (stage, number) in self.heads.iter().enumerate() {
+            if *number == 0 || !self.width(stage).is_multiple_of(*number) {
+                return heads(format!("divisors of the stages' widths, {} for stage {stage}", self.width(stage)));
             }
         }
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0 && self.mlp_dim(0) > 0) {
-            return fail(
-                "mlp_ratio",
-                self.mlp_ratio.to_string(),
-                "must leave at least one hidden channel, at most 64 times".into(),
-            );
+            return Err(ConfigError::new("mlp_ratio", self.mlp_ratio, "at most 64 and leave at least one hidden channel"));
         }
         if self.output_norms.iter().any(|stage| *stage >= self.stages()) {
-            let expected = format!("must be stages below {}, counted from 0", self.stages());
-            return fail("output_norms", format!("{:?}", self.output_norms), expected);
+            let expected = format!("stages below {}, counted from 0", self.stages());
+            return Err(ConfigError::new("output_norms", format!("{:?}", self.output_norms), expected));
         }
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return fail("layer_norm_eps", self.layer_norm_eps.to_string(), "must be positive".into());
+            return Err(ConfigError::new("layer_norm_eps", self.layer_norm_eps, "a positive number"));
         }
         Ok(())
     }
@@ -169,8 +161,8 @@ mod tests {
             config.validate().unwrap();
         }
         let wrong = [
-            (SwinConfig { window: 0, ..base() }, "window = 0"),
-            (SwinConfig { depths: vec![], ..base() }, "depths = []"),
+            (SwinConfig { window: 0, ..base() }, "`window` is 0"),
+            (SwinConfig { depths: vec![], ..base() }, "`depths` is []"),
             (SwinConfig { depths: vec![2, 0, 2, 2], ..base() }, "depths"),
             (SwinConfig { heads: vec![4, 8], ..base() }, "one number per stage"),
             (SwinConfig { heads: vec![4, 7, 16, 32], ..base() }, "stage 1"),

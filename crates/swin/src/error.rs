@@ -7,15 +7,8 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum SwinError {
     /// A configuration that no model fits.
-    #[error("{field} = {found}: {expected}")]
-    Config {
-        /// The setting.
-        field: &'static str,
-        /// Its value.
-        found: String,
-        /// What would be right.
-        expected: String,
-    },
+    #[error(transparent)]
+    Config(#[from] nn_ops::ConfigError),
     /// A tensor of another shape.
     #[error("{what}: found {found:?}, expected {expected}")]
     Shape {
@@ -26,7 +19,7 @@ pub enum SwinError {
         /// The shape that fits.
         expected: String,
     },
-    /// The image contradicts itself.
+    /// An image that cannot be resized.
     #[error(transparent)]
     Image(#[from] pil_ops::ImageError),
     /// A weight file that cannot be read or does not fit.
@@ -34,7 +27,7 @@ pub enum SwinError {
     Weights(#[from] nn_ops::weights::WeightsError),
     /// A weight file that is no Swin Transformer.
     #[error("{path}: {what}")]
-    Checkpoint {
+    StateDict {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong.

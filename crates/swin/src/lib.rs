@@ -54,6 +54,6 @@ pub use config::SwinConfig;
 pub use error::SwinError;
 pub use model::{Stage, Swin};
 pub use patch::{PatchEmbed, PatchMerging};
-pub use preprocess::{MEAN, STD, preprocess};
+pub use preprocess::preprocess;
 pub use pretrained::microsoft_names;
 pub use window::{SHIFT_MASK, WindowGrid, relative_position_index, resize_table, shift_mask};

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::conv::patch_conv;
 use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
-use nn_ops::windows::pad_to_multiple;
+use nn_ops::window::pad_to_multiple;
 
 use crate::config::SwinConfig;
 

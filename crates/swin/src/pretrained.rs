@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 
 use crate::config::SwinConfig;
 use crate::error::SwinError;
@@ -21,8 +21,8 @@ const MAX_SIZE: usize = 1 << 16;
 
 impl Swin {
     /// From module paths to Microsoft's names; the norms of stages' outputs are `norm{stage}`, as in published detectors.
-    pub fn names() -> Names {
-        Names::new(&[("^norms.", "norm")])
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[("^norms.", "norm")])
     }
 
     /// Opens a weight file (`.pth`, `.pt`, `.bin`, `.safetensors`, sharded index) of any naming and size. Where it has no
@@ -31,8 +31,8 @@ impl Swin {
     /// # Errors
     /// A file that cannot be read, is damaged, or is not exactly a Swin Transformer.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, SwinError> {
-        let checkpoint = Checkpoint::open_model(path)?;
-        Ok(SwinConfig::detect(&checkpoint)?.load(&checkpoint, device)?.0)
+        let state_dict = StateDict::open_model(path)?;
+        Ok(SwinConfig::detect(&state_dict)?.load(&state_dict, device)?.0)
     }
 }
 
@@ -41,20 +41,20 @@ impl SwinConfig {
     ///
     /// # Errors
     /// A file that is no Swin Transformer or whose shapes contradict each other.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self, SwinError> {
-        let checkpoint = &microsoft_names(checkpoint.clone())?;
-        let [embed_dim, _, patch_size, _] = shape(checkpoint, "patch_embed.proj.weight")?;
-        let stages = count(checkpoint, |stage| format!("layers.{stage}.blocks.0.norm1.weight"));
+    pub fn detect(state_dict: &StateDict) -> Result<Self, SwinError> {
+        let state_dict = &microsoft_names(state_dict.clone())?;
+        let [embed_dim, _, patch_size, _] = shape(state_dict, "patch_embed.proj.weight")?;
+        let stages = count(state_dict, |stage| format!("layers.{stage}.blocks.0.norm1.weight"));
         let block = |stage: usize, index: usize| format!("layers.{stage}.blocks.{index}");
         let (mut depths, mut heads, mut rows) = (Vec::new(), Vec::new(), 0);
         for stage in 0..stages {
-            depths.push(count(checkpoint, |index| format!("{}.norm1.weight", block(stage, index))));
-            let [table, number] = shape(checkpoint, &format!("{}{TABLE}", block(stage, 0)))?;
+            depths.push(count(state_dict, |index| format!("{}.norm1.weight", block(stage, index))));
+            let [table, number] = shape(state_dict, &format!("{}{TABLE}", block(stage, 0)))?;
             rows = table;
             heads.push(number);
         }
-        let [hidden, _] = shape(checkpoint, "layers.0.blocks.0.mlp.fc1.weight")?;
-        let norms: Vec<usize> = (0..stages).filter(|stage| checkpoint.shape(&format!("norm{stage}.weight")).is_some()).collect();
+        let [hidden, _] = shape(state_dict, "layers.0.blocks.0.mlp.fc1.weight")?;
+        let norms: Vec<usize> = (0..stages).filter(|stage| state_dict.shape(&format!("norm{stage}.weight")).is_some()).collect();
         let config = Self {
             patch_size,
             embed_dim,
@@ -65,34 +65,34 @@ impl SwinConfig {
             output_norms: if norms.is_empty() { (1..stages).collect() } else { norms },
             layer_norm_eps: 1e-5,
         };
-        config.validate().map_err(|e| fail(checkpoint, format!("its shapes make no Swin Transformer: {e}")))?;
+        config.validate().map_err(|e| fail(state_dict, format!("its shapes make no Swin Transformer: {e}")))?;
         Ok(config)
     }
 
-    /// A backbone with the weights of `checkpoint`, in any naming. Tables of relative positions that were made for another
+    /// A backbone with the weights of `state_dict`, in any naming. Tables of relative positions that were made for another
     /// window are resized bicubically; norms of stages' outputs that the file lacks stay at gain 1 and bias 0.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: &Checkpoint, device: &Device) -> Result<(Swin, LoadReport), SwinError> {
-        let checkpoint = self.with_tables(microsoft_names(checkpoint.clone())?, device)?;
-        Ok(load(self.init(device)?, &checkpoint, &Swin::names(), &Allow { missing: NORMS, unused: UNUSED })?)
+    pub fn load(&self, state_dict: &StateDict, device: &Device) -> Result<(Swin, LoadReport), SwinError> {
+        let state_dict = self.with_tables(microsoft_names(state_dict.clone())?, device)?;
+        Ok(load(self.init(device)?, &state_dict, &Swin::names(), &Allow { missing: NORMS, unused: UNUSED })?)
     }
 
     /// The checkpoint with the tables of this window.
-    fn with_tables(&self, mut checkpoint: Checkpoint, device: &Device) -> Result<Checkpoint, SwinError> {
-        let tables: Vec<String> = checkpoint.names().filter(|name| name.ends_with(TABLE)).map(str::to_owned).collect();
+    fn with_tables(&self, mut state_dict: StateDict, device: &Device) -> Result<StateDict, SwinError> {
+        let tables: Vec<String> = state_dict.names().filter(|name| name.ends_with(TABLE)).map(str::to_owned).collect();
         let wanted = (2 * self.window - 1).pow(2);
         for name in tables {
-            let Some(&[rows, heads]) = checkpoint.shape(&name) else { continue };
+            let Some(&[rows, heads]) = state_dict.shape(&name) else { continue };
             if rows == wanted || rows == 0 || rows.isqrt().pow(2) != rows {
                 continue;
             }
-            let table = Tensor::<2>::from_data(TensorData::new(checkpoint.read(&name)?, [rows, heads]), device);
+            let table = Tensor::<2>::from_data(TensorData::new(state_dict.read(&name)?, [rows, heads]), device);
             let values = resize_table(table, self.window).into_data().iter::<f32>().collect();
-            checkpoint.insert(name, &[wanted, heads], values);
+            state_dict.insert(name, &[wanted, heads], values);
         }
-        Ok(checkpoint)
+        Ok(state_dict)
     }
 }
 
@@ -101,16 +101,16 @@ impl SwinConfig {
 ///
 /// # Errors
 /// Queries, keys and values that cannot be joined, or two tensors of one name.
-pub fn microsoft_names(checkpoint: Checkpoint) -> Result<Checkpoint, SwinError> {
-    if checkpoint.names().any(|name| name.contains("embeddings.patch_embeddings.")) {
-        return from_hugging_face(checkpoint);
+pub fn microsoft_names(state_dict: StateDict) -> Result<StateDict, SwinError> {
+    if state_dict.names().any(|name| name.contains("embeddings.patch_embeddings.")) {
+        return from_hugging_face(state_dict);
     }
-    let has = |stage: usize| checkpoint.shape(&format!("layers.{stage}.downsample.reduction.weight")).is_some();
+    let has = |stage: usize| state_dict.shape(&format!("layers.{stage}.downsample.reduction.weight")).is_some();
     if has(0) || !has(1) {
-        return Ok(checkpoint);
+        return Ok(state_dict);
     }
     // timm merges in front of a stage, Microsoft behind it.
-    let renamed = checkpoint.rename(|name| {
+    let renamed = state_dict.rename(|name| {
         let moved = name.strip_prefix("layers.").and_then(|rest| rest.split_once(".downsample."));
         Some(match moved.and_then(|(stage, rest)| Some((stage.parse::<usize>().ok()?.checked_sub(1)?, rest))) {
             Some((stage, rest)) => format!("layers.{stage}.downsample.{rest}"),
@@ -120,7 +120,7 @@ pub fn microsoft_names(checkpoint: Checkpoint) -> Result<Checkpoint, SwinError> 
     Ok(renamed)
 }
 
-fn from_hugging_face(checkpoint: Checkpoint) -> Result<Checkpoint, SwinError> {
+fn from_hugging_face(state_dict: StateDict) -> Result<StateDict, SwinError> {
     const RULES: &[(&str, &str)] = &[
         ("encoder.layers.", "layers."),
         ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
@@ -138,7 +138,7 @@ fn from_hugging_face(checkpoint: Checkpoint) -> Result<Checkpoint, SwinError> {
         (".attn.k_proj.", ".attn.key."),
         (".attn.v_proj.", ".attn.value."),
     ];
-    let mut checkpoint = checkpoint.strip_prefix("swin.")?.rename(|name| {
+    let mut state_dict = state_dict.strip_prefix("swin.")?.rename(|name| {
         if name.ends_with("relative_position_index") {
             return None;
         }
@@ -154,40 +154,40 @@ fn from_hugging_face(checkpoint: Checkpoint) -> Result<Checkpoint, SwinError> {
         }
         Some(RULES.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to)))
     })?;
-    let queries: Vec<String> = checkpoint.names().filter(|name| name.contains(".attn.query.")).map(str::to_owned).collect();
+    let queries: Vec<String> = state_dict.names().filter(|name| name.contains(".attn.query.")).map(str::to_owned).collect();
     for query in queries {
         let parts = ["query", "key", "value"].map(|part| query.replace(".attn.query.", &format!(".attn.{part}.")));
-        let (mut values, mut shape) = (Vec::new(), checkpoint.shape(&query).unwrap_or_default().to_vec());
+        let (mut values, mut shape) = (Vec::new(), state_dict.shape(&query).unwrap_or_default().to_vec());
         if let Some(rows) = shape.first_mut() {
             *rows *= 3;
         }
         for part in &parts {
-            if checkpoint.shape(part) != checkpoint.shape(&query) {
-                let what = format!("is {:?}, and `{query}` is {:?}", checkpoint.shape(part), checkpoint.shape(&query));
-                return Err(WeightsError::Tensor { path: checkpoint.path().to_owned(), name: part.clone(), what }.into());
+            if state_dict.shape(part) != state_dict.shape(&query) {
+                let what = format!("is {:?}, and `{query}` is {:?}", state_dict.shape(part), state_dict.shape(&query));
+                return Err(WeightsError::Tensor { path: state_dict.path().to_owned(), name: part.clone(), what }.into());
             }
-            values.extend(checkpoint.read(part)?);
+            values.extend(state_dict.read(part)?);
         }
-        checkpoint = checkpoint.rename(|name| (!parts.iter().any(|part| part == name)).then(|| name.to_owned()))?;
-        checkpoint.insert(query.replace(".attn.query.", ".attn.qkv."), &shape, values);
+        state_dict = state_dict.rename(|name| (!parts.iter().any(|part| part == name)).then(|| name.to_owned()))?;
+        state_dict.insert(query.replace(".attn.query.", ".attn.qkv."), &shape, values);
     }
-    Ok(checkpoint)
+    Ok(state_dict)
 }
 
-fn fail(checkpoint: &Checkpoint, what: String) -> SwinError {
-    SwinError::Checkpoint { path: checkpoint.path().to_owned(), what }
+fn fail(state_dict: &StateDict, what: String) -> SwinError {
+    SwinError::StateDict { path: state_dict.path().to_owned(), what }
 }
 
 /// The shape of a tensor, of `N` sizes from 1 to [`MAX_SIZE`].
-fn shape<const N: usize>(checkpoint: &Checkpoint, name: &str) -> Result<[usize; N], SwinError> {
-    let first = checkpoint.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
+fn shape<const N: usize>(state_dict: &StateDict, name: &str) -> Result<[usize; N], SwinError> {
+    let first = state_dict.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
     let found =
-        checkpoint.shape(name).ok_or_else(|| fail(checkpoint, format!("not a Swin Transformer: `{name}` is missing{first}")))?;
+        state_dict.shape(name).ok_or_else(|| fail(state_dict, format!("not a Swin Transformer: `{name}` is missing{first}")))?;
     let sizes = <[usize; N]>::try_from(found).ok().filter(|sizes| sizes.iter().all(|n| (1..=MAX_SIZE).contains(n)));
-    sizes.ok_or_else(|| fail(checkpoint, format!("`{name}` is {found:?}: must have {N} sizes from 1 to {MAX_SIZE}")))
+    sizes.ok_or_else(|| fail(state_dict, format!("`{name}` is {found:?}: must have {N} sizes from 1 to {MAX_SIZE}")))
 }
 
 /// How many tensors with the names of 0, 1 .. there are without a gap.
-fn count(checkpoint: &Checkpoint, name: impl Fn(usize) -> String) -> usize {
-    (0..).take_while(|i| checkpoint.shape(&name(*i)).is_some()).count()
+fn count(state_dict: &StateDict, name: impl Fn(usize) -> String) -> usize {
+    (0..).take_while(|i| state_dict.shape(&name(*i)).is_some()).count()
 }

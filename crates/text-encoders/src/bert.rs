@@ -3,14 +3,16 @@
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor};
+use nn_ops::ConfigError;
 use nn_ops::activation::gelu;
+use nn_ops::config::check_dropout;
 use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::check_width;
-use crate::layers::{INIT_STD, check_sizes, dropout, key_mask, linear, norm, positions, self_attention, table, unit_interval};
+use crate::layers::{INIT_STD, check_sizes, dropout, key_mask, linear, norm, positions, self_attention, table};
 use crate::table::TokenTable;
 use crate::{TextBatch, TextEncoder, TextError, TextFeatures};
 
@@ -76,8 +78,8 @@ impl BertConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden", self.hidden),
@@ -87,13 +89,11 @@ impl BertConfig {
             ("token_types", self.token_types),
         ];
         check_sizes(&sizes, self.hidden, self.heads)?;
-        unit_interval("dropout", self.dropout)?;
+        check_dropout("dropout", self.dropout)?;
         match self.output_layer {
-            Some(layer) if !(1..=self.layers).contains(&layer) => Err(TextError::Config {
-                key: "output_layer",
-                found: layer.to_string(),
-                expected: format!("must be 1 to {}, the number of layers", self.layers),
-            }),
+            Some(layer) if !(1..=self.layers).contains(&layer) => {
+                Err(ConfigError::new("output_layer", layer, format!("1 to {}, the number of layers", self.layers)))
+            }
             _ => Ok(()),
         }
     }
@@ -108,19 +108,19 @@ impl BertConfig {
         }
     }
 
-    /// A model with the weights of `checkpoint`: Hugging Face names, with or without `bert.` in front, norms called
+    /// A model with the weights of `state_dict`: Hugging Face names, with or without `bert.` in front, norms called
     /// `weight`/`bias` or, in old files, `gamma`/`beta`. Heads under `cls.` are not used; a file without pooler loads.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(Bert, LoadReport), WeightsError> {
-        let checkpoint = checkpoint.strip_prefix("bert.")?.rename(|name| Some(modern_norm(name)))?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(Bert, LoadReport), WeightsError> {
+        let state_dict = state_dict.strip_prefix("bert.")?.rename(|name| Some(modern_norm(name)))?;
         let mut model = self.init(device);
         let table = "embeddings.word_embeddings.weight";
-        let on_host = model.embeddings.word_embeddings.read_to_host(&checkpoint, table, self.host_table_above)?;
+        let on_host = model.embeddings.word_embeddings.read_to_host(&state_dict, table, self.host_table_above)?;
         let unused: &[&str] = &["cls.*", "embeddings.position_ids", table];
         let allow = Allow { missing: &["pooler.*"], unused: &unused[..2 + usize::from(on_host)] };
-        load(model, &checkpoint, &Bert::names(), &allow)
+        load(model, &state_dict, &Bert::names(), &allow)
     }
 }
 
@@ -255,8 +255,8 @@ pub struct Bert {
 
 impl Bert {
     /// From module paths to Hugging Face names, without the `bert.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("encoder_layers", "encoder.layer"),
             ("attention_self", "attention.self"),
@@ -286,11 +286,7 @@ impl Bert {
     /// When an id or a length does not fit the tables, or `last` is 0 or exceeds the depth.
     pub fn layer_outputs(&self, batch: &TextBatch, last: usize) -> Result<Vec<Tensor<3>>, TextError> {
         if !(1..=self.depth()).contains(&last) {
-            return Err(TextError::Config {
-                key: "layer",
-                found: last.to_string(),
-                expected: format!("must be 1 to {}, the number of layers", self.depth()),
-            });
+            return Err(ConfigError::new("layer", last, format!("1 to {}, the number of layers", self.depth())).into());
         }
         let mut x = self.embeddings.forward(batch)?;
         let mask = batch.is_padded().then(|| key_mask(batch.padding_tensor(&x.device())));

@@ -1,4 +1,4 @@
-//! The interface that fusion crates build on: token ids and a mask in, token features and a mask out.
+//! The `TextEncoder` trait: token ids and a mask in, token features and a mask out.
 
 use burn::tensor::{Bool, Tensor};
 
@@ -7,11 +7,11 @@ use crate::{TextBatch, TextError, TextTokenizer};
 /// What an encoder makes of a batch.
 #[derive(Debug, Clone)]
 pub struct TextFeatures {
-    /// A vector a token, padding included, [Q, T, C].
+    /// One vector per token, padding included, [Q, T, C].
     pub tokens: Tensor<3>,
     /// `true` where a token is real, [Q, T].
     pub mask: Tensor<2, Bool>,
-    /// One vector a text, [Q, P]; each encoder says which.
+    /// One vector per text, [Q, P]; each encoder says which.
     pub pooled: Tensor<2>,
 }
 

@@ -1,4 +1,4 @@
-//! The one error type of this crate.
+//! Errors of tokenizers, batches and encoders.
 
 use std::path::{Path, PathBuf};
 
@@ -103,15 +103,8 @@ pub enum TextError {
         expected: String,
     },
     /// A configuration that no model fits.
-    #[error("{key} = {found}: {expected}")]
-    Config {
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What would be right.
-        expected: String,
-    },
+    #[error(transparent)]
+    Config(#[from] nn_ops::ConfigError),
     /// A failure inside the tokenizers library.
     #[error("tokenizing {text:?}: {reason}")]
     Tokenize {

@@ -1,9 +1,11 @@
-//! Pieces that all encoders share.
+//! Layers, attention with dropout and checks that all encoders share.
 
 use burn::module::{Initializer, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::{merge_heads, multi_head, softmax, split_heads};
+use nn_ops::ConfigError;
+use nn_ops::attention::{merge_heads, multi_head_attention, softmax, split_heads};
+use nn_ops::config::check_positive;
 use nn_ops::norm::LayerNorm;
 
 use crate::TextError;
@@ -43,7 +45,7 @@ pub(crate) fn spread_table(rows: usize, width: usize, std: f64, device: &Device)
     EmbeddingConfig::new(rows, width).with_initializer(normal(std)).init(device)
 }
 
-/// A dropout whose probability [`unit_interval`] has checked; anything else becomes no dropout instead of a panic.
+/// A dropout whose probability [`nn_ops::config::check_dropout`] has checked; anything else becomes no dropout instead of a panic.
 pub(crate) fn dropout(probability: f64) -> Dropout {
     let prob = if (0.0..1.0).contains(&probability) { probability } else { 0.0 };
     DropoutConfig::new(prob).init()
@@ -81,7 +83,7 @@ pub(crate) fn self_attention(
     dropout: &Dropout,
 ) -> Tensor<3> {
     if dropout.prob == 0.0 || !q.device().is_autodiff() {
-        return multi_head([q, k, v], heads, mask);
+        return multi_head_attention([q, k, v], heads, mask);
     }
     let [q, k, v] = [q, k, v].map(|x| split_heads(x, heads));
     let scale = (q.dims()[3] as f64).sqrt().recip();
@@ -100,27 +102,12 @@ pub(crate) fn self_attention(
 const HIDDEN: f32 = -1e30;
 
 /// Width, heads and counts that a transformer needs above zero, and widths that divide.
-pub(crate) fn check_sizes(sizes: &[(&'static str, usize)], width: usize, heads: usize) -> Result<(), TextError> {
-    for &(key, value) in sizes {
-        if value == 0 {
-            return Err(TextError::Config { key, found: "0".into(), expected: "must be at least 1".into() });
-        }
-    }
+pub(crate) fn check_sizes(sizes: &[(&str, usize)], width: usize, heads: usize) -> Result<(), ConfigError> {
+    check_positive(sizes)?;
     if heads == 0 || !width.is_multiple_of(heads) {
-        return Err(TextError::Config {
-            key: "heads",
-            found: heads.to_string(),
-            expected: format!("must divide the width {width}"),
-        });
+        return Err(ConfigError::new("heads", heads, format!("a divisor of the width {width}")));
     }
     Ok(())
-}
-
-pub(crate) fn unit_interval(key: &'static str, value: f64) -> Result<(), TextError> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(TextError::Config { key, found: value.to_string(), expected: "a probability from 0 to below 1".into() })
 }
 
 /// Fails unless an image has three channels and the given height and width.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use nn_ops::weights::{Checkpoint, WeightsError};
+use nn_ops::weights::{StateDict, WeightsError};
 
 use crate::layers::normal;
 use crate::{TextBatch, TextError};
@@ -65,22 +65,22 @@ impl TokenTable {
         self
     }
 
-    /// Takes the table `name` out of `checkpoint` to the host if it is larger than `limit` bytes, so that the device
+    /// Takes the table `name` out of `state_dict` to the host if it is larger than `limit` bytes, so that the device
     /// never holds it. Returns whether it did.
     ///
     /// # Errors
     /// When the tensor is absent, of another shape or unreadable.
-    pub fn read_to_host(&mut self, checkpoint: &Checkpoint, name: &str, limit: Option<u64>) -> Result<bool, WeightsError> {
+    pub fn read_to_host(&mut self, state_dict: &StateDict, name: &str, limit: Option<u64>) -> Result<bool, WeightsError> {
         if limit.is_none_or(|limit| self.bytes() <= limit) {
             return Ok(false);
         }
-        let wrong = |what: String| WeightsError::Tensor { path: checkpoint.path().to_owned(), name: name.to_owned(), what };
-        match checkpoint.shape(name) {
+        let wrong = |what: String| WeightsError::Tensor { path: state_dict.path().to_owned(), name: name.to_owned(), what };
+        match state_dict.shape(name) {
             Some(shape) if shape == [self.rows, self.width] => {}
             Some(shape) => return Err(wrong(format!("is {shape:?} in the file and {:?} in the model", [self.rows, self.width]))),
             None => return Err(wrong("is missing in the file".into())),
         }
-        self.host = Some(HostRows(Arc::new(checkpoint.read(name)?)));
+        self.host = Some(HostRows(Arc::new(state_dict.read(name)?)));
         self.weight = None;
         Ok(true)
     }

@@ -4,17 +4,17 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use nn_ops::ConfigError;
 use nn_ops::activation::gelu;
+use nn_ops::config::{check_dropout, check_multiple};
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::bert::{BertConfig, BertEmbeddings, first_token};
-use crate::layers::{
-    INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table, unit_interval,
-};
+use crate::layers::{INIT_STD, check_sizes, dropout, key_mask, linear, norm, normal, positions, self_attention, table};
 use crate::{TextBatch, TextEncoder, TextError, TextFeatures};
 
 /// Sizes of a ViLT.
@@ -72,8 +72,8 @@ impl ViltConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden", self.hidden),
@@ -84,15 +84,8 @@ impl ViltConfig {
             ("patch_size", self.patch_size),
         ];
         check_sizes(&sizes, self.hidden, self.heads)?;
-        unit_interval("dropout", self.dropout)?;
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(TextError::Config {
-                key: "image_size",
-                found: self.image_size.to_string(),
-                expected: format!("must be a multiple of patch_size {}", self.patch_size),
-            });
-        }
-        Ok(())
+        check_dropout("dropout", self.dropout)?;
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))
     }
 
     /// A model with fresh weights.
@@ -124,20 +117,20 @@ impl ViltConfig {
         }
     }
 
-    /// A model with the weights of `checkpoint`: Hugging Face names, with or without `vilt.` in front. Task heads are
+    /// A model with the weights of `state_dict`: Hugging Face names, with or without `vilt.` in front. Task heads are
     /// not used; a file without pooler loads.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(Vilt, LoadReport), WeightsError> {
-        let checkpoint = checkpoint.strip_prefix("vilt.")?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(Vilt, LoadReport), WeightsError> {
+        let state_dict = state_dict.strip_prefix("vilt.")?;
         let mut model = self.init(device);
         let table = "embeddings.text_embeddings.word_embeddings.weight";
-        let on_host = model.text_embeddings.word_embeddings.read_to_host(&checkpoint, table, self.host_table_above)?;
+        let on_host = model.text_embeddings.word_embeddings.read_to_host(&state_dict, table, self.host_table_above)?;
         let unused: &[&str] =
             &["mlm_score.*", "itm_score.*", "rank_output.*", "classifier.*", "embeddings.text_embeddings.position_ids", table];
         let allow = Allow { missing: &["pooler.*"], unused: &unused[..5 + usize::from(on_host)] };
-        load(model, &checkpoint, &Vilt::names(), &allow)
+        load(model, &state_dict, &Vilt::names(), &allow)
     }
 }
 
@@ -230,8 +223,8 @@ impl ViltFeatures {
 
 impl Vilt {
     /// From module paths to Hugging Face names, without the `vilt.` in front.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("layer_norm", "LayerNorm"),
             ("text_embeddings", "embeddings.text_embeddings"),
             ("cls_token", "embeddings.cls_token"),

@@ -1,36 +1,50 @@
 //! From samples on the host to tensors on a device.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_dit::Prompt;
-use nn_ops::rows::take;
+use nn_ops::rows::select_rows;
+use pil_ops::{Image, ImageError, Letterbox, Normalisation};
 use rayon::prelude::*;
-use refcoco_data::{Placement, Transformed};
+use refcoco_data::Transformed;
 
-use crate::plan::PromptKind;
-use crate::prompts::click;
+use crate::prompts::prompt_of;
+use run_config::PromptKind;
 
-/// Mean and standard deviation of each channel of an RGB image in 0 to 255.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Normalisation {
-    /// Mean.
-    pub mean: [f32; 3],
-    /// Standard deviation.
-    pub std: [f32; 3],
+/// How photographs become the inputs of a method, on the loader's threads.
+#[derive(Clone)]
+pub struct Inputs {
+    /// How the image in the canvas is normalised.
+    pub normalisation: Normalisation,
+    /// A second input made from the photograph itself, if the method has one.
+    pub photo: Option<Arc<PhotoInput>>,
 }
 
-impl Normalisation {
-    /// ImageNet's, as SAM writes it. DIT's (.485, .229 and so on, times 255) is the same.
-    pub const IMAGENET: Self = Self { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
+/// Makes a second input, [1, 3, s, s], of a photograph.
+pub type PhotoInput = dyn Fn(&Image) -> Result<HostTensor, ImageError> + Send + Sync;
+
+impl Inputs {
+    /// The image in the canvas alone, normalised as Segment Anything does.
+    pub const CANVAS: Self = Self { normalisation: Normalisation::IMAGENET, photo: None };
 }
 
-/// A batch on the host: B pictures and Q sentences about them, a mask a sentence.
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs").field("normalisation", &self.normalisation).field("photo", &self.photo.is_some()).finish()
+    }
+}
+
+/// A batch on the host: B images and Q sentences about them, a mask a sentence.
 ///
 /// Normalising happens here, on the loader's threads, so that the device receives what the network sees and the padding
 /// is exactly 0.
 #[derive(Debug, Clone)]
 pub struct HostBatch {
-    /// Normalised images, [B, 3, S, S].
+    /// Normalised images, [B, 3, S, S]; empty where only kept features are used.
     pub images: Vec<f32>,
+    /// The second input of each image, for methods that have one.
+    pub photos: Vec<HostTensor>,
     /// Soft masks, [Q, 1, S, S], 0 to 1.
     pub masks: Vec<f32>,
     /// The mask of each sentence at its picture's own size, \[h, w\], 0 or 255; empty unless the loss is taken there.
@@ -38,11 +52,11 @@ pub struct HostBatch {
     /// Sentences.
     pub sentences: Vec<String>,
     /// Points or a box instead of a sentence, in pixels of the canvas.
-    pub clicks: Vec<Option<Prompt>>,
+    pub prompts: Vec<Option<Prompt>>,
     /// The picture of each sentence; rising.
     pub image_of: Vec<usize>,
-    /// Where each picture lies on its canvas.
-    pub placements: Vec<Placement>,
+    /// Where each image lies in its canvas.
+    pub letterboxes: Vec<Letterbox>,
     /// Side S of the canvas.
     pub side: usize,
     /// What the method's frozen part makes of each picture, where it was read from a
@@ -59,37 +73,50 @@ pub struct HostTensor {
     pub shape: [usize; 4],
 }
 
+impl HostTensor {
+    fn on(&self, device: &Device) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
+    }
+}
+
 impl HostBatch {
-    /// Puts samples of one canvas size together. `image_of` says which of them show one picture, changed in one way; such
+    /// Puts samples of one canvas size together. `image_of` says which of them show one image, changed in one way; such
     /// samples follow each other.
-    pub fn new(samples: Vec<Transformed>, image_of: Vec<usize>, by: Normalisation) -> Self {
-        let side = samples.first().map_or(0, |s| s.placement.canvas);
-        let area = side * side;
+    ///
+    /// # Errors
+    /// A sample that does not fit its letterbox, or a second input that cannot be made.
+    pub fn new(samples: Vec<Transformed>, image_of: Vec<usize>, inputs: &Inputs) -> Result<Self, ImageError> {
+        let side = samples.first().map_or(0, |s| s.letterbox.canvas);
         let first = |(i, _): &(usize, &Transformed)| *i == 0 || image_of[*i] != image_of[*i - 1];
-        let pictures: Vec<&Transformed> = samples.iter().enumerate().filter(first).map(|(_, s)| s).collect();
-        let mut images = vec![0.0f32; pictures.len() * 3 * area];
-        images.par_chunks_mut(3 * area.max(1)).zip(&pictures).for_each(|(out, sample)| normalise(out, sample, by));
+        let shown: Vec<&Transformed> = samples.iter().enumerate().filter(first).map(|(_, s)| s).collect();
+        let canvas = |s: &&Transformed| s.image.as_ref().map(|image| s.letterbox.normalise(image, inputs.normalisation));
+        let images = shown.par_iter().filter_map(canvas).collect::<Result<Vec<_>, _>>()?.concat();
+        let photos = match &inputs.photo {
+            Some(make) => shown.par_iter().filter_map(|s| s.photo.as_ref().map(|p| make(p))).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        };
         let masks = samples.iter().flat_map(|s| s.mask.iter().map(|v| f32::from(*v) / 255.0)).collect();
-        let placements = pictures.iter().map(|s| s.placement).collect();
-        let clicks = vec![None; samples.len()];
+        let letterboxes = shown.iter().map(|s| s.letterbox).collect();
+        let prompts = vec![None; samples.len()];
         let (full_masks, sentences): (Vec<_>, _) = samples.into_iter().map(|s| (s.full_mask, s.sentence)).unzip();
         let full_masks = if full_masks.iter().all(Vec::is_empty) { Vec::new() } else { full_masks };
-        Self { images, masks, full_masks, sentences, clicks, image_of, placements, side, features: Vec::new() }
+        let features = Vec::new();
+        Ok(Self { images, photos, masks, full_masks, sentences, prompts, image_of, letterboxes, side, features })
     }
 
     /// Puts points or boxes in place of sentences, as `kinds` and the samples' keys say.
     #[must_use]
-    pub fn with_clicks(mut self, kinds: &[PromptKind], keys: impl IntoIterator<Item = u64>) -> Self {
+    pub fn with_prompts(mut self, kinds: &[PromptKind], keys: impl IntoIterator<Item = u64>) -> Self {
         let masks = self.masks.chunks_exact((self.side * self.side).max(1));
-        self.clicks = masks.zip(keys).map(|(mask, key)| click(kinds, mask, self.side, key)).collect();
+        self.prompts = masks.zip(keys).map(|(mask, key)| prompt_of(kinds, mask, self.side, key)).collect();
         self
     }
 
     /// What each sample is prompted with, if that is not the sentence everywhere.
     pub fn prompts(&self) -> Option<Vec<Prompt>> {
-        let prompt = |(click, text): (&Option<Prompt>, &String)| click.clone().unwrap_or_else(|| Prompt::Text(text.clone()));
-        let any = self.clicks.iter().any(Option::is_some);
-        any.then(|| self.clicks.iter().zip(&self.sentences).map(prompt).collect())
+        let prompt = |(prompt, text): (&Option<Prompt>, &String)| prompt.clone().unwrap_or_else(|| Prompt::Text(text.clone()));
+        let any = self.prompts.iter().any(Option::is_some);
+        any.then(|| self.prompts.iter().zip(&self.sentences).map(prompt).collect())
     }
 
     /// The batch at another side: the pixel whose corner is nearest from above left, as PyTorch's "nearest" takes it.
@@ -107,21 +134,12 @@ impl HostBatch {
             rows.collect()
         };
         let ratio = side as f32 / from as f32;
-        let moved = |click: &Option<Prompt>| click.as_ref().map(|click| click.moved([ratio; 2], [0.0; 2]));
-        let scaled = |n: usize| n * side / from;
-        let placements = self.placements.iter().map(|p| Placement {
-            canvas: side,
-            top: scaled(p.top),
-            left: scaled(p.left),
-            height: scaled(p.top + p.height) - scaled(p.top),
-            width: scaled(p.left + p.width) - scaled(p.left),
-            original: p.original,
-        });
+        let moved = |prompt: &Option<Prompt>| prompt.as_ref().map(|prompt| prompt.moved([ratio; 2], [0.0; 2]));
         Self {
             images: resize(&self.images),
             masks: resize(&self.masks),
-            clicks: self.clicks.iter().map(moved).collect(),
-            placements: placements.collect(),
+            prompts: self.prompts.iter().map(moved).collect(),
+            letterboxes: self.letterboxes.iter().map(|l| l.rescaled(side)).collect(),
             side,
             ..self
         }
@@ -138,8 +156,8 @@ impl HostBatch {
     }
 
     /// Number B of pictures.
-    pub fn pictures(&self) -> usize {
-        self.placements.len()
+    pub fn image_count(&self) -> usize {
+        self.letterboxes.len()
     }
 
     /// The pictures from `from` to `to`, with their sentences.
@@ -147,13 +165,14 @@ impl HostBatch {
         let area = self.side * self.side;
         let [a, b] = [from, to].map(|picture| self.image_of.partition_point(|i| *i < picture));
         Self {
-            images: self.images[from * 3 * area..to * 3 * area].to_vec(),
+            images: self.images.get(from * 3 * area..to * 3 * area).map(<[_]>::to_vec).unwrap_or_default(),
+            photos: self.photos.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),
             masks: self.masks[a * area..b * area].to_vec(),
             full_masks: self.full_masks.get(a..b).map(<[_]>::to_vec).unwrap_or_default(),
             sentences: self.sentences[a..b].to_vec(),
-            clicks: self.clicks[a..b].to_vec(),
+            prompts: self.prompts[a..b].to_vec(),
             image_of: self.image_of[a..b].iter().map(|i| i - from).collect(),
-            placements: self.placements[from..to].to_vec(),
+            letterboxes: self.letterboxes[from..to].to_vec(),
             side: self.side,
             features: self.features.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),
         }
@@ -164,19 +183,25 @@ impl HostBatch {
         self.sentences.iter().map(String::as_str).collect()
     }
 
-    /// Where each picture lies: (top, left, height, width).
+    /// Where each image lies: (top, left, height, width).
     pub fn areas(&self) -> Vec<(usize, usize, usize, usize)> {
-        self.placements.iter().map(|p| (p.top, p.left, p.height, p.width)).collect()
+        self.letterboxes.iter().map(Letterbox::area).collect()
     }
 
     /// The images on a device, [B, 3, S, S].
     pub fn images(&self, device: &Device) -> Tensor<4> {
-        Tensor::from_data(TensorData::new(self.images.clone(), [self.pictures(), 3, self.side, self.side]), device)
+        Tensor::from_data(TensorData::new(self.images.clone(), [self.image_count(), 3, self.side, self.side]), device)
+    }
+
+    /// The second inputs on a device, [B, 3, s, s]; absent for methods without.
+    pub fn photos(&self, device: &Device) -> Option<Tensor<4>> {
+        let rows = self.photos.iter().map(|photo| photo.on(device));
+        (!self.photos.is_empty()).then(|| Tensor::cat(rows.collect(), 0))
     }
 
     /// The image of each sentence, [Q, 3, S, S], for methods in which the text takes part from the first layer on.
     pub fn images_by_sentence(&self, device: &Device) -> Tensor<4> {
-        take(self.images(device), &self.image_of)
+        select_rows(self.images(device), &self.image_of)
     }
 
     /// The masks on a device, [Q, 1, S, S].
@@ -188,27 +213,10 @@ impl HostBatch {
     pub fn features(&self, device: &Device) -> Option<Vec<Tensor<4>>> {
         let first = self.features.first()?;
         let stacked = (0..first.len()).map(|k| {
-            let rows = self.features.iter().map(|f| {
-                let HostTensor { values, shape } = &f[k];
-                Tensor::from_data(TensorData::new(values.clone(), *shape), device)
-            });
+            let rows = self.features.iter().map(|f| f[k].on(device));
             Tensor::cat(rows.collect(), 0)
         });
         Some(stacked.collect())
-    }
-}
-
-/// Channels first, normalised; what is not image stays 0.
-fn normalise(out: &mut [f32], sample: &Transformed, by: Normalisation) {
-    let p = sample.placement;
-    for (channel, plane) in out.chunks_exact_mut(p.canvas * p.canvas).enumerate() {
-        let (mean, scale) = (by.mean[channel], 1.0 / by.std[channel]);
-        for y in p.top..p.top + p.height {
-            for x in p.left..p.left + p.width {
-                let at = y * p.canvas + x;
-                plane[at] = (f32::from(sample.image[at * 3 + channel]) - mean) * scale;
-            }
-        }
     }
 }
 
@@ -217,21 +225,22 @@ mod tests {
     use super::*;
 
     fn sample() -> Transformed {
-        let placement = Placement { canvas: 4, top: 1, left: 0, height: 2, width: 4, original: (2, 4) };
+        let letterbox = Letterbox { canvas: 4, top: 1, left: 0, height: 2, width: 4, original: (2, 4) };
         let mask: Vec<u8> = (0..16).map(|i| if i % 4 >= 2 && (4..12).contains(&i) { 255 } else { 0 }).collect();
-        Transformed { image: (0..48).collect(), mask, full_mask: Vec::new(), placement, sentence: "left".into() }
+        let image = Some(Image::new(4, 2, 3, (12..36).collect()).unwrap());
+        Transformed { image, photo: None, mask, full_mask: Vec::new(), letterbox, sentence: "left".into() }
     }
 
     #[test]
-    fn rescaling_takes_the_nearest_pixel_and_moves_clicks() {
-        let by = Normalisation { mean: [0.0; 3], std: [1.0; 3] };
-        let batch = HostBatch::new(vec![sample()], vec![0], by).with_clicks(&[PromptKind::Box], [1]);
-        assert_eq!(batch.clicks[0], Some(Prompt::Box([2.0, 1.0, 4.0, 3.0])));
+    fn rescaling_takes_the_nearest_pixel_and_moves_prompts() {
+        let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, photo: None };
+        let batch = HostBatch::new(vec![sample()], vec![0], &inputs).unwrap().with_prompts(&[PromptKind::Box], [1]);
+        assert_eq!(batch.prompts[0], Some(Prompt::Box([2.0, 1.0, 4.0, 3.0])));
         let (masks, images) = (batch.masks.clone(), batch.images.clone());
         let half = batch.clone().rescaled(2);
         assert_eq!(half.masks, [masks[0], masks[2], masks[8], masks[10]]);
         assert_eq!(half.images[4..8], [images[16], images[18], images[24], images[26]]);
-        assert_eq!(half.clicks[0], Some(Prompt::Box([1.0, 0.5, 2.0, 1.5])));
+        assert_eq!(half.prompts[0], Some(Prompt::Box([1.0, 0.5, 2.0, 1.5])));
         let six = batch.rescaled(6);
         assert_eq!(six.masks[6..12], [0, 0, 1, 2, 2, 3].map(|x| masks[x]));
         assert_eq!((six.side, six.images.len()), (6, 108));

@@ -21,14 +21,14 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use crate::batch::HostTensor;
+use crate::batch::{HostTensor, Inputs};
 use crate::data::host_batch;
 use crate::error::TrainError;
-use crate::manifest::hex;
-use crate::plan::RunPlan;
-use crate::run_dir::write_whole;
+use crate::event::{Event, OnEvent};
 use crate::segmenter::Segmenter;
-use crate::train::{Event, Tell};
+use models::manifest::hex;
+use models::run_dir::write_whole;
+use run_config::RunConfig;
 
 /// Pictures computed together.
 const TOGETHER: usize = 8;
@@ -44,45 +44,45 @@ pub struct FeatureCache {
 }
 
 impl FeatureCache {
-    /// The cache that the plan asks for, filled: pictures that are not there yet are computed. The size is told before.
+    /// The cache that the config asks for, filled: pictures that are not there yet are computed. The size is told before.
     ///
     /// # Errors
     /// A method without a frozen image encoder, training that changes pictures, a system that refuses.
     pub fn prepare<S: Segmenter>(
         segmenter: &S,
         net: &S::Net,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         data: &Dataset,
         device: &Device,
-        tell: &mut Tell<'_>,
+        on_event: &mut OnEvent<'_>,
     ) -> Result<Option<Self>, TrainError> {
         const KEY: &str = "train.feature_cache";
-        let Some(folder) = &plan.train.feature_cache else { return Ok(None) };
-        let wrong = |expected: String| plan.value_error(KEY, folder.display(), expected);
-        let Some(prefix) = segmenter.frozen_part() else {
-            let method = plan.model.method.name();
+        let Some(folder) = &run_config.train.feature_cache else { return Ok(None) };
+        let wrong = |expected: String| run_config.value_error(KEY, folder.display(), expected);
+        let Some(prefix) = segmenter.frozen_prefix() else {
+            let method = run_config.model.method.name();
             return Err(wrong(format!("nothing, for in \"{method}\" as configured no image encoder stays the same")).into());
         };
         if let Some(moving) = trained(net, &segmenter.names()).into_iter().find(|p| p.name.starts_with(prefix)) {
             return Err(wrong(format!("nothing, for {} is trained", moving.name)).into());
         }
-        if plan.data.augment != refcoco_data::Augment::default() {
+        if run_config.data.augment != refcoco_data::Augment::default() {
             return Err(wrong("nothing, for data.augment changes the pictures in every epoch".into()).into());
         }
         let settings = serde_json::json!({
             "weights": digest(net, segmenter, prefix),
-            "method": plan.model.method.name(),
-            "settings": plan.method_section::<toml::Table>()?,
-            "image_size": plan.data.image_size,
-            "fit": plan.data.fit,
-            "normalisation": { "mean": segmenter.normalisation().mean, "std": segmenter.normalisation().std },
+            "method": run_config.model.method.name(),
+            "settings": run_config.method_section::<toml::Table>()?,
+            "image_size": run_config.data.image_size,
+            "fit": run_config.data.fit,
+            "normalisation": { "mean": segmenter.inputs().normalisation.mean, "std": segmenter.inputs().normalisation.std },
         });
         let text = serde_json::to_vec_pretty(&settings).unwrap_or_default();
         let folder = folder.join(&hex(&Sha256::digest(&text))[..16]);
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::File { path: folder.clone(), what: e.to_string() })?;
         write_whole(&folder.join("cache.json"), &text)?;
         let cache = Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder };
-        cache.fill(segmenter, &net.valid(), plan, data, device, tell)?;
+        cache.fill(segmenter, &net.valid(), run_config, data, device, on_event)?;
         Ok(Some(cache))
     }
 
@@ -90,10 +90,10 @@ impl FeatureCache {
         &self,
         segmenter: &S,
         net: &S::Net,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         data: &Dataset,
         device: &Device,
-        tell: &mut Tell<'_>,
+        on_event: &mut OnEvent<'_>,
     ) -> Result<(), TrainError> {
         let mut shown: Vec<Option<usize>> = vec![None; data.images.len()];
         for (number, referent) in data.referents.iter().enumerate() {
@@ -101,14 +101,16 @@ impl FeatureCache {
         }
         let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
         let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
-        let transform = Transform::eval(plan.data.image_size as usize, plan.data.fit)?;
+        let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
         let pictures = ImageCache::new(0);
+        // The features are of the canvas alone.
+        let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
         // The first picture alone says how large the cache will be, before more of the disk is taken.
         let first = missing.len().min(1);
         for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
             let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
-            let batch = host_batch(data, &items, &transform, &pictures, segmenter.normalisation())?;
+            let batch = host_batch(data, &items, &transform, &pictures, &canvas)?;
             let features = segmenter.features(net, batch.images(device))?;
             let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
             let written = group.par_iter().enumerate().map(|(row, (image, _))| {
@@ -118,7 +120,7 @@ impl FeatureCache {
             let bytes: Vec<usize> = written.collect::<Result<_, _>>()?;
             if done == 0 {
                 let each = bytes[0] as f64 / 1e6;
-                tell(Event::Note(format!(
+                on_event(Event::Note(format!(
                     "{}: {} of {} pictures to compute, {each:.2} MB each, {:.1} MB in all",
                     self.folder.display(),
                     missing.len(),
@@ -127,7 +129,7 @@ impl FeatureCache {
                 )));
             }
             done += group.len();
-            tell(Event::Caching { done, of: missing.len() });
+            on_event(Event::Caching { done, of: missing.len() });
         }
         Ok(())
     }

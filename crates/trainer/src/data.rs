@@ -1,38 +1,49 @@
-//! The plan's data, opened and checked.
+//! The config's data, opened and checked.
 
 use std::sync::Arc;
 
+use models::run_dir::Checkpoint;
+use models::tokenizer::RunTokenizer;
 use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform, load_batch};
 
-use crate::batch::{HostBatch, Normalisation};
+use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::plan::{LossSize, PromptKind, RunPlan};
+use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
 
-/// Opens one split of the plan's data set.
+/// Opens one split of the config's data set.
 ///
 /// # Errors
 /// As [`Dataset::open`].
-pub fn open_split(plan: &RunPlan, split: &str) -> Result<Dataset, TrainError> {
-    let mut spec = DatasetSpec::new(&plan.data.root, &plan.data.dataset);
-    spec.split_by.clone_from(&plan.data.split_by);
+pub fn open_split(run_config: &RunConfig, split: &str) -> Result<Dataset, TrainError> {
+    let mut spec = DatasetSpec::new(&run_config.data.root, &run_config.data.dataset);
+    spec.split_by.clone_from(&run_config.data.split_by);
     Ok(Dataset::open(&spec, split)?)
 }
 
-/// Opens the plan's training split, with that of the further sets behind it.
+/// Opens the config's training split, with that of the further sets behind it.
 ///
 /// # Errors
 /// As [`Dataset::open`].
-pub fn open_train(plan: &RunPlan) -> Result<Dataset, TrainError> {
-    let (data, mut set) = (&plan.data, open_split(plan, &plan.data.train_split)?);
+pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
+    let (data, mut set) = (&run_config.data, open_split(run_config, &run_config.data.train_split)?);
     for source in &data.also {
         let spec = DatasetSpec { root: data.root.clone(), name: source.dataset.clone(), split_by: source.split_by.clone() };
         set = set.with(Dataset::open(&spec, &data.train_split)?);
     }
     Ok(set)
+}
+
+/// The config's tokenizer; one that is made from the data reads its training sentences. See [`RunTokenizer::open`].
+///
+/// # Errors
+/// As there.
+pub fn open_tokenizer(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<RunTokenizer, TrainError> {
+    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
+    Ok(RunTokenizer::open(run_config, sentences, resumed)?)
 }
 
 /// Batches of training items, from any step on.
@@ -44,13 +55,13 @@ pub struct TrainData {
     pub sampler: Sampler,
     cache: Arc<ImageCache>,
     features: Option<Arc<FeatureCache>>,
-    normalisation: Normalisation,
+    inputs: Inputs,
     prompts: Vec<PromptKind>,
     scales: Scales,
     ahead: usize,
 }
 
-/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention recipes).
+/// Sides to which batches are resized, one a step (DIT sheet: the cross-attention configs).
 #[derive(Debug, Clone)]
 pub struct Scales {
     sides: Vec<u32>,
@@ -59,10 +70,10 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// The plan's sides.
-    pub fn new(plan: &RunPlan) -> Self {
-        let batches_a_step = plan.optim.accumulate.max(1) as u64;
-        Self { sides: plan.train.multi_scale.clone(), seed: plan.run.seed, batches_a_step }
+    /// The config's sides.
+    pub fn new(run_config: &RunConfig) -> Self {
+        let batches_a_step = run_config.optim.accumulate.max(1) as u64;
+        Self { sides: run_config.train.multi_scale.clone(), seed: run_config.run.seed, batches_a_step }
     }
 
     /// The side of a batch, counted from the start of training; none where batches keep theirs. All batches of a step have
@@ -76,25 +87,27 @@ impl Scales {
 }
 
 impl TrainData {
-    /// The training split of the plan.
+    /// The training split of the config.
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
-        let sampler = Sampler::new(&dataset, plan.data.items, plan.train.batch_size, plan.run.seed)?
-            .with_expressions(plan.data.expressions);
-        let side = plan.data.image_size as usize;
-        let transform = Transform::train(side, plan.data.fit, plan.data.augment.clone())?
-            .with_full_masks(plan.train.loss_size == LossSize::Original);
+    pub fn open(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
+        let sampler = Sampler::new(&dataset, run_config.data.items, run_config.train.batch_size, run_config.run.seed)?
+            .with_expressions(run_config.data.expressions);
+        let side = run_config.data.image_size as usize;
+        let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
+            .with_full_masks(run_config.train.loss_size == LossSize::Original)
+            .with_photo(inputs.photo.is_some());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
-        let (prompts, scales, ahead) = (plan.train.prompts.clone(), Scales::new(plan), plan.data.prefetch);
-        Ok(Self { dataset, transform, sampler, cache, features: None, normalisation, prompts, scales, ahead })
+        let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
+        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
     }
 
-    /// Takes the features of the method's frozen part from a cache.
+    /// Takes the features of the method's frozen part from a cache, if there is one; the images in their canvas are then not made.
     #[must_use]
     pub fn with_features(self, cache: Option<FeatureCache>) -> Self {
-        Self { features: cache.map(Arc::new), ..self }
+        let Some(cache) = cache else { return self };
+        Self { features: Some(Arc::new(cache)), transform: self.transform.without_canvas(), ..self }
     }
 
     /// Batches of steps `from` to `to`, each `accumulate` micro-batches, made ahead on another thread.
@@ -102,7 +115,7 @@ impl TrainData {
     /// Burn's own loader would queue 100 batches of pictures, and cannot begin at a step.
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (sampler, normalisation, features) = (self.sampler.clone(), self.normalisation, self.features.clone());
+        let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
         let (prompts, scales) = (self.prompts.clone(), self.scales.clone());
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
@@ -112,7 +125,7 @@ impl TrainData {
             let items = sampler.at(step);
             // Referents of one picture share its key, but not their points.
             let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
-            let mut batch = host_batch(&dataset, &items, &transform, &cache, normalisation)?.with_clicks(&prompts, keys);
+            let mut batch = host_batch(&dataset, &items, &transform, &cache, &inputs)?.with_prompts(&prompts, keys);
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
@@ -132,52 +145,53 @@ pub struct EvalData {
     pub items: Vec<Item>,
     transform: Transform,
     cache: Arc<ImageCache>,
-    normalisation: Normalisation,
+    inputs: Inputs,
     prompt: PromptKind,
     batch: usize,
 }
 
 impl EvalData {
-    /// An evaluation split of the plan.
+    /// An evaluation split of the config.
     ///
     /// # Errors
     /// A split that cannot be read, or settings out of range.
-    pub fn open(plan: &RunPlan, split: &str, normalisation: Normalisation) -> Result<Self, TrainError> {
-        Self::of(plan, Arc::new(open_split(plan, split)?), normalisation)
+    pub fn open(run_config: &RunConfig, split: &str, inputs: Inputs) -> Result<Self, TrainError> {
+        Self::of(run_config, Arc::new(open_split(run_config, split)?), inputs)
     }
 
     /// A data set that is open already.
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn of(plan: &RunPlan, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Self, TrainError> {
+    pub fn of(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let mut items = refcoco_data::sequential(&dataset);
-        if let Some(limit) = plan.eval.limit {
+        if let Some(limit) = run_config.eval.limit {
             items.truncate(limit);
         }
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(plan.data.image_size as usize, plan.data.fit)?,
+            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?
+                .with_photo(inputs.photo.is_some()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
-            normalisation,
-            prompt: plan.eval.prompt,
-            batch: plan.eval.batch_size.max(1),
+            inputs,
+            prompt: run_config.eval.prompt,
+            batch: run_config.eval.batch_size.max(1),
         })
     }
 
     /// Batches in order, made ahead on another thread, with the number of their first item.
     pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (items, batch, normalisation, prompt) = (self.items.clone(), self.batch, self.normalisation, self.prompt);
+        let (items, batch, inputs, prompt) = (self.items.clone(), self.batch, self.inputs.clone(), self.prompt);
         Prefetcher::spawn(2, move |i| {
             let first = i as usize * batch;
             let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
             let items = &rest[..batch.min(rest.len())];
-            let batch = host_batch(&dataset, items, &transform, &cache, normalisation)?;
+            let batch = host_batch(&dataset, items, &transform, &cache, &inputs)?;
             // An evaluation item has no key of its own: its number decides its points.
             let keys = (first..).map(|item| item as u64);
-            Ok::<_, DataError>(Some((first, batch.with_clicks(&[prompt], keys))))
+            Ok::<_, DataError>(Some((first, batch.with_prompts(&[prompt], keys))))
         })
     }
 }
@@ -209,9 +223,13 @@ pub(crate) fn host_batch(
     items: &[Item],
     transform: &Transform,
     cache: &ImageCache,
-    by: Normalisation,
+    inputs: &Inputs,
 ) -> Result<HostBatch, DataError> {
-    Ok(HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), by))
+    let first =
+        || items.first().map_or_else(Default::default, |i| dataset.images[dataset.referents[i.referent].image].path.clone());
+    let of_batch =
+        |e: pil_ops::ImageError| DataError::Image { path: first(), reason: format!("in the batch that begins with it: {e}") };
+    HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), inputs).map_err(of_batch)
 }
 
 #[cfg(test)]
@@ -220,17 +238,17 @@ mod tests {
 
     #[test]
     fn a_step_has_one_side_and_all_sides_come_up() {
-        let plan = RunPlan::from_toml_str("[train]\nmulti_scale = [224, 256, 512]\n[optim]\naccumulate = 2").unwrap();
-        let scales = Scales::new(&plan);
+        let run_config = RunConfig::from_toml_str("[train]\nmulti_scale = [224, 256, 512]\n[optim]\naccumulate = 2").unwrap();
+        let scales = Scales::new(&run_config);
         let sides: Vec<usize> = (0..600).map(|batch| scales.side(batch).unwrap()).collect();
         assert!(sides.chunks(2).all(|step| step[0] == step[1]));
         for side in [224, 256, 512] {
             let count = sides.iter().filter(|s| **s == side).count();
             assert!((140..260).contains(&count), "{side}: {count}");
         }
-        assert_eq!(Scales::new(&plan).side(431), Some(sides[431]));
-        let other = plan.with_overrides(&["run.seed=5"]).unwrap();
+        assert_eq!(Scales::new(&run_config).side(431), Some(sides[431]));
+        let other = run_config.with_overrides(&["run.seed=5"]).unwrap();
         assert!((0..600).any(|batch| Scales::new(&other).side(batch) != Some(sides[batch as usize])));
-        assert_eq!(Scales::new(&RunPlan::from_toml_str("").unwrap()).side(3), None);
+        assert_eq!(Scales::new(&RunConfig::from_toml_str("").unwrap()).side(3), None);
     }
 }

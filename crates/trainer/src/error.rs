@@ -5,15 +5,18 @@ use std::path::PathBuf;
 /// Why a run cannot start, continue or finish.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The plan.
+    /// The config.
     #[error(transparent)]
-    Plan(#[from] crate::plan::PlanError),
+    Config(#[from] run_config::ConfigError),
     /// The run folder or a checkpoint in it.
     #[error(transparent)]
-    RunDir(#[from] crate::run_dir::RunDirError),
+    RunDir(#[from] models::run_dir::RunDirError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
     /// The journal.
     #[error(transparent)]
-    Journal(#[from] crate::journal::JournalError),
+    RunLog(#[from] crate::run_log::LogError),
     /// The schedule.
     #[error(transparent)]
     Schedule(#[from] crate::schedule::ScheduleError),
@@ -44,9 +47,9 @@ pub enum TrainError {
     /// A mask.
     #[error(transparent)]
     Mask(#[from] coco_mask::MaskError),
-    /// A picture.
+    /// A figure.
     #[error(transparent)]
-    Picture(#[from] crate::picture::PictureError),
+    Figure(#[from] figures::FigureError),
     /// A file of the run.
     #[error("{path}: {what}")]
     File {

@@ -3,18 +3,19 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use coco_mask::Rle;
-use metrics::{Confusion, EvalProfile, Meter, Report, Sample, Space};
+use metrics::{Confusion, EvalProfile, Meter, Report, Resample, Sample, Space};
+use pil_ops::Letterbox;
 use rayon::prelude::*;
-use refcoco_data::Placement;
+use sam_vit::{Prediction, SamError};
 
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::plan::RunPlan;
 use crate::segmenter::Segmenter;
+use run_config::RunConfig;
 
 /// One expression and what the model made of it.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub struct ItemResult {
     /// Index of the item in the evaluation order.
     pub item: usize,
     /// The sentence that the model read.
@@ -27,14 +28,14 @@ pub struct Judged {
     pub iou: f64,
 }
 
-/// The profile that the plan asks for, its threshold replaced where the plan says so.
+/// The profile that the config asks for, its threshold replaced where the config says so.
 ///
 /// # Errors
 /// A profile that does not exist.
-pub fn profile(plan: &RunPlan) -> Result<EvalProfile, TrainError> {
-    let mut profile = EvalProfile::named(plan.eval.profile.name())?;
-    if let Some(threshold) = plan.eval.threshold {
-        // The plan speaks of probabilities, whatever the profile compares.
+pub fn profile(run_config: &RunConfig) -> Result<EvalProfile, TrainError> {
+    let mut profile = EvalProfile::named(run_config.eval.profile.name())?;
+    if let Some(threshold) = run_config.eval.threshold {
+        // The config speaks of probabilities, whatever the profile compares.
         (profile.threshold, profile.space) = (threshold, Space::Probability);
     }
     Ok(profile)
@@ -45,7 +46,7 @@ pub fn profile(plan: &RunPlan) -> Result<EvalProfile, TrainError> {
 /// With `shuffle`, every image is given the sentence of another expression, by a fixed permutation: what is left then is
 /// what the model knows without its text.
 ///
-/// `tell` hears the number of items done.
+/// `on_event` hears the number of items done.
 ///
 /// # Errors
 /// Unreadable images, sentences that the tokenizer refuses, device failures.
@@ -56,8 +57,8 @@ pub fn evaluate<S: Segmenter>(
     profile: &EvalProfile,
     shuffle: Option<u64>,
     device: &Device,
-    mut tell: impl FnMut(usize),
-) -> Result<(Report, Vec<Judged>), TrainError> {
+    mut on_event: impl FnMut(usize),
+) -> Result<(Report, Vec<ItemResult>), TrainError> {
     debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
     let other = shuffle.map(|seed| derangement(data.items.len(), seed));
     let mut meter = Meter::new(profile.clone());
@@ -70,17 +71,15 @@ pub fn evaluate<S: Segmenter>(
         let logits = segmenter.judged(net, &batch, device)?;
         let side = logits.dims()[3];
         let maps = split(logits)?;
-        let results: Vec<Result<(Judged, Sample), TrainError>> = (0..batch.len())
+        let results: Vec<Result<(ItemResult, Sample), TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
                 let referent = &data.dataset.referents[item.referent];
-                let mut placement = batch.placements[batch.image_of[i]];
-                if side != placement.canvas {
-                    // The image fills its canvas, and so it does this map.
-                    placement = Placement { canvas: side, top: 0, left: 0, height: side, width: side, ..placement };
-                }
-                let (mut mask, mut score) = mask_of(&maps[i], placement, profile)?;
+                let letterbox = batch.letterboxes[batch.image_of[i]];
+                // A map of another side is one that a stretched image fills.
+                let letterbox = if side == letterbox.canvas { letterbox } else { letterbox.rescaled(side) };
+                let Prediction { mut mask, mut score, .. } = prediction_of(&maps[i], &letterbox, profile)?;
                 // No method has a head for it: too small a mask means that there is nothing, and is taken back.
                 let says_none = profile.says_none(mask.area(), None);
                 if says_none {
@@ -92,7 +91,7 @@ pub fn evaluate<S: Segmenter>(
                     kinds: kind.into_iter().chain(referent.groups.iter().copied()).map(str::to_owned).collect(),
                     ..Sample::new(Confusion::from_rle(&mask, &referent.mask)?, referent.mask.area())
                 };
-                Ok((Judged { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample))
+                Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample))
             })
             .collect();
         // Sums run in item order, so a report does not depend on threads.
@@ -101,7 +100,7 @@ pub fn evaluate<S: Segmenter>(
             one.iou = meter.add(&sample);
             judged.push(one);
         }
-        tell(judged.len());
+        on_event(judged.len());
     }
     Ok((meter.report(&data.dataset.split), judged))
 }
@@ -120,22 +119,19 @@ fn split(logits: Tensor<4>) -> Result<Vec<Vec<f32>>, TrainError> {
     Ok((0..count).map(|i| values[i * height * width..(i + 1) * height * width].to_vec()).collect())
 }
 
-/// The mask at the original size, and its score, from logits at the network's input size.
+/// The mask at the original size, its score and its box, from logits at the network's input size.
 ///
 /// # Errors
-/// A placement that does not fit the map.
-pub fn mask_of(logits: &[f32], placement: Placement, profile: &EvalProfile) -> Result<(Rle, f32), TrainError> {
-    let p = placement;
-    let mut valid = Vec::with_capacity(p.height * p.width);
-    for y in p.top..p.top + p.height {
-        valid.extend_from_slice(&logits[y * p.canvas + p.left..y * p.canvas + p.left + p.width]);
+/// A letterbox that does not fit the map.
+pub fn prediction_of(logits: &[f32], letterbox: &Letterbox, profile: &EvalProfile) -> Result<Prediction, TrainError> {
+    let found = Prediction::from_logits(logits, letterbox, profile.logit_threshold() as f32)?;
+    if profile.resample == Resample::Logits {
+        return Ok(found);
     }
-    let mask = profile.binarise(&valid, (p.height, p.width), p.original)?;
-    let on = profile.logit_threshold() as f32;
-    let inside: Vec<f32> = valid.into_iter().filter(|v| *v > on).map(|v| 1.0 / (1.0 + (-v).exp())).collect();
-    let score = if inside.is_empty() { 0.0 } else { inside.iter().sum::<f32>() / inside.len() as f32 };
-    let (height, width) = (p.original.0 as u32, p.original.1 as u32);
-    Ok((Rle::from_row_major(height, width, &mask)?, score))
+    let valid = letterbox.crop(logits).map_err(SamError::from)?;
+    let bytes = profile.binarise(&valid, (letterbox.height, letterbox.width), letterbox.original)?;
+    let mask = Rle::from_row_major(found.mask.height(), found.mask.width(), &bytes)?;
+    Ok(Prediction { bbox: mask.bbox(), mask, ..found })
 }
 
 /// A permutation without fixed points: a keyed shuffle, read as one cycle.

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use nn_ops::weights::{NamedVisitor, Names, visit_named};
+use nn_ops::weights::{KeyMap, NamedVisitor, visit_named};
 use serde::{Deserialize, Serialize};
 
 /// Tensors with values that are not finite. A bad weight spoils every gradient behind it, so gradients are named only where
@@ -48,7 +48,7 @@ impl NotFinite {
 }
 
 /// The weights, or else the gradients, of `net` that are not finite.
-pub fn find<M: Module>(net: &M, grads: &GradientsParams, names: &Names) -> Option<NotFinite> {
+pub fn find<M: Module>(net: &M, grads: &GradientsParams, names: &KeyMap) -> Option<NotFinite> {
     let mut weights = Search { grads: None, found: Vec::new(), seen: 0 };
     visit_named(net, names, &mut weights);
     let mut gradients = Search { grads: Some(grads), found: Vec::new(), seen: 0 };
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_first_bad_gradient_is_named() {
-        let (layers, names) = (layers(), Names::new(&[("1.", "one.")]));
+        let (layers, names) = (layers(), KeyMap::new(&[("1.", "one.")]));
         assert_eq!(find(&layers, &grads(&layers, &[]), &names), None);
         let found = find(&layers, &grads(&layers, &[1, 2]), &names).unwrap();
         assert_eq!(found, NotFinite { kind: Kind::Gradient, first: "one.weight".into(), count: 2, of: 3 });
@@ -122,7 +122,7 @@ mod tests {
         let grads = grads(&layers, &[0, 1, 2]);
         let bad = Tensor::<1>::from_floats([0.0, f32::NAN], &Device::flex().autodiff());
         layers[2].bias = Some(Param::from_tensor(bad));
-        let found = find(&layers, &grads, &Names::plain()).unwrap();
+        let found = find(&layers, &grads, &KeyMap::plain()).unwrap();
         assert_eq!(found, NotFinite { kind: Kind::Weight, first: "2.bias".into(), count: 1, of: 6 });
     }
 }

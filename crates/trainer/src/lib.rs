@@ -1,16 +1,18 @@
-//! One trainer for every Saymask model: run plan, loop, moving average, checkpoints, evaluation, pictures.
+//! One trainer for every Saymask model: run config, loop, moving average, checkpoints, evaluation, pictures.
 //!
-//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`plan::RunPlan`] and leaves a run
-//! folder behind. A run is a function of its plan: stopping and resuming changes nothing, bit for bit on the CPU.
+//! A method is seen through [`segmenter::Segmenter`]; [`train::train`] runs a checked [`run_config::RunConfig`] and leaves a run
+//! folder behind. A run is a function of its config: stopping and resuming changes nothing, bit for bit on the CPU.
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use trainer::{data::open_split, models, plan::RunPlan, tokenizer::RunTokenizer};
+//! use run_config::RunConfig;
+//! use trainer::data::{open_split, open_tokenizer};
+//! use trainer::methods;
 //!
 //! let temp = tempfile::tempdir()?;
 //! let folder = temp.path();
 //! refcoco_data::generate(&refcoco_data::SynthConfig { images: 12, size: 48, ..Default::default() }, &folder.join("data"))?;
-//! let plan = RunPlan::resolve(
+//! let config = RunConfig::resolve(
 //!     "[data]\nimage_size = 32\n[text]\nmax_tokens = 8\n[model.dit]\ntext_dim = 8\n\
 //!      [model.dit.bert]\nhidden = 8\nlayers = 1\nheads = 1\nffn = 8\n\
 //!      [model.dit.sam]\ndecoder_heads = 1\ndecoder_depth = 1\ndecoder_mlp_dim = 8\n\
@@ -19,16 +21,16 @@
 //!     None,
 //!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
 //! )?;
-//! let data = std::sync::Arc::new(open_split(&plan, "train")?);
-//! let tokenizer = RunTokenizer::open(&plan, &data, None)?;
-//! let summary = models::train(&plan, tokenizer, data, &Device::flex(), false, &mut |_: trainer::train::Event<'_>| {})?;
+//! let data = std::sync::Arc::new(open_split(&config, "train")?);
+//! let tokenizer = open_tokenizer(&config, &data, None)?;
+//! let summary = methods::train(&config, tokenizer, data, &Device::flex(), false, &mut |_: trainer::event::Event<'_>| {})?;
 //! assert_eq!(summary.step, 2);
 //! assert!(summary.dir.curves().exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Limits
-//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`precision`]).
+//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`models::precision`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;
@@ -38,23 +40,19 @@ pub mod curves;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod event;
 pub mod finite;
-pub mod journal;
-pub mod manifest;
-pub mod models;
+pub mod methods;
 pub mod optimise;
-pub mod picture;
-pub mod plan;
-pub mod precision;
 pub mod prompts;
 pub mod report;
-pub mod run_dir;
+pub mod run_log;
 pub mod schedule;
 pub mod segmenter;
 pub mod shards;
 pub mod state;
 pub mod statistics;
-pub mod tokenizer;
+pub mod step;
 pub mod train;
 
 pub use error::TrainError;

@@ -4,9 +4,9 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bytes, Tensor};
-use nn_ops::weights::{Names, trained};
+use nn_ops::weights::{KeyMap, trained};
 
-use crate::plan::{OptimSection, Optimizer};
+use run_config::{OptimSection, Optimizer};
 
 /// One optimiser over some of the parameters.
 struct Group {
@@ -16,14 +16,14 @@ struct Group {
     ids: Vec<ParamId>,
 }
 
-/// The optimisers of a run: the base one and one a group of the plan.
+/// The optimisers of a run: the base one and one a group of the config.
 pub struct Optimisers {
     groups: Vec<Group>,
 }
 
 impl Optimisers {
-    /// Sorts the trained parameters of `net` into the plan's groups.
-    pub fn new<M: Module>(section: &OptimSection, net: &M, names: &Names) -> Self {
+    /// Sorts the trained parameters of `net` into the config's groups.
+    pub fn new<M: Module>(section: &OptimSection, net: &M, names: &KeyMap) -> Self {
         let mut members: Vec<Vec<ParamId>> = vec![Vec::new(); section.groups.len() + 1];
         for parameter in trained(net, names) {
             let slot = section.group_of(&parameter.name).map_or(0, |g| g + 1);

@@ -3,7 +3,7 @@
 use fusion_dit::Prompt;
 use nn_ops::formula::uniform;
 
-use crate::plan::PromptKind;
+use run_config::PromptKind;
 
 /// Points of a point prompt: "5 random points of the mask".
 const POINTS: usize = 5;
@@ -16,7 +16,7 @@ const POINTS: usize = 5;
 ///
 /// # Shapes
 /// `mask`: `[side, side]`, 0 to 1
-pub fn click(kinds: &[PromptKind], mask: &[f32], side: usize, key: u64) -> Option<Prompt> {
+pub fn prompt_of(kinds: &[PromptKind], mask: &[f32], side: usize, key: u64) -> Option<Prompt> {
     if kinds.iter().all(|kind| *kind == PromptKind::Text) {
         return None;
     }
@@ -50,10 +50,10 @@ mod tests {
 
     #[test]
     fn boxes_are_tight_and_points_lie_inside() {
-        assert_eq!(click(&[PromptKind::Box], &block(), 6, 3), Some(Prompt::Box([1.0, 2.0, 4.0, 4.0])));
+        assert_eq!(prompt_of(&[PromptKind::Box], &block(), 6, 3), Some(Prompt::Box([1.0, 2.0, 4.0, 4.0])));
         let mut seen = std::collections::BTreeSet::new();
         for key in 0..40 {
-            let Some(Prompt::Points(points)) = click(&[PromptKind::Points], &block(), 6, key) else { panic!("no points") };
+            let Some(Prompt::Points(points)) = prompt_of(&[PromptKind::Points], &block(), 6, key) else { panic!("no points") };
             assert_eq!(points.len(), 5);
             assert!(points.iter().all(|[x, y]| (1.0..=3.0).contains(x) && (2.0..=3.0).contains(y)), "{points:?}");
             seen.extend(points.iter().map(|[x, y]| (*x as u8, *y as u8)));
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn kinds_are_drawn_evenly_and_repeatably() {
         let kinds = [PromptKind::Text, PromptKind::Points, PromptKind::Box];
-        let of = |key| match click(&kinds, &block(), 6, key) {
+        let of = |key| match prompt_of(&kinds, &block(), 6, key) {
             None => 0,
             Some(Prompt::Points(_)) => 1,
             Some(_) => 2,
@@ -72,7 +72,7 @@ mod tests {
         let mut counts = [0; 3];
         (0..600).for_each(|key| counts[of(key)] += 1);
         assert!(counts.iter().all(|n| (150..250).contains(n)), "{counts:?}");
-        assert_eq!(click(&kinds, &block(), 6, 9), click(&kinds, &block(), 6, 9));
-        assert_eq!(click(&[PromptKind::Box], &[0.0; 36], 6, 1), None);
+        assert_eq!(prompt_of(&kinds, &block(), 6, 9), prompt_of(&kinds, &block(), 6, 9));
+        assert_eq!(prompt_of(&[PromptKind::Box], &[0.0; 36], 6, 1), None);
     }
 }

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::evaluate::Judged;
-use crate::picture::{Mask, Page, Row};
-use crate::run_dir::{RunDir, write_whole};
+use crate::evaluate::ItemResult;
+use figures::{Mask, Page, Row};
+use models::run_dir::{RunDir, write_whole};
 
 /// Examples on one page.
 const PER_PAGE: usize = 6;
@@ -19,7 +19,7 @@ const PER_PAGE: usize = 6;
 ///
 /// # Errors
 /// When the system refuses.
-pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[Judged]) -> Result<(), TrainError> {
+pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[ItemResult]) -> Result<(), TrainError> {
     write_json(&dir.eval().join(format!("{}.json", report.split)), &report)?;
     let results: Vec<_> = found
         .iter()
@@ -53,19 +53,25 @@ pub fn write_shuffled(dir: &RunDir, report: &Report) -> Result<(), TrainError> {
 ///
 /// # Errors
 /// Images that cannot be read, or when the system refuses.
-pub fn write_pictures(dir: &RunDir, data: &EvalData, report: &Report, found: &[Judged], count: usize) -> Result<(), TrainError> {
+pub fn write_pictures(
+    dir: &RunDir,
+    data: &EvalData,
+    report: &Report,
+    found: &[ItemResult],
+    count: usize,
+) -> Result<(), TrainError> {
     if found.is_empty() || count == 0 {
         return Ok(());
     }
     let count = count.min(found.len());
-    let chosen: Vec<&Judged> = (0..count).map(|i| &found[i * found.len() / count]).collect();
+    let chosen: Vec<&ItemResult> = (0..count).map(|i| &found[i * found.len() / count]).collect();
     for (number, page) in chosen.chunks(PER_PAGE).enumerate() {
         let mut drawn = Vec::with_capacity(page.len());
         for one in page {
             let item = &data.items[one.item];
             let referent = &data.dataset.referents[item.referent];
             let info = &data.dataset.images[referent.image];
-            let image = rgb(&refcoco_data::decode(&info.path)?, &info.path)?;
+            let image = refcoco_data::decode(&info.path)?.to_rgb8();
             let kind = referent.sentences[item.sentence].kind.map_or(String::new(), |k| k.name().to_owned());
             drawn.push((image, referent.mask.to_row_major(), one.mask.to_row_major(), kind));
         }
@@ -94,18 +100,8 @@ pub fn write_pictures(dir: &RunDir, data: &EvalData, report: &Report, found: &[J
 /// # Errors
 /// When the system refuses.
 pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), TrainError> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| file(path, e))?;
-    Ok(write_whole(path, bytes.get_ref())?)
-}
-
-/// A decoded image as the drawing code takes it.
-///
-/// # Errors
-/// An image that is not RGB.
-pub fn rgb(image: &pil_ops::Image, path: &Path) -> Result<RgbImage, TrainError> {
-    RgbImage::from_raw(image.width as u32, image.height as u32, image.data.clone())
-        .ok_or_else(|| file(path, "is not an RGB image"))
+    let bytes = figures::png(picture).map_err(|e| file(path, e))?;
+    Ok(write_whole(path, &bytes)?)
 }
 
 /// Writes indented JSON.

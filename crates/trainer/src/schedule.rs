@@ -1,9 +1,9 @@
 //! Learning rate as a pure function of the step, so that resuming needs no state.
 //!
-//! Step 0 is the first optimiser step. A rate of exactly 0 (the first step of "warmup-step" and of EVF-SAM's recipe) is
+//! Step 0 is the first optimiser step. A rate of exactly 0 (the first step of "warmup-step" and of EVF-SAM's config) is
 //! returned as it is: the step then changes nothing but the optimiser's moments.
 
-use crate::plan::{RunPlan, ScheduleKind};
+use run_config::{RunConfig, ScheduleKind};
 
 /// A schedule that does not fit the length of its run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,17 +97,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The plan's schedule, once it is known how many optimiser steps an epoch has.
+    /// The config's schedule, once it is known how many optimiser steps an epoch has.
     ///
     /// # Errors
     /// [`ScheduleError`] when an epoch has no steps or the warm-up fills the run.
-    pub fn new(plan: &RunPlan, steps_per_epoch: u64) -> Result<Self, ScheduleError> {
+    pub fn new(run_config: &RunConfig, steps_per_epoch: u64) -> Result<Self, ScheduleError> {
         if steps_per_epoch == 0 {
-            let items = plan.train.batch_size as u64;
-            return Err(ScheduleError::EmptyEpoch { items: items.saturating_mul(plan.optim.accumulate as u64) });
+            let items = run_config.train.batch_size as u64;
+            return Err(ScheduleError::EmptyEpoch { items: items.saturating_mul(run_config.optim.accumulate as u64) });
         }
-        let section = &plan.schedule;
-        let total = plan.train.total_steps(steps_per_epoch);
+        let section = &run_config.schedule;
+        let total = run_config.train.total_steps(steps_per_epoch);
         let (key, warmup) = match (section.warmup_steps, section.warmup_epochs) {
             (Some(steps), _) => ("warmup_steps", steps),
             (None, epochs) => ("warmup_epochs", epochs.unwrap_or(0).saturating_mul(steps_per_epoch)),
@@ -117,7 +117,7 @@ impl Schedule {
         }
         Ok(Self {
             kind: section.kind,
-            lr: plan.optim.lr,
+            lr: run_config.optim.lr,
             warmup_lr: section.warmup_lr,
             min_lr: section.min_lr,
             decay_rate: section.decay_rate,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn schedule(text: &str, steps_per_epoch: u64) -> Schedule {
-        Schedule::new(&RunPlan::from_toml_str(text).unwrap(), steps_per_epoch).unwrap()
+        Schedule::new(&RunConfig::from_toml_str(text).unwrap(), steps_per_epoch).unwrap()
     }
 
     /// DIT on RefCOCO: 42,404 referents, batch 64, 662 steps an epoch, 40 epochs.
@@ -243,10 +243,10 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_fit() {
-        let plan = RunPlan::from_toml_str("[train]\nsteps = 40\n[schedule]\nwarmup_epochs = 3").unwrap();
-        let error = Schedule::new(&plan, 20).unwrap_err();
+        let run_config = RunConfig::from_toml_str("[train]\nsteps = 40\n[schedule]\nwarmup_epochs = 3").unwrap();
+        let error = Schedule::new(&run_config, 20).unwrap_err();
         assert!(error.to_string().contains("a warm-up of 60 steps, but the run has only 40"), "{error}");
-        assert!(Schedule::new(&plan, 13).is_ok());
-        assert_eq!(Schedule::new(&plan, 0), Err(ScheduleError::EmptyEpoch { items: 8 }));
+        assert!(Schedule::new(&run_config, 13).is_ok());
+        assert_eq!(Schedule::new(&run_config, 0), Err(ScheduleError::EmptyEpoch { items: 8 }));
     }
 }

@@ -2,21 +2,26 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
-use pil_ops::Image;
-use sam_vit::Prediction;
+use nn_ops::weights::KeyMap;
 
-use crate::batch::{HostBatch, Normalisation};
+use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
-use crate::picture::HeatMap;
 
-/// Who looks where in an image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attention {
-    /// A row a layer, a column a word.
-    pub maps: Vec<HeatMap>,
-    /// What maps over the image cannot show, a line each.
-    pub notes: Vec<String>,
+/// A loss and what it is made of.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// What is minimised, \[1\].
+    pub total: Tensor<1>,
+    /// Its terms by name before they are weighted, each \[1\]: the log and the curves show them apart. Empty where the loss has
+    /// one term.
+    pub terms: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl From<Tensor<1>> for Loss {
+    /// A loss of one term.
+    fn from(total: Tensor<1>) -> Self {
+        Self { total, terms: Vec::new() }
+    }
 }
 
 /// A text-prompted segmenter that can be trained: parameters apart from everything that is not trained (sizes,
@@ -25,21 +30,21 @@ pub trait Segmenter: Send + Sync {
     /// The parameters.
     type Net: Module + Sync + 'static;
 
-    /// Fresh parameters, or those of the weight files that the plan names.
+    /// Fresh parameters, or those of the weight files that the config names.
     ///
     /// # Errors
     /// A weight file that does not fit.
     fn init(&self, device: &Device) -> Result<Self::Net, TrainError>;
 
     /// Official names of the parameters.
-    fn names(&self) -> Names;
+    fn names(&self) -> KeyMap;
 
-    /// How images are normalised.
-    fn normalisation(&self) -> Normalisation {
-        Normalisation::IMAGENET
+    /// How photographs become inputs, on the loader's threads.
+    fn inputs(&self) -> Inputs {
+        Inputs::CANVAS
     }
 
-    /// Whether the parameter with this official name is trained where the plan freezes nothing.
+    /// Whether the parameter with this official name is trained where the config freezes nothing.
     fn trains(&self, _name: &str) -> bool {
         true
     }
@@ -65,14 +70,17 @@ pub trait Segmenter: Send + Sync {
         self.logits(net, batch, device)
     }
 
-    /// The paper's loss, \[1\]: a mean over the sentences of the batch.
+    /// The paper's loss: a mean over the sentences of the batch.
     ///
     /// # Shapes
     /// `logits`, `masks`: [Q, 1, S, S]
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError>;
+    ///
+    /// # Errors
+    /// A batch without sentences.
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError>;
 
     /// Official prefix of the part of the network that sees the image only and is never trained, if there is one.
-    fn frozen_part(&self) -> Option<&'static str> {
+    fn frozen_prefix(&self) -> Option<&'static str> {
         None
     }
 
@@ -87,21 +95,9 @@ pub trait Segmenter: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// One mask a sentence for an image of any size: the method's own pre- and postprocessing.
-    ///
-    /// # Errors
-    /// An image or a sentence that the method refuses.
-    fn predict(&self, net: &Self::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError>;
-
-    /// Where text and image look at each other, as the paper's figure shows it.
-    ///
-    /// # Errors
-    /// An image or a sentence that the method refuses, or a variant without such maps.
-    fn attention(&self, net: &Self::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError>;
-
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's
     /// CPU generator is shared between threads, the run could not be repeated), or statistics over the batch.
-    fn indivisible(&self) -> Option<&'static str>;
+    fn sharding_blocker(&self) -> Option<&'static str>;
 
     /// Files that belong beside the weights (a vocabulary), by name.
     fn files(&self) -> Vec<(String, Vec<u8>)> {

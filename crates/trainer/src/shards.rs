@@ -6,15 +6,25 @@
 //! summed in the order of the parts, so results do not depend on timing.
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use nn_ops::recompute::{Tape, record};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
-use crate::plan::{Recompute, RunPlan};
-use crate::precision::View;
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Loss, Segmenter};
+use models::precision::View;
+use run_config::{Recompute, RunConfig};
+
+/// Loss and gradients of a part of a batch, weighted by its share.
+pub struct PartGradients {
+    /// The loss.
+    pub loss: f64,
+    /// Its named terms.
+    pub terms: Vec<(&'static str, f64)>,
+    /// The gradients.
+    pub grads: GradientsParams,
+}
 
 /// The threads of a run's parts, and how they see the module.
 #[derive(Debug)]
@@ -29,21 +39,21 @@ impl Shards {
     ///
     /// # Errors
     /// When the method's batches cannot be cut, or threads cannot be made.
-    pub fn new<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> Result<Self, TrainError> {
-        let (view, recompute) = (View::new(plan.train.precision), plan.train.recompute);
-        let count = plan.train.shards;
+    pub fn new<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> Result<Self, TrainError> {
+        let (view, recompute) = (View::new(run_config.train.precision), run_config.train.recompute);
+        let count = run_config.train.shards;
         if count <= 1 {
             return Ok(Self { pools: Vec::new(), view, recompute });
         }
-        if let Some(reason) = segmenter.indivisible() {
-            return Err(plan.value_error("train.shards", count, format!("1, because {reason}")).into());
+        if let Some(reason) = segmenter.sharding_blocker() {
+            return Err(run_config.value_error("train.shards", count, format!("1, because {reason}")).into());
         }
         let threads = (rayon::current_num_threads() / count).max(1);
         let pool = |_| ThreadPoolBuilder::new().num_threads(threads).build();
         let pools = (0..count)
             .map(pool)
             .collect::<Result<_, _>>()
-            .map_err(|e| plan.value_error("train.shards", e, "threads that the system grants"))?;
+            .map_err(|e| run_config.value_error("train.shards", e, "threads that the system grants"))?;
         Ok(Self { pools, view, recompute })
     }
 
@@ -58,12 +68,12 @@ impl Shards {
         batch: &HostBatch,
         graph: &Device,
         weight: f64,
-    ) -> Result<Vec<(f64, GradientsParams)>, TrainError> {
-        let count = self.pools.len().min(batch.pictures());
+    ) -> Result<Vec<PartGradients>, TrainError> {
+        let count = self.pools.len().min(batch.image_count());
         if count <= 1 {
             return Ok(vec![self.part(segmenter, net, batch, graph, weight)?]);
         }
-        let cut = |i: usize| i * batch.pictures() / count;
+        let cut = |i: usize| i * batch.image_count() / count;
         std::thread::scope(|scope| {
             let threads: Vec<_> = self.pools[..count]
                 .iter()
@@ -92,7 +102,7 @@ impl Shards {
         batch: &HostBatch,
         graph: &Device,
         weight: f64,
-    ) -> Result<(f64, GradientsParams), TrainError> {
+    ) -> Result<PartGradients, TrainError> {
         let seen = self.view.of(net);
         let forward = || {
             let logits = segmenter.logits(&seen, batch, graph)?;
@@ -103,10 +113,26 @@ impl Shards {
             Recompute::Blocks => record(forward),
             Recompute::None | Recompute::Operations => (forward(), Tape::default()),
         };
-        let loss = loss? * weight;
-        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let Loss { total, terms } = loss?;
+        let total = total * weight;
+        let (loss, terms) = read(&total, terms, weight)?;
         let mut sums = GradientsAccumulator::new();
-        tape.backward(&loss, |grads| sums.accumulate(&seen, self.view.gradients(&seen, grads)));
-        Ok((value, sums.grads()))
+        tape.backward(&total, |grads| sums.accumulate(&seen, self.view.gradients(&seen, grads)));
+        Ok(PartGradients { loss, terms, grads: sums.grads() })
     }
+}
+
+/// The loss and its weighted terms, read from the device at once and outside of the graph.
+fn read(
+    total: &Tensor<1>,
+    terms: Vec<(&'static str, Tensor<1>)>,
+    weight: f64,
+) -> Result<(f64, Vec<(&'static str, f64)>), TrainError> {
+    let (names, tensors): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
+    let all = std::iter::once(total.clone()).chain(tensors).map(Tensor::inner).collect();
+    let lost = |e| TrainError::Device { what: "the loss", reason: format!("{e}") };
+    let values = Tensor::cat(all, 0).try_into_vec_as::<f32>().map_err(lost)?;
+    let mut values = values.into_iter().map(f64::from);
+    let loss = values.next().unwrap_or(f64::NAN);
+    Ok((loss, names.into_iter().zip(values.map(|v| v * weight)).collect()))
 }

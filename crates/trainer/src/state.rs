@@ -3,25 +3,20 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::store::ModuleRecord;
 
 use crate::error::TrainError;
-use crate::manifest::{Best, RunState, Skips};
 use crate::optimise::Optimisers;
-use crate::plan::RunPlan;
-use crate::run_dir::{Checkpoint, RunDir, RunDirError};
 use crate::segmenter::Segmenter;
-
-/// File of the weights.
-const MODEL: &str = "model.bpk";
-/// File of the averaged weights.
-const AVERAGE: &str = "average.bpk";
+use models::manifest::{Best, RunState, Skips};
+use models::run_dir::{Checkpoint, RunDir, RunDirError};
+use models::weights::{AVERAGE, MODEL, read_record};
+use run_config::RunConfig;
 
 /// Everything that changes while a run goes on.
 pub struct Training<N> {
     /// Weights, on the training device.
     pub net: N,
-    /// Their exponential moving average, on the plain device; absent when the plan turns it off.
+    /// Their exponential moving average, on the plain device; absent when the config turns it off.
     pub average: Option<N>,
     /// Optimisers.
     pub optimisers: Optimisers,
@@ -46,7 +41,7 @@ impl<N: Module> Training<N> {
     pub fn save<S: Segmenter<Net = N>>(
         &self,
         dir: &RunDir,
-        plan: &RunPlan,
+        run_config: &RunConfig,
         segmenter: &S,
         epoch: u64,
     ) -> Result<Checkpoint, TrainError> {
@@ -67,11 +62,11 @@ impl<N: Module> Training<N> {
             step: self.step,
             epoch,
             sampler: serde_json::json!({ "step": self.step }),
-            rng: serde_json::json!({ "seed": plan.run.seed.to_string() }),
+            rng: serde_json::json!({ "seed": run_config.run.seed.to_string() }),
             best: self.best.clone(),
             skips: self.skips,
         };
-        Ok(writer.finish(run, plan)?)
+        Ok(writer.finish(run, run_config)?)
     }
 
     /// Reads a checkpoint back into freshly built parts.
@@ -79,9 +74,9 @@ impl<N: Module> Training<N> {
     /// # Errors
     /// A file that is missing or does not fit the model.
     pub fn restore(mut self, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
-        self.net = read(self.net, &checkpoint.file(MODEL)?)?;
+        self.net = read_record(self.net, &checkpoint.file(MODEL)?)?;
         if let Some(average) = self.average.take() {
-            self.average = Some(read(average, &checkpoint.file(AVERAGE)?)?);
+            self.average = Some(read_record(average, &checkpoint.file(AVERAGE)?)?);
         }
         let bytes = |name: &str| -> Result<Vec<u8>, String> {
             let path = checkpoint.file(name).map_err(|e: RunDirError| e.to_string())?;
@@ -93,20 +88,6 @@ impl<N: Module> Training<N> {
         self.skips = checkpoint.manifest.state.skips;
         Ok(self)
     }
-}
-
-/// The weights that a checkpoint would be evaluated with.
-///
-/// # Errors
-/// A file that is missing or does not fit the model.
-pub fn evaluated_weights<N: Module>(net: N, checkpoint: &Checkpoint) -> Result<N, TrainError> {
-    let name = if checkpoint.manifest.files.contains_key(AVERAGE) { AVERAGE } else { MODEL };
-    read(net, &checkpoint.file(name)?)
-}
-
-fn read<N: Module>(net: N, path: &Path) -> Result<N, TrainError> {
-    let record = ModuleRecord::load(path).map_err(|e| state(path, e.to_string()))?;
-    net.try_load_record(record).map_err(|e| state(path, e.to_string()))
 }
 
 fn state(path: &Path, what: String) -> TrainError {

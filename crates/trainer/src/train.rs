@@ -1,91 +1,36 @@
-//! The training loop.
+//! The training loop: steps, evaluations, checkpoints, and what a finished run leaves behind.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use metrics::Report;
-use nn_ops::weights::{freeze_unless, name_ids, trained};
-use refcoco_data::Dataset;
+use nn_ops::weights::trained;
+use refcoco_data::{Dataset, Prefetcher};
 
-use crate::average;
+use crate::batch::HostBatch;
 use crate::cache::FeatureCache;
 use crate::data::{EvalData, TrainData};
 use crate::error::TrainError;
-use crate::evaluate::{Judged, evaluate, profile};
-use crate::finite::{self, NotFinite};
-use crate::journal::{EvalLine, Journal, Skipped, StepLine, TimingLine, read_journal};
-use crate::manifest::{Best, Skips};
-use crate::optimise::{Optimisers, clip};
-use crate::plan::{Recompute, RunPlan, Select};
-use crate::precision;
+use crate::evaluate::{ItemResult, evaluate, profile};
+use crate::event::{Event, OnEvent};
 use crate::report;
-use crate::run_dir::{Damaged, RunDir};
+use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log};
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
-use crate::shards::Shards;
-use crate::state::{Training, evaluated_weights};
-use crate::statistics;
+use crate::state::Training;
+use crate::step::{StepContext, StepReport};
+use models::manifest::Best;
+use models::precision;
+use models::run_dir::{Checkpoint, Damaged, RunDir, write_whole};
+use models::weights::evaluated_weights;
+use run_config::{RunConfig, Select};
 
 /// Steps in a row without finite gradients after which a run is given up.
 const GIVE_UP: u64 = 20;
-
-/// What a run tells while it goes on.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Training is about to begin.
-    Start {
-        /// Step to begin with.
-        step: u64,
-        /// Steps in all.
-        total: u64,
-        /// Parameters in all, and those that are trained.
-        parameters: (usize, usize),
-        /// Referents and sentences of the training split.
-        items: (usize, usize),
-    },
-    /// A step is done.
-    Step {
-        /// Steps done.
-        step: u64,
-        /// Its loss.
-        loss: f64,
-        /// Its learning rate.
-        lr: f64,
-    },
-    /// Features of a frozen image encoder are computed and kept.
-    Caching {
-        /// Pictures done.
-        done: usize,
-        /// Pictures in all.
-        of: usize,
-    },
-    /// An evaluation goes on.
-    Evaluating {
-        /// Expressions judged.
-        done: usize,
-        /// Expressions in all.
-        of: usize,
-        /// Split.
-        split: &'a str,
-    },
-    /// An evaluation is done.
-    Evaluated {
-        /// Steps done.
-        step: u64,
-        /// Its figures.
-        report: &'a Report,
-        /// Whether it is the best so far.
-        best: bool,
-    },
-    /// Something worth knowing.
-    Note(String),
-}
-
-/// Receives what a run tells.
-pub type Tell<'a> = dyn FnMut(Event<'_>) + 'a;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -109,267 +54,304 @@ pub struct Summary {
 /// Trains, or continues where the last whole checkpoint stands.
 ///
 /// # Errors
-/// Data, weights or a plan that do not fit; a file system that refuses; a loss that stops being a number.
+/// Data, weights or a config that do not fit; a file system that refuses; a loss that stops being a number.
 pub fn train<S: Segmenter>(
     segmenter: &S,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     data: Arc<Dataset>,
     device: &Device,
     resume: bool,
-    tell: &mut Tell<'_>,
+    on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
-    let accumulate = plan.optim.accumulate.max(1) as u64;
-    precision::check_training(plan, device)?;
+    precision::check_training(run_config, device)?;
     // A wrong profile must not surface after hours of training.
-    profile(plan)?;
-    let train_data = TrainData::open(plan, data.clone(), segmenter.normalisation())?;
-    let per_epoch = train_data.sampler.steps_per_epoch() as u64 / accumulate;
-    let schedule = Schedule::new(plan, per_epoch)?;
-    let total = schedule.total_steps();
-    let first = plan.data.val_splits.first().map(|split| EvalData::open(plan, split, segmenter.normalisation())).transpose()?;
-
-    let graph = graph(plan, device);
-    let mut training = begin(segmenter, plan, &graph)?;
-    let cache = FeatureCache::prepare(segmenter, &training.net, plan, &data, device, tell)?;
+    profile(run_config)?;
+    let train_data = TrainData::open(run_config, data.clone(), segmenter.inputs())?;
+    let schedule = Schedule::new(run_config, steps_per_epoch(run_config, &train_data))?;
+    let first =
+        run_config.data.val_splits.first().map(|split| EvalData::open(run_config, split, segmenter.inputs())).transpose()?;
+    let context = StepContext::new(segmenter, run_config, device)?;
+    let training = context.begin()?;
+    let cache = FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event)?;
     let train_data = train_data.with_features(cache);
-    let (dir, mut journal) = if resume {
-        let dir = RunDir::resume(plan)?;
-        let found = dir.latest_whole()?;
-        for Damaged { path, reason } in &found.damaged {
-            tell(Event::Note(format!("skipped the damaged checkpoint {}: {reason}", path.display())));
-        }
-        if let Some(checkpoint) = found.checkpoint {
-            checkpoint.check_plan(plan)?;
-            training = training.restore(&checkpoint)?;
-            tell(Event::Note(format!("continuing from {}", checkpoint.path.display())));
-        } else {
-            tell(Event::Note("no whole checkpoint yet: starting at step 0".into()));
-        }
-        dir.discard_after(training.step)?;
-        let (journal, _) = Journal::resume(&dir, training.step)?;
-        (dir, journal)
-    } else {
-        let dir = RunDir::create(plan)?;
-        let journal = Journal::create(&dir)?;
-        (dir, journal)
-    };
-
+    let (dir, log, training) = if resume { continued(run_config, training, on_event)? } else { started(run_config, training)? };
     let trainable: usize = trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
     if trainable == 0 {
         let expected = "patterns that leave something to train; to judge weights as they are, use eval";
-        return Err(plan.value_error("model.freeze", format!("{:?}", plan.model.freeze), expected).into());
+        return Err(run_config.value_error("model.freeze", format!("{:?}", run_config.model.freeze), expected).into());
     }
-    tell(Event::Start {
+    on_event(Event::Start {
         step: training.step,
-        total,
+        total: schedule.total_steps(),
         parameters: (training.net.num_params(), trainable),
         items: (data.referents.len(), data.sentences()),
     });
-
-    let shards = Shards::new(plan, segmenter)?;
-    let normed = !statistics::kept(&training.net).is_empty();
-    let begun = Instant::now();
-    let end = plan.train.stop_after.map_or(total, |n| n.min(total));
-    let mut batches = train_data.batches(training.step * accumulate, end * accumulate);
-    let (mut waited, mut items, mut since) = (0.0, 0usize, Instant::now());
-    while training.step < end {
-        let step = training.step;
-        // Dropout draws from the device's generator: a pure function of seed and step makes resuming exact.
-        device.seed(plan.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step));
-        let mut grads = GradientsAccumulator::new();
-        let mut loss_value = 0.0;
-        let statistics = normed.then(|| statistics::kept(&training.net));
-        for _ in 0..accumulate {
-            let waiting = Instant::now();
-            let Some(batch) = batches.next().transpose()? else { break };
-            waited += waiting.elapsed().as_secs_f64();
-            items += batch.len();
-            for (loss, part) in shards.gradients(segmenter, &training.net, &batch, &graph, 1.0 / accumulate as f64)? {
-                loss_value += loss;
-                grads.accumulate(&training.net, part);
-            }
-        }
-        let (grads, norm) = clip(&training.net, grads.grads(), plan.optim.grad_clip);
-        let lr = schedule.lr(step);
-        let (mut skipped, mut gives_up) = (None, None);
-        if loss_value.is_finite() && norm.is_finite() {
-            training.skips.in_a_row = 0;
-            training.net = training.optimisers.step(lr, training.net, grads);
-            if let Some(average) = training.average.take() {
-                training.average = Some(average::update(average, &training.net, plan.train.ema.decay_at(step)));
-            }
-        } else {
-            training.skips.all += 1;
-            training.skips.in_a_row += 1;
-            if let Some(before) = statistics {
-                training.net = statistics::restore(training.net, before);
-            }
-            let not_finite = finite::find(&training.net, &grads, &segmenter.names());
-            let found = NotFinite::describe(not_finite.as_ref());
-            let what = format!("step {}: loss {loss_value}, gradient norm {norm}; {found}; the step is skipped", step + 1);
-            tell(Event::Note(what));
-            skipped = Some(Skipped { times: training.skips.all, found: not_finite });
-            if training.skips.in_a_row >= GIVE_UP {
-                gives_up = Some(TrainError::Diverged { step: step + 1, loss: loss_value, norm, times: GIVE_UP, found });
-            }
-        }
-        training.step += 1;
-        let (step, epoch) = (training.step, step / per_epoch);
-        tell(Event::Step { step, loss: loss_value, lr });
-        let out_of_time = plan.train.time_limit_minutes.is_some_and(|m| begun.elapsed().as_secs_f64() > m * 60.0);
-        let last = step == end || out_of_time;
-        let due_line = last || due(step, plan.train.log_every);
-        if due_line || skipped.is_some() {
-            let parts = Default::default();
-            journal.step(StepLine { step, epoch, loss: loss_value, lr, grad_norm: norm, skipped, parts })?;
-        }
-        if let Some(error) = gives_up {
-            journal.sync()?;
-            return Err(error);
-        }
-        if due_line {
-            let seconds = since.elapsed().as_secs_f64().max(1e-9);
-            journal.timing(&TimingLine {
-                step,
-                seconds: begun.elapsed().as_secs_f64(),
-                items_per_second: items as f64 / seconds,
-                waiting: (waited / seconds).min(1.0),
-            })?;
-            (waited, items, since) = (0.0, 0, Instant::now());
-        }
-        let judge = first.is_some() && (due(step, plan.train.eval_every) || (step == total && end == total));
-        if judge && let Some(split) = &first {
-            let net = training.evaluated();
-            let (report, _) = judged(segmenter, &net, split, plan, None, device, tell)?;
-            let best = note_best(&mut training.best, &report, plan, step);
-            tell(Event::Evaluated { step, report: &report, best });
-            journal.eval(eval_line(&report, step, epoch))?;
-            since = Instant::now();
-        }
-        if judge || last || due(step, plan.train.save_every) {
-            journal.sync()?;
-            training.save(&dir, plan, segmenter, step / per_epoch)?;
-            dir.prune(step, plan.train.keep, training.best.as_ref().map(|b| b.step))?;
-        }
-        if out_of_time {
-            tell(Event::Note(format!("train.time_limit_minutes reached at step {step} of {total}")));
-            break;
-        }
-    }
-    let curves = crate::curves::curves_svg(&plan.run.name, &read_journal(&dir.log())?);
-    crate::run_dir::write_whole(&dir.curves(), curves.as_bytes())?;
-
-    let mut summary = Summary {
-        step: training.step,
-        total,
-        judged_step: training.step,
-        reports: Vec::new(),
-        shuffled: None,
-        seconds: 0.0,
-        dir,
-    };
-    if training.step >= total {
-        finish(segmenter, plan, &training, first, device, &mut summary, tell)?;
-    }
-    summary.seconds = begun.elapsed().as_secs_f64();
-    Ok(summary)
+    let mut run =
+        Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun: Instant::now(), on_event };
+    let training = run.steps(training)?;
+    run.finish(training)
 }
 
-/// Judges the best weights on every split, with and without its own sentences, and leaves results and pictures.
-fn finish<S: Segmenter>(
-    segmenter: &S,
-    plan: &RunPlan,
-    training: &Training<S::Net>,
+/// Optimiser steps of an epoch.
+fn steps_per_epoch(run_config: &RunConfig, data: &TrainData) -> u64 {
+    data.sampler.steps_per_epoch() as u64 / run_config.optim.accumulate.max(1) as u64
+}
+
+/// A new run folder and its log.
+fn started<N>(run_config: &RunConfig, training: Training<N>) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
+    let dir = RunDir::create(run_config)?;
+    let log = RunLog::create(&dir)?;
+    Ok((dir, log, training))
+}
+
+/// The run folder as it stands, cut back to its newest whole checkpoint.
+fn continued<N: Module>(
+    run_config: &RunConfig,
+    mut training: Training<N>,
+    on_event: &mut OnEvent<'_>,
+) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
+    let dir = RunDir::resume(run_config)?;
+    let found = dir.latest_whole()?;
+    for Damaged { path, reason } in &found.damaged {
+        on_event(Event::Note(format!("skipped the damaged checkpoint {}: {reason}", path.display())));
+    }
+    if let Some(checkpoint) = found.checkpoint {
+        checkpoint.check_config(run_config)?;
+        training = training.restore(&checkpoint)?;
+        on_event(Event::Note(format!("continuing from {}", checkpoint.path.display())));
+    } else {
+        on_event(Event::Note("no whole checkpoint yet: starting at step 0".into()));
+    }
+    dir.discard_after(training.step)?;
+    let (log, _) = RunLog::resume(&dir, training.step)?;
+    Ok((dir, log, training))
+}
+
+/// A run whose folder is open and whose steps can begin.
+struct Run<'a, 'e, S: Segmenter> {
+    segmenter: &'a S,
+    run_config: &'a RunConfig,
+    device: &'a Device,
+    context: StepContext<'a, S>,
+    schedule: Schedule,
+    train_data: TrainData,
     first: Option<EvalData>,
-    device: &Device,
-    summary: &mut Summary,
-    tell: &mut Tell<'_>,
-) -> Result<(), TrainError> {
-    let best = training.best.as_ref().map_or(training.step, |b| b.step);
-    let path = summary.dir.checkpoint_path(best);
-    let mut net = training.evaluated();
-    if best != training.step {
-        net = evaluated_weights(net, &crate::run_dir::Checkpoint::open(&path)?)?;
+    dir: RunDir,
+    log: RunLog,
+    begun: Instant,
+    on_event: &'a mut OnEvent<'e>,
+}
+
+/// Seconds spent waiting for batches, and items seen, since the last line of `timing.jsonl`.
+struct Pace {
+    waited: f64,
+    items: usize,
+    since: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { waited: 0.0, items: 0, since: Instant::now() }
     }
-    summary.judged_step = best;
-    let rest = plan.data.val_splits.iter().skip(1).map(|split| EvalData::open(plan, split, segmenter.normalisation()));
-    for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
-        let split = split?;
-        let (report, found) = judged(segmenter, &net, &split, plan, None, device, tell)?;
-        report::write_results(&summary.dir, &split, &report, &found)?;
-        if number == 0 {
-            report::write_pictures(&summary.dir, &split, &report, &found, plan.eval.pictures)?;
-            if plan.eval.shuffled_text && split.items.len() > 1 {
-                let (shuffled, _) = judged(segmenter, &net, &split, plan, Some(plan.run.seed), device, tell)?;
-                report::write_shuffled(&summary.dir, &shuffled)?;
-                summary.shuffled = Some(shuffled);
+
+    /// The next batch, with the wait for it counted.
+    fn next(&mut self, batches: &mut Prefetcher<HostBatch>) -> Result<Option<HostBatch>, TrainError> {
+        let waiting = Instant::now();
+        let batch = batches.next().transpose()?;
+        self.waited += waiting.elapsed().as_secs_f64();
+        self.items += batch.as_ref().map_or(0, HostBatch::len);
+        Ok(batch)
+    }
+
+    fn line(&self, step: u64, begun: Instant) -> TimingLine {
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
+        TimingLine {
+            step,
+            seconds: begun.elapsed().as_secs_f64(),
+            items_per_second: self.items as f64 / seconds,
+            waiting: (self.waited / seconds).min(1.0),
+        }
+    }
+}
+
+impl<S: Segmenter> Run<'_, '_, S> {
+    /// All steps up to the end, with their evaluations and checkpoints.
+    fn steps(&mut self, mut training: Training<S::Net>) -> Result<Training<S::Net>, TrainError> {
+        let accumulate = self.run_config.optim.accumulate.max(1) as u64;
+        let total = self.schedule.total_steps();
+        let end = self.run_config.train.stop_after.map_or(total, |n| n.min(total));
+        let mut batches = self.train_data.batches(training.step * accumulate, end * accumulate);
+        let mut pace = Pace::new();
+        let per_epoch = steps_per_epoch(self.run_config, &self.train_data);
+        while training.step < end {
+            let lr = self.schedule.lr(training.step);
+            let (next, report) = training.step(&self.context, lr, || pace.next(&mut batches))?;
+            training = next;
+            let step = training.step;
+            (self.on_event)(Event::Step { step, loss: report.loss, lr });
+            let out_of_time =
+                self.run_config.train.time_limit_minutes.is_some_and(|m| self.begun.elapsed().as_secs_f64() > m * 60.0);
+            let last = step == end || out_of_time;
+            let due_line = last || step.is_multiple_of(self.run_config.train.log_every.max(1));
+            if due_line || report.skipped.is_some() {
+                self.log_step(&training, lr, report)?;
+            }
+            if due_line {
+                self.log.timing(&pace.line(step, self.begun))?;
+                pace = Pace::new();
+            }
+            let judge = self.first.is_some()
+                && (self.run_config.train.eval_every.is_due(step, per_epoch) || (step == total && end == total));
+            if judge {
+                self.evaluate_first(&mut training)?;
+                pace.since = Instant::now();
+            }
+            if judge || last || self.run_config.train.save_every.is_due(step, per_epoch) {
+                self.save(&training)?;
+            }
+            if out_of_time {
+                (self.on_event)(Event::Note(format!("train.time_limit_minutes reached at step {step} of {total}")));
+                break;
             }
         }
-        summary.reports.push(report);
+        Ok(training)
     }
-    Ok(())
-}
 
-/// `device` with gradients, keeping activations as the plan says. Parameters and batches have to come from this one: tensors
-/// that keep activations in different ways must not meet.
-#[must_use]
-pub fn graph(plan: &RunPlan, device: &Device) -> Device {
-    let graph = device.clone().autodiff();
-    match plan.train.recompute {
-        Recompute::Operations => graph.gradient_checkpointing(),
-        // Blocks are up to the forward pass: `nn_ops::recompute`.
-        Recompute::None | Recompute::Blocks => graph,
+    fn epoch(&self, step: u64) -> u64 {
+        step / steps_per_epoch(self.run_config, &self.train_data)
+    }
+
+    /// Writes the step's line; a run whose steps are skipped again and again ends here.
+    fn log_step(&mut self, training: &Training<S::Net>, lr: f64, report: StepReport) -> Result<(), TrainError> {
+        let (step, StepReport { loss, terms, grad_norm, skipped }) = (training.step, report);
+        let epoch = self.epoch(step);
+        let parts = terms.into_iter().map(|(name, value)| (name.to_owned(), value.is_finite().then_some(value))).collect();
+        let (line, diverged) = match skipped {
+            None => (None, None),
+            Some(skip) => {
+                let what = format!("step {step}: loss {loss}, gradient norm {grad_norm}; {}; the step is skipped", skip.found);
+                (self.on_event)(Event::Note(what));
+                let diverged = TrainError::Diverged { step, loss, norm: grad_norm, times: GIVE_UP, found: skip.found };
+                let line = Skipped { times: training.skips.all, found: skip.not_finite };
+                (Some(line), (training.skips.in_a_row >= GIVE_UP).then_some(diverged))
+            }
+        };
+        self.log.step(StepLine { step, epoch, loss, lr, grad_norm, skipped: line, parts })?;
+        match diverged {
+            None => Ok(()),
+            Some(error) => {
+                self.log.sync()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Evaluates the first split and notes whether this is the best step so far.
+    fn evaluate_first(&mut self, training: &mut Training<S::Net>) -> Result<(), TrainError> {
+        let Some(split) = &self.first else { return Ok(()) };
+        let step = training.step;
+        let (report, _) =
+            evaluate_split(self.segmenter, &training.evaluated(), split, self.run_config, None, self.device, self.on_event)?;
+        let best = note_best(&mut training.best, &report, self.run_config, step);
+        (self.on_event)(Event::Evaluated { step, report: &report, best });
+        let epoch = self.epoch(step);
+        Ok(self.log.eval(eval_line(&report, step, epoch))?)
+    }
+
+    /// Writes a checkpoint, the log before it.
+    fn save(&mut self, training: &Training<S::Net>) -> Result<(), TrainError> {
+        self.log.sync()?;
+        training.save(&self.dir, self.run_config, self.segmenter, self.epoch(training.step))?;
+        self.dir.prune(training.step, self.run_config.train.keep, training.best.as_ref().map(|b| b.step))?;
+        Ok(())
+    }
+
+    /// Draws the curves and, at the end of the schedule, judges the best weights on every split, with and without its own
+    /// sentences.
+    fn finish(mut self, training: Training<S::Net>) -> Result<Summary, TrainError> {
+        let curves = crate::curves::curves_svg(&self.run_config.run.name, &read_log(&self.dir.log())?);
+        write_whole(&self.dir.curves(), curves.as_bytes())?;
+        let (step, total) = (training.step, self.schedule.total_steps());
+        let (mut reports, mut shuffled, mut judged_step) = (Vec::new(), None, step);
+        if step >= total {
+            let net;
+            (net, judged_step) = self.best_weights(&training)?;
+            let first = self.first.take();
+            let rest = self
+                .run_config
+                .data
+                .val_splits
+                .iter()
+                .skip(1)
+                .map(|split| EvalData::open(self.run_config, split, self.segmenter.inputs()));
+            for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
+                let (report, of_shuffled) = self.judge_split(&net, &split?, number == 0)?;
+                reports.push(report);
+                shuffled = shuffled.or(of_shuffled);
+            }
+        }
+        let seconds = self.begun.elapsed().as_secs_f64();
+        Ok(Summary { dir: self.dir, step, total, judged_step, reports, shuffled, seconds })
+    }
+
+    /// The weights of the best step, and that step.
+    fn best_weights(&self, training: &Training<S::Net>) -> Result<(S::Net, u64), TrainError> {
+        let (net, best) = (training.evaluated(), training.best.as_ref().map_or(training.step, |b| b.step));
+        if best == training.step {
+            return Ok((net, best));
+        }
+        let path: PathBuf = self.dir.checkpoint_path(best);
+        Ok((evaluated_weights(net, &Checkpoint::open(&path)?)?, best))
+    }
+
+    /// Judges a split and writes its results; of the first split also figures, and a report with exchanged sentences.
+    fn judge_split(&mut self, net: &S::Net, split: &EvalData, first: bool) -> Result<(Report, Option<Report>), TrainError> {
+        let (report, found) = evaluate_split(self.segmenter, net, split, self.run_config, None, self.device, self.on_event)?;
+        report::write_results(&self.dir, split, &report, &found)?;
+        if !first {
+            return Ok((report, None));
+        }
+        report::write_pictures(&self.dir, split, &report, &found, self.run_config.eval.pictures)?;
+        if !self.run_config.eval.shuffled_text || split.items.len() < 2 {
+            return Ok((report, None));
+        }
+        let seed = Some(self.run_config.run.seed);
+        let (shuffled, _) = evaluate_split(self.segmenter, net, split, self.run_config, seed, self.device, self.on_event)?;
+        report::write_shuffled(&self.dir, &shuffled)?;
+        Ok((report, Some(shuffled)))
     }
 }
 
-/// Fresh weights, frozen as the plan says, with optimisers and average.
-///
-/// # Errors
-/// Weight files that do not fit.
-pub fn begin<S: Segmenter>(segmenter: &S, plan: &RunPlan, graph: &Device) -> Result<Training<S::Net>, TrainError> {
-    graph.seed(plan.run.seed);
-    let names = segmenter.names();
-    // Naming the parameters also draws those that are still lazy, in the module's order.
-    let net = name_ids(segmenter.init(graph)?, &names);
-    let net = freeze_unless(net, &names, |name| segmenter.trains(name) && plan.model.trains(name));
-    let optimisers = Optimisers::new(&plan.optim, &net, &names);
-    let average = plan.train.ema.enabled.then(|| net.valid());
-    Ok(Training { net, average, optimisers, step: 0, best: None, skips: Skips::default() })
-}
-
-fn judged<S: Segmenter>(
+fn evaluate_split<S: Segmenter>(
     segmenter: &S,
     net: &S::Net,
     data: &EvalData,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     shuffle: Option<u64>,
     device: &Device,
-    tell: &mut Tell<'_>,
-) -> Result<(Report, Vec<Judged>), TrainError> {
-    let net = &precision::seen(net, plan.eval.precision);
+    on_event: &mut OnEvent<'_>,
+) -> Result<(Report, Vec<ItemResult>), TrainError> {
+    let net = &precision::seen(net, run_config.eval.precision);
     let (of, split) = (data.items.len(), data.dataset.split.clone());
-    evaluate(segmenter, net, data, &profile(plan)?, shuffle, device, |done| tell(Event::Evaluating { done, of, split: &split }))
+    evaluate(segmenter, net, data, &profile(run_config)?, shuffle, device, |done| {
+        on_event(Event::Evaluating { done, of, split: &split })
+    })
 }
 
-fn due(step: u64, every: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
-}
-
-fn note_best(best: &mut Option<Best>, report: &Report, plan: &RunPlan, step: u64) -> bool {
-    let value = match plan.eval.select {
+fn note_best(best: &mut Option<Best>, report: &Report, run_config: &RunConfig, step: u64) -> bool {
+    let value = match run_config.eval.select {
         Select::Miou => report.miou,
         Select::Oiou => report.oiou,
     };
     let better = best.as_ref().is_none_or(|b| value > b.value);
     if better {
-        *best = Some(Best { metric: plan.eval.select.name().into(), value, step });
+        *best = Some(Best { metric: run_config.eval.select.name().into(), value, step });
     }
     better
 }
 
 fn eval_line(report: &Report, step: u64, epoch: u64) -> EvalLine {
-    let mut metrics: std::collections::BTreeMap<String, f64> =
-        [("miou".to_owned(), report.miou), ("oiou".to_owned(), report.oiou)].into();
+    let mut metrics: BTreeMap<String, f64> = [("miou".to_owned(), report.miou), ("oiou".to_owned(), report.oiou)].into();
     metrics.extend(report.precision.iter().map(|p| (format!("p@{}", p.at), p.value)));
     EvalLine { step, epoch, split: report.split.clone(), profile: report.profile.clone(), samples: report.samples, metrics }
 }

@@ -2,18 +2,17 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::weights::Names;
+use nn_ops::weights::KeyMap;
 use refcoco_data::{Fit, SynthConfig, SynthFormat, generate};
-use sam_vit::Prediction;
+use run_config::{Method, RunConfig};
 use serde_json::{Value, json};
-use tests::{parts, toy};
+use tests::{found, toy};
 use trainer::TrainError;
 use trainer::batch::HostBatch;
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
-use trainer::models;
-use trainer::plan::{Method, RunPlan};
-use trainer::segmenter::{Attention, Segmenter};
+use trainer::methods::evaluator;
+use trainer::segmenter::{Loss, Segmenter};
 
 /// Segments what it is told: "x y width height", in pixels of the canvas.
 struct Told;
@@ -25,8 +24,8 @@ impl Segmenter for Told {
         Ok(LinearConfig::new(1, 1).init(device))
     }
 
-    fn names(&self) -> Names {
-        Names::default()
+    fn names(&self) -> KeyMap {
+        KeyMap::default()
     }
 
     fn logits(&self, _: &Linear, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
@@ -40,19 +39,11 @@ impl Segmenter for Told {
         Ok(Tensor::from_data(TensorData::new(values, [rows, 1, side, side]), device))
     }
 
-    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Tensor<1>, TrainError> {
-        Ok(logits.mean())
+    fn loss(&self, logits: Tensor<4>, _: Tensor<4>, _: &HostBatch) -> Result<Loss, TrainError> {
+        Ok(logits.mean().into())
     }
 
-    fn predict(&self, _: &Linear, _: &pil_ops::Image, _: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        Ok(Vec::new())
-    }
-
-    fn attention(&self, _: &Linear, _: &pil_ops::Image, _: &str) -> Result<Attention, TrainError> {
-        Err(TrainError::Unsupported("maps"))
-    }
-
-    fn indivisible(&self) -> Option<&'static str> {
+    fn sharding_blocker(&self) -> Option<&'static str> {
         None
     }
 }
@@ -99,15 +90,16 @@ fn several_targets_and_none() {
             ("20 0 10 10", &[12]),
         ],
     );
-    let mut plan = toy(Method::Dit, folder.path(), "gres", &["data.dataset=grefcoco", "eval.profile=gres", "eval.batch_size=3"]);
-    plan.data.fit = Fit::TopLeft;
-    plan.data.image_size = 40;
+    let mut run_config =
+        toy(Method::Dit, folder.path(), "gres", &["data.dataset=grefcoco", "eval.profile=gres", "eval.batch_size=3"]);
+    run_config.data.fit = Fit::TopLeft;
+    run_config.data.image_size = 40;
     let device = Device::flex();
-    let judge = |plan: &RunPlan| {
-        let data = EvalData::open(plan, "testA", Told.normalisation()).unwrap();
-        evaluate(&Told, &Told.init(&device).unwrap(), &data, &profile(plan).unwrap(), None, &device, |_| {}).unwrap()
+    let judge = |run_config: &RunConfig| {
+        let data = EvalData::open(run_config, "testA", Told.inputs()).unwrap();
+        evaluate(&Told, &Told.init(&device).unwrap(), &data, &profile(run_config).unwrap(), None, &device, |_| {}).unwrap()
     };
-    let (report, found) = judge(&plan);
+    let (report, found) = judge(&run_config);
     assert_eq!((report.samples, report.intersection, report.union), (5, 300, 550));
     let gres = report.gres.unwrap();
     assert_eq!((gres.ciou, gres.n_acc, gres.t_acc, gres.min_pixels), (300.0 / 550.0, Some(0.5), Some(2.0 / 3.0), 50));
@@ -117,9 +109,9 @@ fn several_targets_and_none() {
     assert_eq!(ious, [2.0 / 3.0, 1.0, 0.0, 0.0, 1.0]);
     assert_eq!(found.iter().map(|f| f.mask.area()).collect::<Vec<_>>(), [300, 0, 50, 0, 100]);
 
-    // A threshold in the plan is a probability: a logit of 4 is 0.982, so that 0.99 leaves nothing.
-    plan.eval.threshold = Some(0.99);
-    let (report, _) = judge(&plan);
+    // A threshold in the config is a probability: a logit of 4 is 0.982, so that 0.99 leaves nothing.
+    run_config.eval.threshold = Some(0.99);
+    let (report, _) = judge(&run_config);
     let gres = report.gres.unwrap();
     assert_eq!((gres.giou, gres.ciou, gres.n_acc, gres.t_acc), (0.4, 0.0, Some(1.0), Some(0.0)));
 }
@@ -130,10 +122,10 @@ fn phrases_of_a_generated_set() {
     let config = SynthConfig { images: 24, size: 64, seed: 3, format: SynthFormat::Phrasecut, ..SynthConfig::default() };
     generate(&config, &folder.path().join("data")).unwrap();
     let set = ["data.dataset=phrasecut", "data.split_by=vg", "data.val_splits=[\"test\"]", "eval.profile=phrasecut"];
-    let plan = toy(Method::Dit, folder.path(), "phrases", &set);
-    let model = models::open(&plan, parts(&plan).1, &Device::flex(), None).unwrap();
-    let data = EvalData::open(&plan, "test", model.normalisation()).unwrap();
-    let (report, _) = model.evaluate(&data, &profile(&plan).unwrap(), None, &mut |_| {}).unwrap();
+    let run_config = toy(Method::Dit, folder.path(), "phrases", &set);
+    let model = evaluator(&found(&run_config, None), &Device::flex()).unwrap();
+    let data = EvalData::open(&run_config, "test", model.inputs()).unwrap();
+    let (report, _) = model.evaluate(&data, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!((report.profile.as_str(), report.samples, report.precision.len()), ("phrasecut", 8, 5));
     let count = |name: &str| report.kinds.get(name).map_or(0, |k| k.samples);
     assert_eq!(count("i_single") + count("i_multi") + count("i_many"), 8);

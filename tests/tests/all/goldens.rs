@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use trainer::plan::Precision;
-use xtask::check::{BOUND, COARSE, Verdict, run};
+use run_config::Precision;
+use saymask::check::{BOUND, COARSE, Verdict, run};
 
 fn passes(file: &str) {
     within(file, Precision::F32, BOUND);
@@ -29,6 +29,26 @@ fn sam_tiny() {
 #[test]
 fn sam_vit_b() {
     passes("sam-vit-b.safetensors");
+}
+
+#[test]
+fn sam2() {
+    passes("sam2.safetensors");
+}
+
+#[test]
+fn sam2_video() {
+    passes("sam2-video.safetensors");
+}
+
+#[test]
+fn sam2_hiera_tiny() {
+    passes("sam2-hiera-t.safetensors");
+}
+
+#[test]
+fn sam2_hiera_large() {
+    passes("sam2-hiera-l.safetensors");
 }
 
 #[test]

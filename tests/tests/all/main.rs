@@ -1,10 +1,11 @@
 //! One binary: every integration test links Burn once.
 
-mod clicks;
+mod configs;
 mod evaluation;
 mod goldens;
 mod precision;
-mod recipes;
+mod prompts;
 mod recompute;
+mod same_masks;
 mod skips;
 mod training;

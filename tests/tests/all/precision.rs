@@ -6,17 +6,16 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::{DType, Device, Tensor};
-use nn_ops::weights::{NamedVisitor, Names, load_formula, visit_named};
+use models::methods::{DitMethod, EvfMethod, RisamMethod};
+use models::precision::seen;
+use nn_ops::weights::{KeyMap, NamedVisitor, load_formula, visit_named};
 use pil_ops::Image;
-use tests::{parts, toy};
+use run_config::{Method, Precision, RunConfig};
+use tests::{begin, found, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
-use trainer::models::{Dit, Evf, Risam};
-use trainer::plan::{Method, Precision, RunPlan};
-use trainer::precision::seen;
 use trainer::segmenter::Segmenter;
 use trainer::shards::Shards;
-use trainer::train::begin;
 
 use crate::training::run;
 
@@ -28,18 +27,18 @@ const OF_GRADIENTS: f64 = 0.12;
 /// Dropout would differ between precisions, which draw differently.
 const DRY: [&str; 3] = ["data.augment.flip=0", "data.prefetch=0", "schedule.warmup_steps=0"];
 
-pub fn plan(method: Method, folder: &std::path::Path, set: &[&str]) -> RunPlan {
+pub fn dry_config(method: Method, folder: &std::path::Path, set: &[&str]) -> RunConfig {
     let dry: &[&str] = if method == Method::Dit { &["model.dit.dropout=0", "model.dit.bert.dropout=0"] } else { &[] };
     toy(method, folder, method.name(), &[&DRY, dry, set].concat())
 }
 
-fn first_batch<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> HostBatch {
-    let (data, _) = parts(plan);
-    TrainData::open(plan, data, segmenter.normalisation()).unwrap().batches(0, 1).next().unwrap().unwrap()
+fn first_batch<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> HostBatch {
+    let (data, _) = parts(run_config);
+    TrainData::open(run_config, data, segmenter.inputs()).unwrap().batches(0, 1).next().unwrap().unwrap()
 }
 
 /// Every float tensor of a module, or its gradient, by official name.
-fn gather<M: Module>(net: &M, names: &Names, grads: Option<&GradientsParams>) -> BTreeMap<String, (DType, Vec<f32>)> {
+fn gather<M: Module>(net: &M, names: &KeyMap, grads: Option<&GradientsParams>) -> BTreeMap<String, (DType, Vec<f32>)> {
     struct Gather<'a>(Option<&'a GradientsParams>, BTreeMap<String, (DType, Vec<f32>)>);
     impl NamedVisitor for Gather<'_> {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
@@ -64,30 +63,30 @@ pub fn worst(a: &[f32], b: &[f32]) -> f32 {
 /// Loss and gradients of the first batch.
 pub fn backward<S: Segmenter>(
     segmenter: &S,
-    plan: &RunPlan,
+    run_config: &RunConfig,
     net: &S::Net,
     graph: &Device,
 ) -> (f64, BTreeMap<String, (DType, Vec<f32>)>) {
-    let batch = first_batch(plan, segmenter);
-    let shards = Shards::new(plan, segmenter).unwrap();
+    let batch = first_batch(run_config, segmenter);
+    let shards = Shards::new(run_config, segmenter).unwrap();
     let mut found = shards.gradients(segmenter, net, &batch, graph, 1.0).unwrap();
-    let (loss, grads) = found.remove(0);
-    (loss, gather(net, &segmenter.names(), Some(&grads)))
+    let part = found.remove(0);
+    (part.loss, gather(net, &segmenter.names(), Some(&part.grads)))
 }
 
 pub fn norm<'a>(of: impl Iterator<Item = &'a f32>) -> f64 {
     of.map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
 }
 
-fn halves<S: Segmenter>(plan: &RunPlan, segmenter: &S) {
+fn halves<S: Segmenter>(run_config: &RunConfig, segmenter: &S) {
     let device = Device::flex();
-    let graph = device.clone().autodiff();
     let names = segmenter.names();
+    let (training, graph) = begin(segmenter, run_config);
     // Fresh weights make logits of next to nothing.
-    let (net, _) = load_formula(begin(segmenter, plan, &graph).unwrap().net, "halves", &names);
+    let (net, _) = load_formula(training.net, "halves", &names);
 
     // Outside of training.
-    let batch = first_batch(plan, segmenter);
+    let batch = first_batch(run_config, segmenter);
     let single = net.valid();
     let half = seen(&single, Precision::Bf16);
     let logits = |net: &S::Net| segmenter.logits(net, &batch, &device).unwrap();
@@ -107,9 +106,9 @@ fn halves<S: Segmenter>(plan: &RunPlan, segmenter: &S) {
     }
 
     // In training.
-    let mut low = plan.clone();
+    let mut low = run_config.clone();
     low.train.precision = Precision::Bf16;
-    let (want_loss, want) = backward(segmenter, plan, &net, &graph);
+    let (want_loss, want) = backward(segmenter, run_config, &net, &graph);
     let (loss, got) = backward(segmenter, &low, &net, &graph);
     assert!((loss - want_loss).abs() < f64::from(TOLERANCE) * want_loss, "loss {loss} against {want_loss}");
     assert!(got.keys().eq(want.keys()), "the same parameters get gradients");
@@ -130,18 +129,19 @@ const WIDE: [&str; 3] =
 fn bf16_is_close_and_ends_at_f32_parameters() {
     let folder = tempfile::tempdir().unwrap();
     let _alone = crate::training::ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let plan = |method: Method, own: &[&str]| {
+    let run_config = |method: Method, own: &[&str]| {
         let table = format!("model.{}", method.name());
         let set: Vec<String> = WIDE.iter().chain(own).map(|s| s.replace("{}", &table)).collect();
-        plan(method, folder.path(), &set.iter().map(String::as_str).collect::<Vec<_>>())
+        dry_config(method, folder.path(), &set.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let dit = plan(Method::Dit, &["{}.text_dim=64", "{}.bert.hidden=64"]);
-    halves(&dit, &Dit::new(&dit, parts(&dit).1).unwrap());
-    let evf = plan(Method::Evf, &["{}.train_image_encoder=true", "{}.beit3.dim=64"]);
-    halves(&evf, &Evf::new(&evf, parts(&evf).1).unwrap());
+    let dit = run_config(Method::Dit, &["{}.text_dim=64", "{}.bert.hidden=64"]);
+    halves(&dit, &DitMethod::new(&dit, parts(&dit).1).unwrap());
+    let evf = run_config(Method::Evf, &["{}.train_image_encoder=true", "{}.beit3.dim=64"]);
+    halves(&evf, &EvfMethod::new(&evf, parts(&evf).1).unwrap());
     // A region's words are chosen by a threshold, which rounding may cross.
-    let risam = plan(Method::Risam, &["{}.relevance_mask=false", "{}.width=64", "{}.up_channels=[32, 16]", "{}.clip.width=64"]);
-    halves(&risam, &Risam::new(&risam, parts(&risam).1).unwrap());
+    let risam =
+        run_config(Method::Risam, &["{}.relevance_mask=false", "{}.width=64", "{}.up_channels=[32, 16]", "{}.clip.width=64"]);
+    halves(&risam, &RisamMethod::new(&risam, parts(&risam).1).unwrap());
 }
 
 /// Two steps, an evaluation and what lies on the disk afterwards.
@@ -150,8 +150,8 @@ fn a_run_in_bf16_leaves_f32_behind() {
     let folder = tempfile::tempdir().unwrap();
     for method in [Method::Dit, Method::Evf, Method::Risam] {
         let set = ["train.steps=2", "train.precision=bf16", "eval.precision=bf16", "schedule.kind=constant", "eval.limit=2"];
-        let plan = plan(method, folder.path(), &set);
-        let summary = run(&plan, false);
+        let run_config = dry_config(method, folder.path(), &set);
+        let summary = run(&run_config, false);
         assert_eq!(summary.step, 2);
         let log = std::fs::read_to_string(summary.dir.log()).unwrap();
         assert!(log.contains("\"step\":2") && !log.contains("null"), "{log}");
@@ -167,18 +167,19 @@ fn a_run_in_bf16_leaves_f32_behind() {
                 assert!(kind == DType::F32 || !kind.is_float(), "{method:?} {file} {name} is {kind:?}");
             }
         }
-        let checkpoint = trainer::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
-        let open = |plan: &RunPlan| trainer::models::open(plan, parts(plan).1, &Device::flex(), Some(&checkpoint)).unwrap();
+        let checkpoint = models::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
+        let device = Device::flex();
+        let found = |run_config: &RunConfig| found(run_config, Some(checkpoint.clone()));
         // Prediction and its pictures of attention run in bf16, too.
-        let image = Image { width: 40, height: 30, channels: 3, data: (0..3600u32).map(|i| (i * 7 % 256) as u8).collect() };
-        let model = open(&plan);
+        let image = Image::new(40, 30, 3, (0..3600u32).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
+        let model = found(&run_config).model(&device).unwrap();
         assert_eq!(model.predict(&image, &["the red circle", "left"]).unwrap().len(), 2);
         let maps = model.attention(&image, "the red circle").unwrap().maps;
         assert!(!maps.is_empty() && maps.iter().all(|map| map.values.iter().all(|v| v.is_finite())));
         // What is exported afterwards is the f32 weights, whatever evaluation computes in.
         let weights = |precision: &str| {
-            let plan = plan.with_overrides(&[format!("eval.precision={precision}")]).unwrap();
-            let weights = open(&plan).weights();
+            let run_config = run_config.with_overrides(&[format!("eval.precision={precision}")]).unwrap();
+            let weights = found(&run_config).state_dict(&device).unwrap();
             weights.names().map(|name| (name.to_owned(), weights.read(name).unwrap())).collect::<Vec<_>>()
         };
         assert!(weights("bf16") == weights("f32"), "{method:?}: exported weights differ");
@@ -202,8 +203,9 @@ fn recomputing_operations_changes_no_bit() {
                 more.into(),
             ];
             let set: Vec<&str> = set.iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
-            let plan = plan(method, folder.path(), &set).with_overrides(&[format!("run.name={name}-{precision}")]).unwrap();
-            let summary = run(&plan, false);
+            let run_config =
+                dry_config(method, folder.path(), &set).with_overrides(&[format!("run.name={name}-{precision}")]).unwrap();
+            let summary = run(&run_config, false);
             crate::training::tensors(&summary.dir.checkpoint_path(2).join("model.bpk"))
         };
         for precision in ["f32", "bf16"] {

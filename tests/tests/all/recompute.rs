@@ -1,15 +1,14 @@
 //! Blocks of encoders that are recomputed in the backward pass.
 
 use burn::tensor::Device;
+use models::methods::{DitMethod, EvfMethod, RisamMethod};
 use nn_ops::recompute::record;
 use nn_ops::weights::load_formula;
-use tests::{parts, toy};
+use run_config::{Method, Precision, Recompute, RunConfig};
+use tests::{begin, parts, toy};
 use trainer::batch::HostBatch;
 use trainer::data::TrainData;
-use trainer::models::{Dit, Evf, Risam};
-use trainer::plan::{Method, Precision, Recompute, RunPlan};
 use trainer::segmenter::Segmenter;
-use trainer::train::{begin, graph};
 
 use crate::precision::{backward, norm, worst};
 use crate::training::ONE_AT_A_TIME;
@@ -20,18 +19,18 @@ const SUMS: f64 = 1e-6;
 const HALVES: f64 = 0.02;
 
 /// Loss and gradients of a batch are the same, and `pieces` are recomputed.
-fn same<S: Segmenter>(plan: &RunPlan, segmenter: &S, pieces: usize, what: &str) {
+fn same<S: Segmenter>(run_config: &RunConfig, segmenter: &S, pieces: usize, what: &str) {
     let device = Device::flex();
-    let graph = graph(plan, &device);
     let names = segmenter.names();
-    let (net, _) = load_formula(begin(segmenter, plan, &graph).unwrap().net, "blocks", &names);
+    let (training, graph) = begin(segmenter, run_config);
+    let (net, _) = load_formula(training.net, "blocks", &names);
     for (precision, tolerance) in [(Precision::F32, SUMS), (Precision::Bf16, HALVES)] {
         let found = [Recompute::None, Recompute::Blocks].map(|recompute| {
-            let mut plan = plan.clone();
-            (plan.train.recompute, plan.train.precision) = (recompute, precision);
+            let mut run_config = run_config.clone();
+            (run_config.train.recompute, run_config.train.precision) = (recompute, precision);
             // Dropout draws the same numbers, if it draws as often.
             device.seed(5);
-            backward(segmenter, &plan, &net, &graph)
+            backward(segmenter, &run_config, &net, &graph)
         });
         let [(want_loss, want), (loss, got)] = found;
         assert_eq!(loss, want_loss, "{what} in {precision:?}: the loss differs");
@@ -43,22 +42,22 @@ fn same<S: Segmenter>(plan: &RunPlan, segmenter: &S, pieces: usize, what: &str) 
             assert!(off <= tolerance * whole, "{what} in {precision:?}: {name} differs by {off} of {whole}");
         }
     }
-    let batch = batch(plan, segmenter);
+    let batch = batch(run_config, segmenter);
     let (logits, tape) = record(|| segmenter.logits(&net, &batch, &graph).unwrap());
     assert_eq!(tape.pieces(), pieces, "{what}");
     drop((logits, tape));
 }
 
-fn batch<S: Segmenter>(plan: &RunPlan, segmenter: &S) -> HostBatch {
-    TrainData::open(plan, parts(plan).0, segmenter.normalisation()).unwrap().batches(0, 1).next().unwrap().unwrap()
+fn batch<S: Segmenter>(run_config: &RunConfig, segmenter: &S) -> HostBatch {
+    TrainData::open(run_config, parts(run_config).0, segmenter.inputs()).unwrap().batches(0, 1).next().unwrap().unwrap()
 }
 
 /// The toys have three blocks in their image encoders.
 fn dit(set: &[&str], pieces: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let plan = toy(Method::Dit, folder.path(), "blocks", &[&["data.prefetch=0"], set].concat());
-    let segmenter = Dit::new(&plan, parts(&plan).1).unwrap();
-    same(&plan, &segmenter, pieces, &set.join(" "));
+    let run_config = toy(Method::Dit, folder.path(), "blocks", &[&["data.prefetch=0"], set].concat());
+    let segmenter = DitMethod::new(&run_config, parts(&run_config).1).unwrap();
+    same(&run_config, &segmenter, pieces, &set.join(" "));
 }
 
 #[test]
@@ -98,19 +97,25 @@ fn frozen_blocks_pass_gradients_on() {
 fn evf_and_risam_get_the_same_gradients() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
-    let plan = |method: Method, set: &[&str]| toy(method, folder.path(), method.name(), &[&["data.prefetch=0"], set].concat());
+    let run_config =
+        |method: Method, set: &[&str]| toy(method, folder.path(), method.name(), &[&["data.prefetch=0"], set].concat());
     // Two layers of BEiT-3, once or once a kind of input, and three blocks of SAM.
     for (encoder, pieces) in [("beit3_early", 2), ("beit3_late", 4), ("beit3_text", 2)] {
         for (train, more) in [("true", 3), ("false", 0)] {
             let (encoder, train) = (format!("model.evf.encoder={encoder}"), format!("model.evf.train_image_encoder={train}"));
-            let plan = plan(Method::Evf, &[&encoder, &train]);
-            same(&plan, &Evf::new(&plan, parts(&plan).1).unwrap(), pieces + more, &format!("{encoder} {train}"));
+            let run_config = run_config(Method::Evf, &[&encoder, &train]);
+            same(
+                &run_config,
+                &EvfMethod::new(&run_config, parts(&run_config).1).unwrap(),
+                pieces + more,
+                &format!("{encoder} {train}"),
+            );
         }
     }
     // Taps leave the image encoder after every block.
     for (train, pieces) in [("true", 3), ("false", 0)] {
         let train = format!("model.risam.train_image_encoder={train}");
-        let plan = plan(Method::Risam, &[&train, "model.risam.relevance_mask=false"]);
-        same(&plan, &Risam::new(&plan, parts(&plan).1).unwrap(), pieces, &train);
+        let run_config = run_config(Method::Risam, &[&train, "model.risam.relevance_mask=false"]);
+        same(&run_config, &RisamMethod::new(&run_config, parts(&run_config).1).unwrap(), pieces, &train);
     }
 }

@@ -4,18 +4,17 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::Names;
-use pil_ops::Image;
-use sam_vit::Prediction;
+use models::methods::RisamMethod;
+use models::run_dir::Checkpoint;
+use nn_ops::weights::KeyMap;
+use run_config::{Method, RunConfig};
 use tests::{parts, toy};
 use trainer::TrainError;
-use trainer::batch::{HostBatch, Normalisation};
-use trainer::journal::{JournalLine, StepLine, read_journal};
-use trainer::models::Risam;
-use trainer::plan::{Method, RunPlan};
-use trainer::run_dir::Checkpoint;
-use trainer::segmenter::{Attention, Segmenter};
-use trainer::train::{Event, Summary, train};
+use trainer::batch::{HostBatch, Inputs};
+use trainer::event::Event;
+use trainer::run_log::{LogLine, StepLine, read_log};
+use trainer::segmenter::{Loss, Segmenter};
+use trainer::train::{Summary, train};
 
 use crate::training::{ONE_AT_A_TIME, tensors};
 
@@ -31,11 +30,11 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
     fn init(&self, device: &Device) -> Result<S::Net, TrainError> {
         self.inner.init(device)
     }
-    fn names(&self) -> Names {
+    fn names(&self) -> KeyMap {
         self.inner.names()
     }
-    fn normalisation(&self) -> Normalisation {
-        self.inner.normalisation()
+    fn inputs(&self) -> Inputs {
+        self.inner.inputs()
     }
     fn trains(&self, name: &str) -> bool {
         self.inner.trains(name)
@@ -47,34 +46,28 @@ impl<S: Segmenter> Segmenter for Poisoned<S> {
         }
         self.inner.logits(net, &batch, device)
     }
-    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Tensor<1>, TrainError> {
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
         self.inner.loss(logits, masks, batch)
     }
-    fn predict(&self, net: &S::Net, image: &Image, sentences: &[&str]) -> Result<Vec<Prediction>, TrainError> {
-        self.inner.predict(net, image, sentences)
-    }
-    fn attention(&self, net: &S::Net, image: &Image, sentence: &str) -> Result<Attention, TrainError> {
-        self.inner.attention(net, image, sentence)
-    }
-    fn indivisible(&self) -> Option<&'static str> {
-        self.inner.indivisible()
+    fn sharding_blocker(&self) -> Option<&'static str> {
+        self.inner.sharding_blocker()
     }
 }
 
 /// RISAM, for its batch norms see the spoilt batch before anybody knows.
-fn run(plan: &RunPlan, spoils: fn(&HostBatch) -> bool, resume: bool) -> Result<Summary, TrainError> {
+fn run(run_config: &RunConfig, spoils: fn(&HostBatch) -> bool, resume: bool) -> Result<Summary, TrainError> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let (data, tokenizer) = parts(plan);
-    let segmenter = Poisoned { inner: Risam::new(plan, tokenizer)?, spoils };
-    train(&segmenter, plan, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
+    let (data, tokenizer) = parts(run_config);
+    let segmenter = Poisoned { inner: RisamMethod::new(run_config, tokenizer)?, spoils };
+    train(&segmenter, run_config, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
 }
 
 fn steps(log: &Path) -> Vec<StepLine> {
     let step = |line| match line {
-        JournalLine::Step(line) => Some(line),
-        JournalLine::Eval(_) => None,
+        LogLine::Step(line) => Some(line),
+        LogLine::Eval(_) => None,
     };
-    read_journal(log).unwrap().into_iter().filter_map(step).collect()
+    read_log(log).unwrap().into_iter().filter_map(step).collect()
 }
 
 /// About every fifth batch.
@@ -85,7 +78,7 @@ fn some(batch: &HostBatch) -> bool {
 #[test]
 fn spoilt_steps_are_named_counted_and_leave_no_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = |name: &str, set: &[&str]| {
+    let run_config = |name: &str, set: &[&str]| {
         toy(
             Method::Risam,
             folder.path(),
@@ -93,7 +86,7 @@ fn spoilt_steps_are_named_counted_and_leave_no_trace() {
             &[&["train.log_every=7", "eval.pictures=0", "train.ema.enabled=false"], set].concat(),
         )
     };
-    let whole = run(&plan("whole", &[]), some, false).unwrap();
+    let whole = run(&run_config("whole", &[]), some, false).unwrap();
     let lines = steps(&whole.dir.log());
     let skipped: Vec<&StepLine> = lines.iter().filter(|line| line.skipped.is_some()).collect();
     assert!(skipped.iter().any(|line| line.step % 7 != 0), "a skipped step has its line between the due ones");
@@ -116,9 +109,9 @@ fn spoilt_steps_are_named_counted_and_leave_no_trace() {
         assert!(floats(bytes).iter().all(|v| v.is_finite()), "{name} is spoilt");
     }
 
-    let half = run(&plan("halves", &["train.stop_after=20"]), some, false).unwrap();
+    let half = run(&run_config("halves", &["train.stop_after=20"]), some, false).unwrap();
     assert_eq!(half.step, 20);
-    let halves = run(&plan("halves", &[]), some, true).unwrap();
+    let halves = run(&run_config("halves", &[]), some, true).unwrap();
     // The stop itself is a line of the log, due or not.
     let without_stop = |log: &Path| steps(log).into_iter().filter(|l| l.step != 20).map(|l| format!("{l:?}")).collect::<Vec<_>>();
     assert_eq!(without_stop(&whole.dir.log()), without_stop(&halves.dir.log()));
@@ -128,13 +121,13 @@ fn spoilt_steps_are_named_counted_and_leave_no_trace() {
 #[test]
 fn a_run_that_is_given_up_says_which_tensor() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = toy(Method::Risam, folder.path(), "lost", &["train.log_every=1000"]);
-    let error = run(&plan, |_| true, false).unwrap_err().to_string();
+    let run_config = toy(Method::Risam, folder.path(), "lost", &["train.log_every=1000"]);
+    let error = run(&run_config, |_| true, false).unwrap_err().to_string();
     assert!(
         error.contains("for 20 steps in a row") && error.contains("gradients are not finite, the first is that of fe."),
         "{error}"
     );
-    let lines = steps(&trainer::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
+    let lines = steps(&models::run_dir::RunDir::at(folder.path().join("runs/lost")).log());
     assert_eq!(lines.len(), 20);
     assert_eq!(lines[19].skipped.as_ref().unwrap().times, 20);
 }

@@ -6,27 +6,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::Device;
+use models::Found;
+use models::run_dir::Checkpoint;
 use refcoco_data::{SynthConfig, generate};
-use tests::{parts, toy};
+use run_config::{Method, RunConfig};
+use tests::{found, parts, toy};
 use trainer::TrainError;
 use trainer::data::EvalData;
 use trainer::evaluate::profile;
-use trainer::models;
-use trainer::plan::{Method, RunPlan};
-use trainer::run_dir::Checkpoint;
-use trainer::train::{Event, Summary};
+use trainer::event::Event;
+use trainer::methods::{self, evaluator};
+use trainer::train::Summary;
 
 /// Burn's CPU generator is one a process, so runs with dropout must not overlap.
 pub static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-pub fn run(plan: &RunPlan, resume: bool) -> Summary {
-    attempt(plan, resume).unwrap()
+pub fn run(run_config: &RunConfig, resume: bool) -> Summary {
+    attempt(run_config, resume).unwrap()
 }
 
-fn attempt(plan: &RunPlan, resume: bool) -> Result<Summary, TrainError> {
+fn attempt(run_config: &RunConfig, resume: bool) -> Result<Summary, TrainError> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let (data, tokenizer) = parts(plan);
-    models::train(plan, tokenizer, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
+    let (data, tokenizer) = parts(run_config);
+    methods::train(run_config, tokenizer, data, &Device::flex(), resume, &mut |_: Event<'_>| {})
 }
 
 fn losses(summary: &Summary) -> Vec<f64> {
@@ -109,7 +111,7 @@ fn eight_samples_are_learned_by_heart() {
     // Pictures as large as the canvas and a patch of 4 make low-resolution masks as fine as the truth.
     let config = SynthConfig { images: 24, size: 48, seed: 3, max_objects: 2, scale: 1.3, ..SynthConfig::default() };
     generate(&config, &folder.path().join("data")).unwrap();
-    let plan = toy(
+    let run_config = toy(
         Method::Dit,
         folder.path(),
         "eight",
@@ -120,8 +122,8 @@ fn eight_samples_are_learned_by_heart() {
             "train.batch_size=8",
             "optim.lr=4e-3",
             "data.augment.flip=0",
-            "train.eval_every=0",
-            "train.save_every=0",
+            "train.eval_every=never",
+            "train.save_every=never",
             "model.dit.dropout=0",
             "model.dit.bert.dropout=0",
             "model.dit.text_dim=48",
@@ -137,7 +139,7 @@ fn eight_samples_are_learned_by_heart() {
             "train.ema.decay=0.9",
         ],
     );
-    let (data, tokenizer) = parts(&plan);
+    let (data, tokenizer) = parts(&run_config);
     let mut eight = (*data).clone();
     eight.referents.truncate(8);
     for referent in &mut eight.referents {
@@ -146,13 +148,13 @@ fn eight_samples_are_learned_by_heart() {
     let eight = Arc::new(eight);
     let device = Device::flex();
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let summary = models::train(&plan, tokenizer.clone(), eight.clone(), &device, false, &mut |_: Event<'_>| {}).unwrap();
+    let summary = methods::train(&run_config, tokenizer.clone(), eight.clone(), &device, false, &mut |_: Event<'_>| {}).unwrap();
     let checkpoint = Checkpoint::open(&summary.dir.checkpoint_path(summary.step)).unwrap();
-    let model = models::open(&plan, tokenizer, &device, Some(&checkpoint)).unwrap();
-    let mut plan = plan;
-    plan.eval.limit = None;
-    let judged = EvalData::of(&plan, eight, model.normalisation()).unwrap();
-    let (report, _) = model.evaluate(&judged, &profile(&plan).unwrap(), None, &mut |_| {}).unwrap();
+    let model = evaluator(&Found { tokenizer, ..found(&run_config, Some(checkpoint)) }, &device).unwrap();
+    let mut run_config = run_config;
+    run_config.eval.limit = None;
+    let judged = EvalData::of(&run_config, eight, model.inputs()).unwrap();
+    let (report, _) = model.evaluate(&judged, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!(report.samples, 8);
     assert!(report.miou > 0.95, "training mIoU {}", report.miou);
 }
@@ -161,7 +163,7 @@ fn eight_samples_are_learned_by_heart() {
 fn shards_change_nothing_but_rounding() {
     let folder = tempfile::tempdir().unwrap();
     let dry =
-        ["model.dit.dropout=0", "model.dit.bert.dropout=0", "train.steps=8", "train.eval_every=0", "schedule.warmup_steps=2"];
+        ["model.dit.dropout=0", "model.dit.bert.dropout=0", "train.steps=8", "train.eval_every=never", "schedule.warmup_steps=2"];
     let with = |name: &str, shards: &str| run(&toy(Method::Dit, folder.path(), name, &[&dry[..], &[shards]].concat()), false);
     let (one, two) = (with("one", "train.shards=1"), with("two", "train.shards=2"));
     let again = with("again", "train.shards=2");
@@ -174,8 +176,8 @@ fn shards_change_nothing_but_rounding() {
 #[test]
 fn shards_with_dropout_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = toy(Method::Dit, folder.path(), "wet", &["train.shards=2"]);
-    let error = attempt(&plan, false).unwrap_err().to_string();
+    let run_config = toy(Method::Dit, folder.path(), "wet", &["train.shards=2"]);
+    let error = attempt(&run_config, false).unwrap_err().to_string();
     assert!(error.contains("train.shards") && error.contains("dropout"), "{error}");
     let normed = toy(Method::Risam, folder.path(), "normed", &["train.shards=2"]);
     let error = attempt(&normed, false).unwrap_err().to_string();
@@ -187,13 +189,13 @@ fn kept_features_train_as_computed_ones_do() {
     let folder = tempfile::tempdir().unwrap();
     let cache = |method: Method| folder.path().join(format!("features-{}", method.name()));
     let with = |method| format!("train.feature_cache={}", cache(method).display());
-    let dry = ["data.augment.flip=0", "train.steps=10", "train.eval_every=0", "schedule.warmup_steps=2"];
+    let dry = ["data.augment.flip=0", "train.steps=10", "train.eval_every=never", "schedule.warmup_steps=2"];
     for method in [Method::Evf, Method::Risam] {
-        let plan = |name: &str, more: &[&str]| {
+        let run_config = |name: &str, more: &[&str]| {
             toy(method, folder.path(), &format!("{name}-{}", method.name()), &[&dry[..], more].concat())
         };
-        let computed = losses(&run(&plan("computed", &[]), false));
-        let kept = losses(&run(&plan("kept", &[&with(method)]), false));
+        let computed = losses(&run(&run_config("computed", &[]), false));
+        let kept = losses(&run(&run_config("kept", &[&with(method)]), false));
         for (a, b) in computed.iter().zip(&kept) {
             assert!((a - b).abs() < 5e-3 * a.abs(), "{method:?}: {a} against {b}");
         }
@@ -205,7 +207,7 @@ fn kept_features_train_as_computed_ones_do() {
         let before = files();
         let gone = before.keys().rfind(|p| p.extension().is_some_and(|e| e == "safetensors")).unwrap();
         std::fs::remove_file(gone).unwrap();
-        for (a, b) in kept.iter().zip(losses(&run(&plan("again", &[&with(method)]), false))) {
+        for (a, b) in kept.iter().zip(losses(&run(&run_config("again", &[&with(method)]), false))) {
             assert!((a - b).abs() < 1e-3 * a.abs(), "{method:?}: {a} against {b}");
         }
         let after = files();
@@ -236,8 +238,8 @@ fn features_that_change_are_not_kept() {
         (Method::Evf, vec![], "augment"),
         (Method::Evf, vec![dry, "model.evf.train_image_encoder=true"], "evf"),
     ] {
-        let plan = toy(method, folder.path(), "no", &[&set[..], &[&with]].concat());
-        let error = attempt(&plan, false).unwrap_err().to_string();
+        let run_config = toy(method, folder.path(), "no", &[&set[..], &[&with]].concat());
+        let error = attempt(&run_config, false).unwrap_err().to_string();
         assert!(error.contains("train.feature_cache") && error.contains(says), "{error}");
     }
 }

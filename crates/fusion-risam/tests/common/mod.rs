@@ -4,7 +4,10 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_risam::{Backbone, ImageFeatures, RisamConfig, RisamNet, net_names};
+use fusion_risam::{
+    Backbone, Decoder, Enhancement, Fusion, Interaction, LanguageSoftmax, LinguisticPosition, MaskHead, NormPlacement,
+    OwnDecoder, RisamConfig, RisamFeatures, RisamForm, RisamModel, RisamNet, Upsampling, VisualPosition,
+};
 use nn_ops::formula;
 use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, SamConfig};
@@ -59,17 +62,70 @@ pub(crate) fn on_swin() -> RisamConfig {
     RisamConfig { backbone: Backbone::Swin, swin, taps: [1, 2, 3], ..toy() }
 }
 
+/// Every ablation of the paper's tables, and every choice it leaves open.
+pub(crate) fn forms() -> Vec<(&'static str, RisamConfig)> {
+    vec![
+        ("paper", toy()),
+        ("fe none", RisamConfig { enhancement: Enhancement::None, ..toy() }),
+        ("fe vit_det", RisamConfig { enhancement: Enhancement::VitDet, tap_layer_norm: true, ..toy() }),
+        ("single linear, tap norm", RisamConfig { single_linear: true, tap_layer_norm: true, ..toy() }),
+        ("ma conv", RisamConfig { interaction: Interaction::Conv, ..toy() }),
+        ("ma te", RisamConfig { interaction: Interaction::Transformer, ..toy() }),
+        ("ma sdf", RisamConfig { interaction: Interaction::VisionGuided, ..toy() }),
+        ("ma bcm", RisamConfig { interaction: Interaction::Serial, ..toy() }),
+        ("no mask", RisamConfig { relevance_mask: false, ..toy() }),
+        ("three blocks", RisamConfig { interaction_blocks: 3, decoder_blocks: 3, ..toy() }),
+        ("one block", RisamConfig { interaction_blocks: 1, decoder_blocks: 1, ..toy() }),
+        ("regions", RisamConfig { language_softmax: LanguageSoftmax::Regions, ..toy() }),
+        ("no position", RisamConfig { linguistic_position: LinguisticPosition::None, ..toy() }),
+        ("learned position", RisamConfig { linguistic_position: LinguisticPosition::Learned, ..toy() }),
+        ("decoder position", RisamConfig { linguistic_position: LinguisticPosition::Decoder, ..toy() }),
+        ("visual position", RisamConfig { visual_position: VisualPosition::SamDense, ..toy() }),
+        ("toi", RisamConfig { token_to_image: true, norm: NormPlacement::Pre, ..toy() }),
+        ("norms", RisamConfig { token_to_image: true, norm: NormPlacement::Post, ffn: 20, ..toy() }),
+        ("no elg", RisamConfig { language_in_decoder: false, ..toy() }),
+        ("vlt head", RisamConfig { language_in_decoder: false, vlt_head: true, ..toy() }),
+        ("decoder sam", RisamConfig { decoder: Decoder::Sam, ..toy() }),
+        ("gelu", RisamConfig { upsampling: Upsampling::Both, ..toy() }),
+        ("baseline", RisamConfig { baseline: true, ..toy() }),
+        ("clip", on_clip()),
+        ("swin, tap norm", RisamConfig { tap_layer_norm: true, ..on_swin() }),
+        ("swin, vit_det", RisamConfig { enhancement: Enhancement::VitDet, ..on_swin() }),
+        ("swin, decoder sam", RisamConfig { decoder: Decoder::Sam, ..on_swin() }),
+    ]
+}
+
+pub(crate) fn model(config: &RisamConfig, device: &Device) -> RisamModel {
+    load_formula(config.init(device).unwrap(), "toy", &config.names()).0
+}
+
+/// The network's method.
+pub(crate) fn fusion(net: RisamNet) -> Fusion {
+    match net.form {
+        RisamForm::Fusion(fusion) => fusion,
+        RisamForm::Baseline(_) => panic!("the baseline"),
+    }
+}
+
+/// The network's own decoder.
+pub(crate) fn own(net: RisamNet) -> OwnDecoder {
+    match fusion(net).decoder {
+        MaskHead::Own(own) => own,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(crate) fn tensor<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(formula::tensor("toy", name, &shape, 0.0, 1.5), shape), device)
 }
 
 pub(crate) fn net(config: &RisamConfig, device: &Device) -> RisamNet {
     config.validate().unwrap();
-    load_formula(config.init_net(device), "toy", &net_names()).0
+    load_formula(config.init_net(device), "toy", &RisamNet::names()).0
 }
 
 /// Features of the images with these names.
-pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -> ImageFeatures {
+pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -> RisamFeatures {
     let map = |what: &str, channels: usize, last: bool| {
         let one = |name: &&str| {
             let shape = if last { [1, GRID.0, GRID.1, channels] } else { [1, channels, GRID.0, GRID.1] };
@@ -77,10 +133,11 @@ pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -
         };
         Tensor::cat(images.iter().map(one).collect(), 0)
     };
+    if config.baseline {
+        return RisamFeatures::Embedding(map("embedding", config.sam.prompt_dim(), false));
+    }
     let [one, two, three] = config.tap_widths();
-    let taps = [map("tap1", one, true), map("tap2", two, true), map("tap3", three, true)];
-    let embedding = config.baseline.then(|| map("embedding", config.sam.prompt_dim(), false));
-    ImageFeatures { taps, embedding }
+    RisamFeatures::Taps([map("tap1", one, true), map("tap2", two, true), map("tap3", three, true)])
 }
 
 /// Word features of the sentences with these names; row `i` is the same whatever the others are.

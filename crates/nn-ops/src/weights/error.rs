@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a weight file and a module.
+//! Errors of weight files: unreadable, damaged, or not of the model.
 
 use std::path::PathBuf;
 

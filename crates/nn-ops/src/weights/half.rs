@@ -1,4 +1,4 @@
-//! Matrices in half the memory.
+//! Weights kept in half precision.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::error::WeightsError;
-use super::names::Location;
+use super::key_map::Location;
 
-/// Keeps the weights of the linear layers that `which` names by their module paths in f16: 11 bits a number, nothing above
+/// Keeps the weights of the linear layers that `which` names by their module paths in f16: 11 bits per number, nothing above
 /// 65504. Only layers that [`crate::linear`] computes may be named; it widens them where they are used, so results differ
 /// from those of single precision by the rounding of the weights alone.
 ///

@@ -1,4 +1,4 @@
-//! Strict loading: every parameter is accounted for, or nothing is loaded.
+//! Strict loading of weights: every parameter is accounted for, or nothing is loaded.
 //!
 //! Burn's stores ignore keys that nothing uses, renumber gaps in lists and give parameters the file's precision.
 
@@ -8,10 +8,10 @@ use std::path::Path;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
-use super::checkpoint::Checkpoint;
 use super::error::{WeightsError, few};
 use super::half::rounded;
-use super::names::{Location, Names, parameters};
+use super::key_map::{KeyMap, Location, parameters};
+use super::state_dict::StateDict;
 use crate::formula;
 
 /// Names that may be absent, on either side. `*` stands for any run of characters.
@@ -34,6 +34,20 @@ pub struct LoadReport {
     pub unused: Vec<String>,
 }
 
+impl LoadReport {
+    /// What both loads of one file did: a tensor that either used counts as used.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.matched.extend(other.matched);
+        self.missing.extend(other.missing);
+        self.unused.extend(other.unused);
+        self.unused.sort();
+        self.unused.dedup();
+        self.unused.retain(|name| !self.matched.contains(name));
+        self
+    }
+}
+
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} tensors loaded", self.matched.len())?;
@@ -47,18 +61,18 @@ impl std::fmt::Display for LoadReport {
     }
 }
 
-/// Fills `module` from `checkpoint`.
+/// Fills `module` from `state_dict`.
 ///
 /// # Errors
 /// [`WeightsError::Mismatch`] lists every shape that differs (both shapes), every missing parameter and every
 /// unused tensor that `allow` does not cover; the module is dropped unchanged then.
 pub fn load<M: Module>(
     module: M,
-    checkpoint: &Checkpoint,
-    names: &Names,
+    state_dict: &StateDict,
+    names: &KeyMap,
     allow: &Allow<'_>,
 ) -> Result<(M, LoadReport), WeightsError> {
-    load_halving(module, checkpoint, names, allow, &|_| false)
+    load_halving(module, state_dict, names, allow, &|_| false)
 }
 
 /// As [`load`], and [`super::halve`] of each weight right after it was read, so that they are never all there in f32.
@@ -67,8 +81,8 @@ pub fn load<M: Module>(
 /// As both.
 pub fn load_halving<M: Module>(
     module: M,
-    checkpoint: &Checkpoint,
-    names: &Names,
+    state_dict: &StateDict,
+    names: &KeyMap,
     allow: &Allow<'_>,
     which: &dyn Fn(&str) -> bool,
 ) -> Result<(M, LoadReport), WeightsError> {
@@ -76,7 +90,7 @@ pub fn load_halving<M: Module>(
     let (mut wrong, mut missing) = (Vec::new(), Vec::new());
     let mut used = BTreeSet::new();
     for parameter in parameters(&module, names) {
-        match checkpoint.shape(&parameter.name) {
+        match state_dict.shape(&parameter.name) {
             Some(shape) if shape == parameter.shape.as_slice() => report.matched.push(parameter.name.clone()),
             Some(shape) => {
                 wrong.push(format!("`{}` is {shape:?} in the file and {:?} in the model", parameter.name, parameter.shape))
@@ -87,7 +101,7 @@ pub fn load_halving<M: Module>(
         used.insert(parameter.name);
     }
     let (unused, surplus): (Vec<String>, Vec<String>) =
-        checkpoint.names().filter(|n| !used.contains(*n)).map(str::to_owned).partition(|n| covered(allow.unused, n));
+        state_dict.names().filter(|n| !used.contains(*n)).map(str::to_owned).partition(|n| covered(allow.unused, n));
     report.unused = unused;
     let mut summary = Vec::new();
     if !wrong.is_empty() {
@@ -103,13 +117,13 @@ pub fn load_halving<M: Module>(
         summary.push(format!("in the file but not in the model: {}", few(&surplus, 6)));
     }
     if !summary.is_empty() {
-        return Err(WeightsError::Mismatch { path: checkpoint.path().to_owned(), summary: summary.join("; ") });
+        return Err(WeightsError::Mismatch { path: state_dict.path().to_owned(), summary: summary.join("; ") });
     }
     let mut filler = Filler {
         at: Location::default(),
         names,
-        values: |name: &str, _: &[usize]| checkpoint.shape(name).is_some().then(|| checkpoint.read(name)).transpose(),
-        halved: |path: &str| which(path).then(|| checkpoint.path()),
+        values: |name: &str, _: &[usize]| state_dict.shape(name).is_some().then(|| state_dict.read(name)).transpose(),
+        halved: |path: &str| which(path).then(|| state_dict.path()),
         failed: None,
     };
     let module = module.map(&mut filler);
@@ -121,7 +135,7 @@ pub fn load_halving<M: Module>(
 
 /// Fills `module` from the golden formula ([`crate::formula::weight`]) by official names and shapes.
 /// Returns it with its number of float parameters, fixed ones included.
-pub fn load_formula<M: Module>(module: M, seed: &str, names: &Names) -> (M, usize) {
+pub fn load_formula<M: Module>(module: M, seed: &str, names: &KeyMap) -> (M, usize) {
     let mut count = 0;
     let mut filler = Filler {
         at: Location::default(),
@@ -138,11 +152,11 @@ pub fn load_formula<M: Module>(module: M, seed: &str, names: &Names) -> (M, usiz
 }
 
 /// Copies every float parameter out under its official name and in PyTorch's layout.
-pub fn export<M: Module>(module: &M, names: &Names, label: &str) -> Checkpoint {
+pub fn export<M: Module>(module: &M, names: &KeyMap, label: &str) -> StateDict {
     struct Exporter<'a> {
         at: Location,
-        names: &'a Names,
-        out: Checkpoint,
+        names: &'a KeyMap,
+        out: StateDict,
     }
     impl ModuleVisitor for Exporter<'_> {
         fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -162,14 +176,14 @@ pub fn export<M: Module>(module: &M, names: &Names, label: &str) -> Checkpoint {
             self.out.insert(self.names.official(&self.at.dotted()), &dims, values);
         }
     }
-    let mut exporter = Exporter { at: Location::default(), names, out: Checkpoint::empty(label) };
+    let mut exporter = Exporter { at: Location::default(), names, out: StateDict::empty(label) };
     module.visit(&mut exporter);
     exporter.out
 }
 
 struct Filler<'a, F, H> {
     at: Location,
-    names: &'a Names,
+    names: &'a KeyMap,
     values: F,
     /// The file of a linear layer's weight that is kept in half precision.
     halved: H,

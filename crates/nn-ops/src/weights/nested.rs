@@ -1,14 +1,14 @@
-//! Checkpoints whose tensors lie under the top-level key `model`, as training scripts save them.
+//! PyTorch files whose tensors lie under the top-level key `model`, as training scripts save them.
 
 use std::path::Path;
 
-use super::{Checkpoint, WeightsError};
+use super::{StateDict, WeightsError};
 
-impl Checkpoint {
-    /// As [`Checkpoint::open`]; where a PyTorch file has a dictionary of tensors under the key `model`, that dictionary alone.
+impl StateDict {
+    /// As [`StateDict::open`]; where a PyTorch file has a dictionary of tensors under the key `model`, that dictionary alone.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`].
+    /// As [`StateDict::open`].
     pub fn open_model(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         match Self::open_at(&path, Some("model")) {
             Ok(nested) if !nested.is_empty() => Ok(nested),

@@ -3,14 +3,14 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-use super::names::{Location, Names};
+use super::key_map::{KeyMap, Location};
 
 /// Stops the gradients of every parameter whose official name `keep` refuses. Parameters that are fixed by their model
 /// (SAM's position frequencies) stay fixed.
-pub fn freeze_unless<M: Module>(module: M, names: &Names, keep: impl Fn(&str) -> bool) -> M {
+pub fn freeze_unless<M: Module>(module: M, names: &KeyMap, keep: impl Fn(&str) -> bool) -> M {
     struct Freezer<'a, F> {
         at: Location,
-        names: &'a Names,
+        names: &'a KeyMap,
         keep: F,
     }
     impl<F: Fn(&str) -> bool> ModuleMapper for Freezer<'_, F> {
@@ -34,10 +34,10 @@ pub trait NamedVisitor {
 }
 
 /// Leads `visitor` through a module, in the module's own order.
-pub fn visit_named<M: Module, V: NamedVisitor>(module: &M, names: &Names, visitor: &mut V) {
+pub fn visit_named<M: Module, V: NamedVisitor>(module: &M, names: &KeyMap, visitor: &mut V) {
     struct Guide<'a, V> {
         at: Location,
-        names: &'a Names,
+        names: &'a KeyMap,
         visitor: &'a mut V,
     }
     impl<V: NamedVisitor> ModuleVisitor for Guide<'_, V> {
@@ -66,7 +66,7 @@ pub struct Trained {
 }
 
 /// The parameters of a module that receive gradients, in its own order. Initialises parameters that are not yet.
-pub fn trained<M: Module>(module: &M, names: &Names) -> Vec<Trained> {
+pub fn trained<M: Module>(module: &M, names: &KeyMap) -> Vec<Trained> {
     struct Lister(Vec<Trained>);
     impl NamedVisitor for Lister {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
@@ -83,10 +83,10 @@ pub fn trained<M: Module>(module: &M, names: &Names) -> Vec<Trained> {
 
 /// Gives every float parameter an identity made of its official name, so that checkpoints of equal runs are equal and an
 /// optimiser's state finds its parameters in any process.
-pub fn name_ids<M: Module>(module: M, names: &Names) -> M {
+pub fn name_ids<M: Module>(module: M, names: &KeyMap) -> M {
     struct Namer<'a> {
         at: Location,
-        names: &'a Names,
+        names: &'a KeyMap,
     }
     impl ModuleMapper for Namer<'_> {
         fn enter_module(&mut self, name: &str, container_type: &str) {

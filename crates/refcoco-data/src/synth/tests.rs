@@ -287,7 +287,7 @@ fn rectangles_are_the_mask() {
         let points: Vec<(i32, i32)> = r.iter().map(|p| (p[0] as i32, p[1] as i32)).collect();
         pil_ops::fill_polygon(&mut image, &points, 1).unwrap();
     }
-    assert_eq!(image.data, grid);
+    assert_eq!(image.data(), grid);
 }
 
 #[test]

@@ -110,9 +110,9 @@ pub fn remove_small(mask: &mut [u8], width: usize, area: u64, what: Small) -> bo
 mod tests {
     use super::*;
 
-    fn parse(picture: &str) -> (Vec<u8>, usize) {
-        let width = picture.lines().next().map_or(0, |l| l.trim().len());
-        (picture.lines().flat_map(|l| l.trim().bytes()).map(|b| u8::from(b == b'#')).collect(), width)
+    fn parse(drawing: &str) -> (Vec<u8>, usize) {
+        let width = drawing.lines().next().map_or(0, |l| l.trim().len());
+        (drawing.lines().flat_map(|l| l.trim().bytes()).map(|b| u8::from(b == b'#')).collect(), width)
     }
 
     #[test]

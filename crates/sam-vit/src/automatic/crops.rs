@@ -1,4 +1,4 @@
-//! Where the generator clicks, and in which parts of the image.
+//! Point grids and crops of automatic mask generation.
 
 /// A part of the image, (x0, y0) inside and (x1, y1) just outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

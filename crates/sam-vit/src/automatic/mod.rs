@@ -1,4 +1,4 @@
-//! Everything in an image: a grid of clicks, filtered (Segment Anything, appendix B, "automatic mask generation").
+//! Automatic mask generation: masks for a grid of points, filtered (Segment Anything, appendix B).
 
 mod components;
 mod crops;
@@ -7,6 +7,7 @@ mod nms;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use coco_mask::Rle;
+use nn_ops::ConfigError;
 use pil_ops::Image;
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,9 @@ const EDGE: f64 = 20.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AutomaticConfig {
-    /// Clicks along each side of the image.
+    /// Points along each side of the image.
     pub points_per_side: usize,
-    /// Clicks that share a decoder call.
+    /// Points that share a decoder call.
     pub points_per_batch: usize,
     /// Masks must have a higher predicted IoU.
     pub pred_iou_thresh: f32,
@@ -45,7 +46,7 @@ pub struct AutomaticConfig {
     pub crop_nms_thresh: f64,
     /// How far crops of the first layer overlap, as a part of the image's short side.
     pub crop_overlap_ratio: f64,
-    /// Each layer has this many times fewer clicks along a side than the one before.
+    /// Each layer has this many times fewer points along a side than the one before.
     pub crop_n_points_downscale_factor: usize,
     /// Holes and islands of fewer pixels are removed; 0 leaves all.
     pub min_mask_region_area: u64,
@@ -73,11 +74,11 @@ impl AutomaticConfig {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`SamError::Config`] naming the setting, its value and what would be right.
-    pub fn validate(&self) -> Result<(), SamError> {
+    /// The first setting out of range, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let within = |name: &str, value: usize, low: usize, high: usize| {
             let right = (low..=high).contains(&value);
-            right.then_some(()).ok_or_else(|| SamError::Config(format!("{name} is {value}; it must be {low} to {high}")))
+            right.then_some(()).ok_or_else(|| ConfigError::new(name, value, format!("from {low} to {high}")))
         };
         within("points_per_side", self.points_per_side, 1, 1024)?;
         within("points_per_batch", self.points_per_batch, 1, 4096)?;
@@ -91,17 +92,15 @@ impl AutomaticConfig {
             ("crop_nms_thresh", self.crop_nms_thresh),
         ];
         if let Some((name, value)) = numbers.iter().find(|(_, v)| !v.is_finite()) {
-            return Err(SamError::Config(format!("{name} is {value}; it must be finite")));
+            return Err(ConfigError::new(*name, value, "finite"));
         }
         if !(0.0..1.0).contains(&self.crop_overlap_ratio) {
-            return Err(SamError::Config(format!("crop_overlap_ratio is {}; it must be 0 to below 1", self.crop_overlap_ratio)));
+            return Err(ConfigError::new("crop_overlap_ratio", self.crop_overlap_ratio, "from 0 to below 1"));
         }
         if self.points_in(self.crop_n_layers) == 0 {
-            let (side, factor) = (self.points_per_side, self.crop_n_points_downscale_factor);
-            return Err(SamError::Config(format!(
-                "points_per_side {side} over {factor}^{} layers leaves no point",
-                self.crop_n_layers
-            )));
+            let least = (0..self.crop_n_layers).fold(1, |n: usize, _| n.saturating_mul(self.crop_n_points_downscale_factor));
+            let expected = format!("at least {least}, or the last layer of crops has no point");
+            return Err(ConfigError::new("points_per_side", self.points_per_side, expected));
         }
         Ok(())
     }
@@ -123,7 +122,7 @@ pub struct Region {
     pub bbox: [f64; 4],
     /// IoU with the true mask as the network predicts it.
     pub predicted_iou: f32,
-    /// The click (x, y) that found it.
+    /// The point (x, y) that found it.
     pub point: [f64; 2],
     /// How little the mask depends on the threshold ([`stability`]).
     pub stability: f64,
@@ -145,7 +144,7 @@ impl Sam {
     /// Finds masks all over an image, the best of a crop first.
     ///
     /// # Errors
-    /// Settings out of range, or an image that is inconsistent or too thin.
+    /// Settings out of range, or a device that fails.
     pub fn segment_everything(&self, image: &Image, config: &AutomaticConfig) -> Result<Vec<Region>, SamError> {
         config.segment_everything(self, image)
     }
@@ -158,11 +157,10 @@ impl AutomaticConfig {
     /// As there.
     pub fn segment_everything<M: ClickModel>(&self, model: &M, image: &Image) -> Result<Vec<Region>, SamError> {
         self.validate()?;
-        let image = Image::new(image.width, image.height, image.channels, image.data.clone())?;
-        let crops = crop_boxes(image.height, image.width, self.crop_n_layers, self.crop_overlap_ratio);
+        let crops = crop_boxes(image.height(), image.width(), self.crop_n_layers, self.crop_overlap_ratio);
         let mut found = Vec::new();
         for crop in &crops {
-            found.extend(self.segment_crop(model, &image, crop)?);
+            found.extend(self.segment_crop(model, image, crop)?);
         }
         if crops.len() > 1 {
             let scores: Vec<f64> = found.iter().map(|c| 1.0 / (c.crop.width() * c.crop.height()) as f64).collect();
@@ -177,19 +175,19 @@ impl AutomaticConfig {
     fn segment_crop<M: ClickModel>(&self, model: &M, image: &Image, crop: &CropBox) -> Result<Vec<Candidate>, SamError> {
         let cut = cut(image, crop)?;
         let embedding = model.embed(&cut)?;
-        let size = [cut.width as f64, cut.height as f64];
+        let size = [cut.width() as f64, cut.height() as f64];
         let grid: Vec<[f64; 2]> =
             point_grid(self.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
         let mut found = Vec::new();
         for points in grid.chunks(self.points_per_batch) {
-            self.click(model, &embedding, points, crop, (image.height, image.width), &mut found)?;
+            self.segment_points(model, &embedding, points, crop, (image.height(), image.width()), &mut found)?;
         }
         let scores: Vec<f64> = found.iter().map(|c| f64::from(c.iou)).collect();
         Ok(keep(found, &scores, self.box_nms_thresh))
     }
 
     /// One decoder call and its filters.
-    fn click<M: ClickModel>(
+    fn segment_points<M: ClickModel>(
         &self,
         model: &M,
         embedding: &ImageEmbedding,
@@ -198,9 +196,9 @@ impl AutomaticConfig {
         whole: (usize, usize),
         found: &mut Vec<Candidate>,
     ) -> Result<(), SamError> {
-        let (count, placement) = (points.len(), &embedding.placement);
+        let (count, letterbox) = (points.len(), &embedding.letterbox);
         let device = embedding.features.device();
-        let coordinates: Vec<f32> = points.iter().flat_map(|p| placement.point(*p)).collect();
+        let coordinates: Vec<f32> = points.iter().flat_map(|p| letterbox.point(*p)).collect();
         let coordinates = Tensor::from_data(TensorData::new(coordinates, [count, 1, 2]), &device);
         let (low_res, iou) = model.click(embedding, coordinates);
         let [_, number, tall, broad] = low_res.dims();
@@ -215,8 +213,8 @@ impl AutomaticConfig {
         let low_res = low_res.reshape([count * number, tall, broad]).select(0, chosen);
         let masks = masks_at_full_size(
             &low_res,
-            placement,
-            |low_res| model.restore(low_res, placement),
+            letterbox,
+            |low_res| model.restore(low_res, letterbox),
             |logits, height, width| {
                 let stability = stability(logits, MASK_THRESHOLD, self.stability_score_offset);
                 if stability < self.stability_score_thresh {
@@ -278,8 +276,8 @@ fn tight_box(mask: &[u8], width: usize) -> [usize; 4] {
 
 /// The part of an image inside a crop.
 fn cut(image: &Image, crop: &CropBox) -> Result<Image, SamError> {
-    let channels = image.channels;
-    let rows = image.data.chunks_exact(image.width * channels).skip(crop.y0).take(crop.height());
+    let channels = image.channels();
+    let rows = image.data().chunks_exact(image.width() * channels).skip(crop.y0).take(crop.height());
     let data = rows.flat_map(|row| &row[crop.x0 * channels..crop.x1 * channels]).copied().collect();
     Ok(Image::new(crop.width(), crop.height(), channels, data)?)
 }
@@ -343,7 +341,7 @@ mod tests {
     fn crops_are_cut_and_pasted() {
         let image = Image::new(4, 3, 1, (0..12).collect()).unwrap();
         let crop = CropBox { x0: 1, y0: 1, x1: 3, y1: 3, layer: 1 };
-        assert_eq!(cut(&image, &crop).unwrap().data, [5, 6, 9, 10]);
+        assert_eq!(cut(&image, &crop).unwrap().data(), [5, 6, 9, 10]);
         let pasted = paste(&[1, 0, 1, 1], (2, 2), &crop, (3, 4)).unwrap();
         assert_eq!(pasted.to_row_major(), [0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
     }
@@ -389,7 +387,7 @@ mod tests {
             (AutomaticConfig { crop_overlap_ratio: 1.0, ..Default::default() }, "crop_overlap_ratio"),
             (
                 AutomaticConfig { points_per_side: 3, crop_n_layers: 2, crop_n_points_downscale_factor: 2, ..Default::default() },
-                "leaves no point",
+                "has no point",
             ),
         ];
         for (config, word) in bad {

@@ -1,12 +1,12 @@
 //! What the automatic mask generator asks of a model.
 
 use burn::tensor::{Int, Tensor};
-use pil_ops::Image;
+use pil_ops::{Image, Letterbox};
 
 use crate::error::SamError;
 use crate::mask_decoder::Output;
 use crate::predictor::ImageEmbedding;
-use crate::preprocess::Placement;
+use crate::preprocess::restore;
 use crate::prompt_encoder::Prompts;
 use crate::sam::Sam;
 
@@ -15,7 +15,7 @@ pub trait ClickModel {
     /// Encodes an image once.
     ///
     /// # Errors
-    /// An image that is inconsistent or too thin.
+    /// An input beyond the sizes that the model takes, or a device that fails.
     fn embed(&self, image: &Image) -> Result<ImageEmbedding, SamError>;
 
     /// Three masks for each click on the foreground, `points` in the network's input.
@@ -28,7 +28,7 @@ pub trait ClickModel {
     ///
     /// # Shapes
     /// [N, M, 4h, 4w] -> [N, M, height, width]
-    fn restore(&self, low_res: Tensor<4>, placement: &Placement) -> Tensor<4>;
+    fn restore(&self, low_res: Tensor<4>, letterbox: &Letterbox) -> Tensor<4>;
 }
 
 impl ClickModel for Sam {
@@ -39,10 +39,11 @@ impl ClickModel for Sam {
     fn click(&self, embedding: &ImageEmbedding, points: Tensor<3>) -> (Tensor<4>, Tensor<2>) {
         let labels = Tensor::<2, Int>::ones([points.dims()[0], 1], &points.device());
         let prompts = Prompts { points: Some((points, labels)), ..Prompts::default() };
-        self.decode(embedding.features.clone(), prompts, (embedding.placement.canvas, embedding.placement.canvas), Output::Multi)
+        let canvas = embedding.letterbox.canvas;
+        self.decode(embedding.features.clone(), prompts, (canvas, canvas), Output::Multi)
     }
 
-    fn restore(&self, low_res: Tensor<4>, placement: &Placement) -> Tensor<4> {
-        placement.restore(low_res)
+    fn restore(&self, low_res: Tensor<4>, letterbox: &Letterbox) -> Tensor<4> {
+        restore(low_res, letterbox)
     }
 }

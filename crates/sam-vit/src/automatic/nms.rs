@@ -1,4 +1,4 @@
-//! Non-maximum suppression.
+//! Non-maximum suppression of boxes.
 
 /// Goes through boxes (x0, y0, x1, y1) from the highest score down and keeps each whose IoU with every box kept before
 /// is at most `threshold`. Equal scores keep their order, so the result is always the same. Areas are

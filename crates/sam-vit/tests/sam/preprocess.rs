@@ -15,8 +15,8 @@ fn equals_pillow_in_every_bit() {
     for line in text.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let size: Vec<usize> = fields[..5].iter().map(|f| f.parse().unwrap()).collect();
-        let (values, placement) = preprocess(&picture(size[0], size[1]), size[2]).unwrap();
-        assert_eq!(placement.valid, (size[3], size[4]), "{}", fields[..3].join(" x "));
+        let (values, letterbox) = preprocess(&picture(size[0], size[1]), size[2]).unwrap();
+        assert_eq!((letterbox.height, letterbox.width), (size[3], size[4]), "{}", fields[..3].join(" x "));
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         if let Some(hex) = fields.get(6) {
             let want: Vec<f32> = (0..hex.len() / 8)

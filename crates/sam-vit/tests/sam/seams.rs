@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use nn_ops::attention::{attention, merge_heads};
 use nn_ops::resize::Resize;
-use sam_vit::{Block, Grid, ImageEncoderConfig, Output, Prompts, SamConfig, join, partition};
+use sam_vit::{Block, Grid, ImageEncoderConfig, Output, Prompts, SamConfig, window_partition, window_unpartition};
 
 use crate::toy::{assert_close, config, formula, sam, values};
 
@@ -73,10 +73,10 @@ fn windows_come_back_from_any_grid() {
     let device = Device::flex();
     for (height, width, side) in [(6, 6, 3), (7, 5, 3), (2, 9, 4), (1, 1, 14), (20, 20, 14)] {
         let x = formula::<4>("x", [2, height, width, 3], &device);
-        let windows = partition(x.clone(), side);
+        let windows = window_partition(x.clone(), side);
         let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
         assert_eq!(windows.dims(), [2 * rows * columns, side * side, 3]);
-        assert_close(join(windows.clone(), side, [2, height, width, 3]), x.clone(), 0.0, "round trip");
+        assert_close(window_unpartition(windows.clone(), side, [2, height, width, 3]), x.clone(), 0.0, "round trip");
         // Padding is zero: the sums agree, and the corner of the last window is padding where sizes do not divide.
         assert_close(windows.clone().abs().sum(), x.abs().sum(), 1e-3, "sum");
         if rows * side > height || columns * side > width {
@@ -86,7 +86,7 @@ fn windows_come_back_from_any_grid() {
     }
     // The second window of a 2 x 4 map with windows of 2 begins at column 2.
     let x = Tensor::<4>::from_floats([[[[0.0], [1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0], [7.0]]]], &device);
-    assert_eq!(values(partition(x, 2)), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+    assert_eq!(values(window_partition(x, 2)), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
 }
 
 /// Sheet sec. 4, written out with loops: logits = s q k + q T_h[y - ky + h - 1] + q T_w[x - kx + w - 1].
@@ -177,7 +177,7 @@ fn attention_from_its_parts() {
     let block: Block = sam(&SamConfig { image_encoder: config, ..crate::toy::config() }, &device).image_encoder.blocks[0].clone();
     let grid = Grid::new(4, 4, 0, &device);
     let x = formula::<3>("x", [1, 16, 32], &device);
-    let (q, k, v) = block.attn.project(x.clone());
+    let [q, k, v] = block.attn.project(x.clone());
     assert_eq!(q.dims(), [1, 2, 16, 16]);
     let (q, k) = grid.widen(q, k, block.attn.rel_pos_h.val(), block.attn.rel_pos_w.val());
     let rebuilt = block.attn.proj.forward(merge_heads(attention(q, k, v, None, None)));

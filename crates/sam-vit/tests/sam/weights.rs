@@ -1,7 +1,7 @@
 //! Checkpoints: sizes, names, loading and writing.
 
 use burn::tensor::{DType, Device};
-use nn_ops::weights::{Checkpoint, parameters};
+use nn_ops::weights::{StateDict, parameters};
 use sam_vit::{Naming, Sam, SamConfig, SamError, Weights, facebook_names, hugging_face_names, load_facebook, load_hugging_face};
 
 use crate::toy::{config, formula, sam};
@@ -9,20 +9,20 @@ use crate::toy::{config, formula, sam};
 const TIED: &str = "shared_image_embedding.positional_embedding";
 const OWN: &str = "prompt_encoder.shared_embedding.positional_embedding";
 
-fn same(a: &Checkpoint, b: &Checkpoint) {
+fn same(a: &StateDict, b: &StateDict) {
     assert!(a.names().eq(b.names()));
     for name in a.names() {
         assert_eq!(a.shape(name), b.shape(name), "{name}");
-        let bits = |c: &Checkpoint| c.read(name).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits = |c: &StateDict| c.read(name).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert!(bits(a) == bits(b), "{name}");
     }
 }
 
-fn without(checkpoint: &Checkpoint, name: &str) -> Checkpoint {
-    checkpoint.clone().rename(|n| (n != name).then(|| n.to_owned())).unwrap()
+fn without(state_dict: &StateDict, name: &str) -> StateDict {
+    state_dict.clone().rename(|n| (n != name).then(|| n.to_owned())).unwrap()
 }
 
-/// Totals of the sheet, sections 1 and 12, without a single weight being made. 256 fixed frequencies come on top.
+/// Totals of the released files, without a single weight being made. 256 fixed frequencies come on top.
 #[test]
 fn parameter_totals() {
     let published = [
@@ -131,7 +131,7 @@ fn sizes_are_read_off_the_shapes() {
     for config in [SamConfig::vit_b(), SamConfig::vit_l(), SamConfig::vit_h(), config(), unequal] {
         for naming in [Naming::Facebook, Naming::HuggingFace] {
             // Shapes without numbers: detection reads none.
-            let mut file = Checkpoint::empty("shapes");
+            let mut file = StateDict::empty("shapes");
             for p in parameters(&config.init(&device), &naming.names()) {
                 file.insert(p.name, &p.shape, Vec::new());
             }
@@ -156,7 +156,7 @@ fn round_trips_are_equal_in_every_bit() {
         let path = folder.path().join(format!("{naming:?}.safetensors"));
         let written = model.export(naming).unwrap();
         written.save(&path, &[("format", "pt")]).unwrap();
-        same(&Checkpoint::open(&path).unwrap(), &written);
+        same(&StateDict::open(&path).unwrap(), &written);
         let back = Sam::from_pretrained(&path, &device).unwrap();
         same(&back.export(Naming::Facebook).unwrap(), &original);
         assert_eq!(written.shape(TIED).is_some(), naming == Naming::HuggingFace);
@@ -186,7 +186,7 @@ fn tied_frequencies_may_lie_in_either_place() {
 fn files_that_do_not_fit_are_explained() {
     let device = Device::flex();
     let file = sam(&config(), &device).export(Naming::Facebook).unwrap();
-    let explain = |file: &Checkpoint| Sam::from_checkpoint(file, Weights::Single, &device).map(|_| ()).unwrap_err().to_string();
+    let explain = |file: &StateDict| Sam::from_state_dict(file, Weights::Single, &device).map(|_| ()).unwrap_err().to_string();
     let missing = explain(&without(&file, "mask_decoder.iou_token.weight"));
     assert!(missing.contains("mask_decoder.iou_token.weight"), "{missing}");
     let mut more = file.clone();
@@ -199,10 +199,7 @@ fn files_that_do_not_fit_are_explained() {
     let mut constants = file.clone();
     constants.insert("pixel_mean", &[3, 1, 1], vec![0.0; 3]);
     assert_eq!(load_facebook(config().init(&device), &constants).unwrap().1.unused, ["pixel_mean"]);
-    assert!(matches!(
-        Sam::from_checkpoint(&Checkpoint::empty("none"), Weights::Single, &device),
-        Err(SamError::Checkpoint { .. })
-    ));
+    assert!(matches!(Sam::from_state_dict(&StateDict::empty("none"), Weights::Single, &device), Err(SamError::StateDict { .. })));
     assert!(matches!(Sam::from_pretrained("no/such/file.pth", &device), Err(SamError::Weights(_))));
 }
 
@@ -230,7 +227,7 @@ fn hostile_shapes_are_errors() {
         let mut bad = file.clone();
         let name = if name.contains("neck.conv1") { "image_encoder.neck.0.weight" } else { name };
         bad.insert(name, shape, Vec::new());
-        assert!(Sam::from_checkpoint(&bad, Weights::Single, &device).is_err(), "{name} {shape:?}");
+        assert!(Sam::from_state_dict(&bad, Weights::Single, &device).is_err(), "{name} {shape:?}");
     }
 }
 
@@ -250,9 +247,9 @@ fn half_weights_are_rounded_weights() {
     }
     let image = formula::<4>("image", [1, 3, 64, 64], &device);
     let embed = |sam: &Sam| sam.image_encoder.forward(image.clone()).into_data().try_to_vec::<f32>().unwrap();
-    let want = embed(&Sam::from_checkpoint(&rounded, Weights::Single, &device).unwrap());
+    let want = embed(&Sam::from_state_dict(&rounded, Weights::Single, &device).unwrap());
     assert_ne!(want, embed(&whole));
-    let loaded = Sam::from_checkpoint(&file, Weights::Half, &device).unwrap();
+    let loaded = Sam::from_state_dict(&file, Weights::Half, &device).unwrap();
     assert_eq!(loaded.image_encoder.blocks[0].mlp.lin1.weight.val().dtype(), DType::F16);
     assert_eq!(loaded.mask_decoder.transformer.layers[0].mlp.lin1.weight.val().dtype(), DType::F32);
     assert_eq!(embed(&loaded), want);
@@ -261,7 +258,7 @@ fn half_weights_are_rounded_weights() {
     let mut large = file.clone();
     let name = "image_encoder.blocks.1.attn.proj.weight";
     large.insert(name, &[32, 32], vec![7e4; 32 * 32]);
-    let error = Sam::from_checkpoint(&large, Weights::Half, &device).map(|_| ()).unwrap_err().to_string();
+    let error = Sam::from_state_dict(&large, Weights::Half, &device).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("70000") && error.contains("65504"), "{error}");
-    assert!(Sam::from_checkpoint(&large, Weights::Single, &device).unwrap().with_half_weights().is_err());
+    assert!(Sam::from_state_dict(&large, Weights::Single, &device).unwrap().with_half_weights().is_err());
 }

@@ -1,11 +1,9 @@
-//! Sizes of a BEiT-3.
+//! Sizes of a BEiT-3: base, large and tiny.
 
-use burn::tensor::Device;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, WeightsError, load};
+use nn_ops::ConfigError;
+use nn_ops::config::check_multiple;
 use serde::{Deserialize, Serialize};
 
-use super::model::Beit3;
-use crate::TextError;
 use crate::layers::check_sizes;
 
 /// Sizes of a BEiT-3.
@@ -93,8 +91,8 @@ impl Beit3Config {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("dim", self.dim),
@@ -104,56 +102,17 @@ impl Beit3Config {
             ("patch_size", self.patch_size),
         ];
         check_sizes(&sizes, self.dim, self.heads)?;
-        let wrong = |key, found: usize, expected: String| Err(TextError::Config { key, found: found.to_string(), expected });
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return wrong("image_size", self.image_size, format!("must be a multiple of patch_size {}", self.patch_size));
-        }
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))?;
         if self.max_positions < 3 {
-            return wrong("max_positions", self.max_positions, "must be at least 3, for the first two rows are not used".into());
+            let expected = "at least 3, for the first two rows are not used";
+            return Err(ConfigError::new("max_positions", self.max_positions, expected));
         }
         if !(self.init_std > 0.0 && self.init_std <= 1.0) {
-            let (found, expected) = (self.init_std.to_string(), "must be above 0 and at most 1".into());
-            return Err(TextError::Config { key: "init_std", found, expected });
+            return Err(ConfigError::new("init_std", self.init_std, "above 0 and at most 1"));
         }
         match self.fused_layers.iter().flatten().find(|layer| !(1..=self.layers).contains(*layer)) {
-            Some(&layer) => wrong("fused_layers", layer, format!("must name layers 1 to {}", self.layers)),
+            Some(layer) => Err(ConfigError::new("fused_layers", layer, format!("layers 1 to {}", self.layers))),
             None => Ok(()),
         }
     }
-
-    /// A model with fresh weights.
-    pub fn init(&self, device: &Device) -> Beit3 {
-        Beit3::new(self, device)
-    }
-
-    /// A model with the weights of `checkpoint` (`beit3_*_patch16_224.pth`, whose tensors lie under the key `model`:
-    /// open it with `Checkpoint::open_at(path, Some("model"))`). The heads of pretraining and fine-tuning are not used.
-    ///
-    /// # Errors
-    /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: &Checkpoint, device: &Device) -> Result<(Beit3, LoadReport), WeightsError> {
-        let mut model = self.init(device);
-        let table = "beit3.text_embed.weight";
-        let on_host = model.text_embed.read_to_host(checkpoint, table, self.host_table_above)?;
-        let mut unused = HEADS.to_vec();
-        unused.extend(on_host.then_some(table));
-        load(model, checkpoint, &Beit3::names().with_prefix("beit3."), &Allow { missing: &[], unused: &unused })
-    }
 }
-
-/// Tensors of published files that are no part of the encoder: masked-token heads, contrastive and retrieval heads,
-/// pooling and classification.
-const HEADS: [&str; 12] = [
-    "mlm_head.*",
-    "mim_head.*",
-    "mlm_classifier.*",
-    "mim_classifier.*",
-    "lm_head.*",
-    "language_head.*",
-    "vision_head.*",
-    "logit_scale",
-    "pooler.*",
-    "fc_norm.*",
-    "head.*",
-    "beit3.vision_embed.position_ids",
-];

@@ -1,11 +1,11 @@
-//! The multiway sub-LN block.
+//! BEiT-3's multiway transformer layer with sub-LN.
 
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::gelu;
-use nn_ops::attention::{multi_head, split_heads};
+use nn_ops::attention::{multi_head_attention, split_heads};
 use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::Tensors;
@@ -80,7 +80,7 @@ struct SelfAttention {
 
 impl SelfAttention {
     fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
-        multi_head([q, k, v], self.heads, mask)
+        multi_head_attention([q, k, v], self.heads, mask)
     }
 
     fn forward(&self, x: Streams, masks: &Masks, fused: bool) -> Streams {

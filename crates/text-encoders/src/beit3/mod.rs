@@ -3,6 +3,7 @@
 mod config;
 mod layer;
 mod model;
+mod pretrained;
 
 pub use config::Beit3Config;
 pub use model::{Beit3, Beit3Features};

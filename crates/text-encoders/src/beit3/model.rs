@@ -1,4 +1,4 @@
-//! The model: joint, text-only and image-only passes.
+//! The BEiT-3 model: joint, text-only and image-only passes.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::Embedding;
@@ -8,8 +8,8 @@ use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
 use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
-use nn_ops::rows::take;
-use nn_ops::weights::Names;
+use nn_ops::rows::select_rows;
+use nn_ops::weights::KeyMap;
 
 use super::config::Beit3Config;
 use super::layer::{Layer, Masks, Multiway, Streams};
@@ -83,8 +83,15 @@ impl Beit3Features {
     }
 }
 
+impl Beit3Config {
+    /// A model with fresh weights.
+    pub fn init(&self, device: &Device) -> Beit3 {
+        Beit3::new(self, device)
+    }
+}
+
 impl Beit3 {
-    pub(super) fn new(config: &Beit3Config, device: &Device) -> Self {
+    fn new(config: &Beit3Config, device: &Device) -> Self {
         let (dim, std) = (config.dim, config.init_std);
         let patch = [config.patch_size; 2];
         let token = || Initializer::Zeros.init([1, 1, dim], device);
@@ -108,8 +115,8 @@ impl Beit3 {
     }
 
     /// From module paths to published names, without the `beit3.` in front.
-    pub fn names() -> Names {
-        Names::new(&[(".a.", ".A."), (".b.", ".B.")])
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[(".a.", ".A."), (".b.", ".B.")])
     }
 
     /// Moves a token table of more than `limit` bytes to the host.
@@ -153,7 +160,7 @@ impl Beit3 {
     /// As [`Beit3::joint`].
     pub fn last_attention(&self, image: Tensor<4>, batch: &TextBatch, image_of: &[usize]) -> Result<Tensor<4>, TextError> {
         let (x, masks) = self.embed_both(image, batch, image_of)?;
-        let none = || TextError::Config { key: "layers", found: "0".into(), expected: "must be at least 1".into() };
+        let none = || TextError::from(nn_ops::ConfigError::new("layers", 0, "at least 1"));
         let (last, before) = self.encoder.layers.split_last().ok_or_else(none)?;
         let x = before.iter().fold(x, |x, layer| layer.forward(x, &masks));
         last.attention(x, &masks).ok_or_else(none)
@@ -169,7 +176,7 @@ impl Beit3 {
                 expected: format!("{} numbers below {images}", batch.rows()),
             });
         }
-        let vision = take(self.embed_image(image)?, image_of);
+        let vision = select_rows(self.embed_image(image)?, image_of);
         let (text, padding) = self.embed_text(batch)?;
         let masks = match padding {
             None => Masks::default(),

@@ -1,10 +1,10 @@
-//! Running a case.
+//! Running one golden case.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use nn_ops::formula;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Names, load_formula};
+use nn_ops::weights::{KeyMap, load_formula};
 
 use super::spec::{Beit3Spec, BertSpec, ClipTextSpec, ClipVisionSpec, PHOTO, Spec, Tokens, ViltSpec};
 use super::{Case, CaseOutput, CheckError, wrong};
@@ -38,7 +38,7 @@ pub(super) fn run(case: &Case, device: &Device, stored: &dyn Fn(&str) -> bool) -
 impl Run<'_> {
     fn bert(&mut self, spec: &BertSpec) -> Result<(), CheckError> {
         let config = spec.config();
-        config.validate().map_err(|e| self.text(e))?;
+        config.validate().map_err(|e| self.text(e.into()))?;
         let model = self.fill(config.init(self.device), &Bert::names().with_prefix(&spec.prefix), spec.parameters)?;
         let layers = model.layer_outputs(&self.batch(&spec.tokens)?, model.depth()).map_err(|e| self.text(e))?;
         for (name, layer) in [("layer1", layers.first()), ("last", layers.last())] {
@@ -51,7 +51,7 @@ impl Run<'_> {
 
     fn clip_text(&mut self, spec: &ClipTextSpec) -> Result<(), CheckError> {
         let config = spec.config();
-        config.validate().map_err(|e| self.text(e))?;
+        config.validate().map_err(|e| self.text(e.into()))?;
         let model = self.fill(config.init(self.device), &ClipText::names().with_prefix(&spec.prefix), spec.parameters)?;
         let batch = self.batch(&spec.tokens)?;
         let tokens = model.tokens(&batch).map_err(|e| self.text(e))?;
@@ -67,7 +67,7 @@ impl Run<'_> {
 
     fn clip_vision(&mut self, spec: &ClipVisionSpec) -> Result<(), CheckError> {
         let config = spec.config();
-        config.validate().map_err(|e| self.text(e))?;
+        config.validate().map_err(|e| self.text(e.into()))?;
         let names = ClipVision::names().with_prefix(&spec.prefix);
         let model = self.fill(config.init(self.device), &names, spec.parameters)?;
         let tokens = model.tokens(self.input("in.clip_image")?).map_err(|e| self.text(e))?;
@@ -77,7 +77,7 @@ impl Run<'_> {
 
     fn vilt(&mut self, spec: &ViltSpec) -> Result<(), CheckError> {
         let config = spec.config();
-        config.validate().map_err(|e| self.text(e))?;
+        config.validate().map_err(|e| self.text(e.into()))?;
         let model = self.fill(config.init(self.device), &Vilt::names().with_prefix(&spec.prefix), spec.parameters)?;
         let batch = self.batch(&spec.tokens)?;
         let features = model.joint(self.input("in.vilt_image")?, &batch).map_err(|e| self.text(e))?;
@@ -88,7 +88,7 @@ impl Run<'_> {
 
     fn beit3(&mut self, spec: &Beit3Spec) -> Result<(), CheckError> {
         let config = spec.config();
-        config.validate().map_err(|e| self.text(e))?;
+        config.validate().map_err(|e| self.text(e.into()))?;
         let names = Beit3::names().with_prefix("beit3.");
         let model = self.fill(config.init(self.device), &names, spec.parameters)?;
         let batch = TextBatch::from_padded(&spec.token_ids, &spec.lengths()).map_err(|e| self.text(e))?;
@@ -117,7 +117,7 @@ impl Run<'_> {
         self.emit(self.case.name.clone(), resized)
     }
 
-    fn fill<M: Module>(&self, model: M, names: &Names, expected: usize) -> Result<M, CheckError> {
+    fn fill<M: Module>(&self, model: M, names: &KeyMap, expected: usize) -> Result<M, CheckError> {
         let (model, found) = load_formula(model, &self.case.seed, names);
         if found == expected {
             return Ok(model);

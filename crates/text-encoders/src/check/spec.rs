@@ -1,4 +1,4 @@
-//! Sizes of the cases, as golden files state them.
+//! Sizes of the golden cases, as the files state them.
 
 use nn_ops::activation::Activation;
 use serde::Deserialize;

@@ -1,11 +1,11 @@
-//! The pre-norm block of both towers.
+//! CLIP's pre-norm transformer layer, of both towers.
 
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
 use nn_ops::activation::Activation;
-use nn_ops::attention::multi_head;
-use nn_ops::linear::linear;
+use nn_ops::attention::multi_head_attention;
+use nn_ops::linear::{linear, mlp};
 use nn_ops::norm::LayerNorm;
 
 use crate::layers::{norm, spread_linear};
@@ -74,8 +74,8 @@ impl ClipLayer {
         let maps = &self.self_attn;
         let h = self.layer_norm1.forward(x.clone());
         let projected = [&maps.q_proj, &maps.k_proj, &maps.v_proj].map(|map| linear(map, h.clone()));
-        let x = x + linear(&maps.out_proj, multi_head(projected, maps.heads, mask));
+        let x = x + linear(&maps.out_proj, multi_head_attention(projected, maps.heads, mask));
         let h = self.layer_norm2.forward(x.clone());
-        x + linear(&self.mlp.fc2, self.activation.forward(linear(&self.mlp.fc1, h)))
+        x + mlp(&self.mlp.fc1, self.activation, &self.mlp.fc2, h)
     }
 }

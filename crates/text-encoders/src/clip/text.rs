@@ -1,11 +1,12 @@
-//! The text tower.
+//! CLIP's text tower.
 
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use nn_ops::ConfigError;
 use nn_ops::activation::Activation;
 use nn_ops::norm::LayerNorm;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClipLayer, LayerSizes};
@@ -109,8 +110,8 @@ impl ClipTextConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("width", self.width),
@@ -144,20 +145,20 @@ impl ClipTextConfig {
         }
     }
 
-    /// A tower with the weights of `checkpoint`: Hugging Face, OpenAI or OpenCLIP names. The image tower and the
+    /// A tower with the weights of `state_dict`: Hugging Face, OpenAI or OpenCLIP names. The image tower and the
     /// temperature are not used.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(ClipText, LoadReport), WeightsError> {
-        let checkpoint = hugging_face_names(checkpoint)?;
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(ClipText, LoadReport), WeightsError> {
+        let state_dict = hugging_face_names(state_dict)?;
         let mut model = self.init(device);
         let table = "text_model.embeddings.token_embedding.weight";
-        let on_host = model.text_model.token_embedding.read_to_host(&checkpoint, table, self.host_table_above)?;
+        let on_host = model.text_model.token_embedding.read_to_host(&state_dict, table, self.host_table_above)?;
         let unused: &[&str] =
             &["vision_model.*", "visual_projection.weight", "logit_scale", "text_model.embeddings.position_ids", table];
         let allow = Allow { missing: &[], unused: &unused[..4 + usize::from(on_host)] };
-        load(model, &checkpoint, &ClipText::names(), &allow)
+        load(model, &state_dict, &ClipText::names(), &allow)
     }
 }
 
@@ -182,8 +183,8 @@ pub struct ClipText {
 
 impl ClipText {
     /// From module paths to Hugging Face names.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("text_model.token_embedding", "text_model.embeddings.token_embedding"),
             ("text_model.position_embedding", "text_model.embeddings.position_embedding"),
             ("text_model.layers", "text_model.encoder.layers"),

@@ -1,16 +1,18 @@
-//! The image tower.
+//! CLIP's image tower.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Tensor};
+use nn_ops::ConfigError;
 use nn_ops::activation::Activation;
+use nn_ops::config::check_multiple;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
-use nn_ops::precision::wide;
+use nn_ops::precision::to_f32;
 use nn_ops::recompute::segment;
 use nn_ops::resize::Resize;
-use nn_ops::weights::{Allow, Checkpoint, LoadReport, Names, WeightsError, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClipLayer, LayerSizes};
@@ -88,8 +90,8 @@ impl ClipVisionConfig {
     /// Checks the sizes against each other.
     ///
     /// # Errors
-    /// Names the field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), TextError> {
+    /// The first key that does not fit, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
@@ -99,14 +101,7 @@ impl ClipVisionConfig {
             ("projection_dim", self.projection_dim),
         ];
         check_sizes(&sizes, self.width, self.heads)?;
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(TextError::Config {
-                key: "image_size",
-                found: self.image_size.to_string(),
-                expected: format!("must be a multiple of patch_size {}", self.patch_size),
-            });
-        }
-        Ok(())
+        check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))
     }
 
     /// A tower with fresh weights.
@@ -135,13 +130,13 @@ impl ClipVisionConfig {
         }
     }
 
-    /// A tower with the weights of `checkpoint`: Hugging Face, OpenAI or OpenCLIP names. The text tower and the
+    /// A tower with the weights of `state_dict`: Hugging Face, OpenAI or OpenCLIP names. The text tower and the
     /// temperature are not used.
     ///
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
-    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
-        self.fill(checkpoint, &[], device)
+    pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        self.fill(state_dict, &[], device)
     }
 
     /// As [`ClipVisionConfig::load`], where the file may lack what [`ClipVision::taps`] does not read: the last norm and the
@@ -149,14 +144,14 @@ impl ClipVisionConfig {
     ///
     /// # Errors
     /// As [`ClipVisionConfig::load`].
-    pub fn load_taps(&self, checkpoint: Checkpoint, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
-        self.fill(checkpoint, &["vision_model.post_layernorm.*", "visual_projection.weight"], device)
+    pub fn load_taps(&self, state_dict: StateDict, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        self.fill(state_dict, &["vision_model.post_layernorm.*", "visual_projection.weight"], device)
     }
 
-    fn fill(&self, checkpoint: Checkpoint, missing: &[&str], device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
-        let checkpoint = hugging_face_names(checkpoint)?;
+    fn fill(&self, state_dict: StateDict, missing: &[&str], device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        let state_dict = hugging_face_names(state_dict)?;
         let unused = ["text_model.*", "text_projection.weight", "logit_scale", "vision_model.embeddings.position_ids"];
-        load(self.init(device), &checkpoint, &ClipVision::names(), &Allow { missing, unused: &unused })
+        load(self.init(device), &state_dict, &ClipVision::names(), &Allow { missing, unused: &unused })
     }
 }
 
@@ -180,8 +175,8 @@ pub struct ClipVision {
 
 impl ClipVision {
     /// From module paths to Hugging Face names.
-    pub fn names() -> Names {
-        Names::new(&[
+    pub fn names() -> KeyMap {
+        KeyMap::new(&[
             ("vision_model.class_embedding", "vision_model.embeddings.class_embedding"),
             ("vision_model.patch_embedding", "vision_model.embeddings.patch_embedding"),
             ("vision_model.position_embedding", "vision_model.embeddings.position_embedding"),
@@ -222,7 +217,7 @@ impl ClipVision {
         let depth = self.vision_model.layers.len();
         if let Some(tap) = taps.iter().find(|tap| **tap >= depth) {
             let expected = format!("layers below {depth}, counted from 0");
-            return Err(TextError::Config { key: "taps", found: tap.to_string(), expected });
+            return Err(ConfigError::new("taps", tap, expected).into());
         }
         let (mut x, [rows, columns]) = self.embed(image);
         let mut tapped = Vec::with_capacity(taps.len());
@@ -262,7 +257,7 @@ impl ClipVision {
             return table;
         }
         let class = table.clone().narrow(0, 0, 1);
-        let patches = wide(table.clone()).narrow(0, 1, places - 1).transpose().reshape([1, width, side, side]);
+        let patches = to_f32(table.clone()).narrow(0, 1, places - 1).transpose().reshape([1, width, side, side]);
         let patches = Resize::BICUBIC.forward(patches, [rows, columns]).reshape([width, rows * columns]).transpose();
         Tensor::cat(vec![class, patches.cast(table.dtype())], 0)
     }

@@ -1,18 +1,18 @@
-//! OpenAI's and OpenCLIP's names under Hugging Face's.
+//! CLIP state dicts of OpenAI and OpenCLIP under Hugging Face's keys.
 
-use nn_ops::weights::{Checkpoint, WeightsError};
+use nn_ops::weights::{StateDict, WeightsError};
 
 /// Renames OpenAI's and OpenCLIP's tensors to Hugging Face names; a checkpoint that has those already is returned as it
 /// is. Fused query-key-value tensors are cut in three, projections are transposed, counters are dropped.
 ///
 /// # Errors
 /// When a fused tensor cannot be cut or a projection cannot be read.
-pub fn hugging_face_names(checkpoint: Checkpoint) -> Result<Checkpoint, WeightsError> {
-    let theirs = checkpoint.names().any(|name| name.contains("resblocks."));
+pub fn hugging_face_names(state_dict: StateDict) -> Result<StateDict, WeightsError> {
+    let theirs = state_dict.names().any(|name| name.contains("resblocks."));
     if !theirs {
-        return Ok(checkpoint);
+        return Ok(state_dict);
     }
-    let mut checkpoint = checkpoint.rename(|name| {
+    let mut state_dict = state_dict.rename(|name| {
         // OpenCLIP's newer text towers carry a prefix of their own.
         let name = name.strip_prefix("text.").unwrap_or(name);
         match name {
@@ -20,20 +20,20 @@ pub fn hugging_face_names(checkpoint: Checkpoint) -> Result<Checkpoint, WeightsE
             _ => Some(translate(name)),
         }
     })?;
-    let fused: Vec<String> = checkpoint.names().filter(|name| name.contains(".self_attn.in_proj_")).map(str::to_owned).collect();
+    let fused: Vec<String> = state_dict.names().filter(|name| name.contains(".self_attn.in_proj_")).map(str::to_owned).collect();
     for name in fused {
         let parts = ["q", "k", "v"].map(|part| name.replace("in_proj_", &format!("{part}_proj.")));
-        checkpoint.split_rows(&name, &parts)?;
+        state_dict.split_rows(&name, &parts)?;
     }
     for name in ["text_projection", "visual_projection"] {
-        if let Some(&[from, to]) = checkpoint.shape(name) {
-            let values = checkpoint.read(name)?;
+        if let Some(&[from, to]) = state_dict.shape(name) {
+            let values = state_dict.read(name)?;
             let turned = (0..to * from).map(|at| values[at % from * to + at / from]).collect();
-            checkpoint.insert(format!("{name}.weight"), &[to, from], turned);
-            checkpoint = checkpoint.rename(|other| (other != name).then(|| other.to_owned()))?;
+            state_dict.insert(format!("{name}.weight"), &[to, from], turned);
+            state_dict = state_dict.rename(|other| (other != name).then(|| other.to_owned()))?;
         }
     }
-    Ok(checkpoint)
+    Ok(state_dict)
 }
 
 fn translate(name: &str) -> String {

@@ -1,4 +1,4 @@
-//! The pair-merging core that the crate's trainers share.
+//! Byte-pair merges, the core of the tokenizers' training.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,10 +3,12 @@
 mod beit3;
 mod clean;
 mod clip;
+mod kind;
 mod merges;
 mod spm;
 mod wordpiece;
 
 pub use beit3::Beit3Tokenizer;
 pub use clip::{ClipCleaning, ClipTokenizer};
+pub use kind::TokenizerKind;
 pub use wordpiece::WordPiece;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::{Checkpoint, WeightsError, export, load_formula};
+use nn_ops::weights::{StateDict, WeightsError, export, load_formula};
 use text_encoders::TextEncoder;
 use text_encoders::beit3::{Beit3, Beit3Config};
 use text_encoders::bert::{Bert, BertConfig};
@@ -15,19 +15,19 @@ use crate::{batch, difference, input};
 const VOCAB: usize = 40;
 
 /// Through a file, as a user would.
-fn saved(checkpoint: Checkpoint) -> Checkpoint {
+fn saved(state_dict: StateDict) -> StateDict {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    checkpoint.save(&path, &[]).unwrap();
+    state_dict.save(&path, &[]).unwrap();
     // The file stays open: it may go.
-    Checkpoint::open(&path).unwrap()
+    StateDict::open(&path).unwrap()
 }
 
-fn with(mut checkpoint: Checkpoint, extra: &[&str]) -> Checkpoint {
+fn with(mut state_dict: StateDict, extra: &[&str]) -> StateDict {
     for name in extra {
-        checkpoint.insert(*name, &[2], vec![0.0; 2]);
+        state_dict.insert(*name, &[2], vec![0.0; 2]);
     }
-    checkpoint
+    state_dict
 }
 
 fn same(a: &dyn TextEncoder, b: &dyn TextEncoder) {
@@ -77,8 +77,8 @@ fn bert_of_today_and_of_old() {
 }
 
 /// OpenAI's names and layouts for an exported tower.
-fn openai(file: &Checkpoint, tower: &str, prefix: &str, projection: &str) -> Checkpoint {
-    let mut out = Checkpoint::empty("openai");
+fn openai(file: &StateDict, tower: &str, prefix: &str, projection: &str) -> StateDict {
+    let mut out = StateDict::empty("openai");
     let turned = |name: &str| {
         let [to, from] = file.shape(name).unwrap() else { panic!("a matrix") };
         let values = file.read(name).unwrap();
@@ -134,7 +134,7 @@ fn clip_of_hugging_face_and_of_openai() {
     let (vision, _) = load_formula(vision_config.init(&device), "a", &ClipVision::names());
     let (text_file, vision_file) = (export(&text, &ClipText::names(), "t"), export(&vision, &ClipVision::names(), "v"));
     let image = input("image", [2, 3, 32, 32], &device);
-    let check = |file: Checkpoint| {
+    let check = |file: StateDict| {
         same(&text_config.load(file.clone(), &device).unwrap().0, &text);
         let loaded = vision_config.load(file, &device).unwrap().0;
         let [got, want] = [&loaded, &vision].map(|model| model.pool(model.tokens(image.clone()).unwrap()));
@@ -170,7 +170,7 @@ fn beit3_as_published() {
         max_positions: 8,
         ..Beit3Config::default()
     };
-    let file = Checkpoint::open_at(&path, Some("model")).unwrap();
+    let file = StateDict::open_at(&path, Some("model")).unwrap();
     let (loaded, report) = config.load(&file, &device).unwrap();
     assert_eq!(report.unused, ["mim_head.bias", "mim_head.weight", "mlm_head.bias", "mlm_head.weight"]);
     assert!(report.missing.is_empty());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
-use nn_ops::weights::Checkpoint;
+use nn_ops::weights::StateDict;
 use text_encoders::check::{CaseOutput, cases};
 
 /// Relative to the largest value: sums of a few thousand `f32` products in another order.
@@ -22,7 +22,7 @@ fn metadata(path: &Path) -> BTreeMap<String, String> {
 
 fn check(path: &Path) -> usize {
     let device = Device::flex();
-    let wanted = Checkpoint::open(path).unwrap();
+    let wanted = StateDict::open(path).unwrap();
     let cases = cases(&metadata(path)).unwrap();
     let mut compared = 0;
     let mut failures = Vec::new();

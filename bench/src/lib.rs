@@ -1,0 +1,150 @@
+//! `cargo xtask bench`: figures of record with machine, commit and command, and the blocks in the docs that show them.
+
+mod build;
+mod cache;
+mod case;
+mod child;
+mod demo;
+mod dit;
+mod flops;
+mod measure;
+mod methods;
+mod models;
+mod sam;
+mod steps;
+mod torch;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+pub use cache::CacheArgs;
+pub use demo::DemoArgs;
+pub use dit::DitArgs;
+pub use methods::MethodsArgs;
+pub use sam::SamArgs;
+pub use steps::TrainBenchArgs;
+
+use saymask::origin::{Origin, command_line};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Figures and a picture of a finished demonstration run.
+    Demo(DemoArgs),
+    /// Training steps with and without kept features of the frozen image encoder.
+    Cache(CacheArgs),
+    /// README's table of the demonstrations, from docs/figures.
+    Demos(WriteArgs),
+    /// Cold builds of README's two commands: takes as long as they do.
+    Build(WriteArgs),
+    /// The time that `cargo xtask test` takes with everything built.
+    Test(WriteArgs),
+    /// Time of DIT's forward passes and memory of its training steps on the CPU, beside the paper's.
+    Dit(DitArgs),
+    /// Time and memory of Segment Anything on the CPU, also beside PyTorch.
+    Sam(SamArgs),
+    /// From an image and a sentence to a mask, for every method, on any device.
+    Methods(MethodsArgs),
+    /// Time and memory of a training step of every method, on any device.
+    Train(TrainBenchArgs),
+}
+
+/// Whether to write.
+#[derive(Debug, Args)]
+pub struct WriteArgs {
+    /// Write `docs/figures` and the blocks of README.md and docs/performance.md.
+    #[arg(long)]
+    write: bool,
+}
+
+/// Where a table's numbers go.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+impl OutputArgs {
+    /// Prints the table of the block `name` and writes what was asked for.
+    fn publish(&self, name: &str, figures: &impl Serialize, table: &str) -> Result<()> {
+        saymask::say!("{table}");
+        let text = serde_json::to_string_pretty(figures)? + "\n";
+        if let Some(path) = &self.json {
+            save(path, text.as_bytes())?;
+        }
+        if self.write.write {
+            save(&root()?.join(format!("docs/figures/{name}.json")), text.as_bytes())?;
+            fill(name, table)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command.
+pub fn run(command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Demo(args) => demo::demo(args),
+        BenchCommand::Cache(args) => cache::run(args),
+        BenchCommand::Demos(args) => demo::demos(args),
+        BenchCommand::Build(args) => build::run(args),
+        BenchCommand::Test(args) => demo::test(args),
+        BenchCommand::Dit(args) => dit::run(args),
+        BenchCommand::Sam(args) => sam::run(args),
+        BenchCommand::Methods(args) => methods::run(args),
+        BenchCommand::Train(args) => steps::run(args),
+    }
+}
+
+/// The repository's root folder.
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("the workspace has no root")?.to_owned())
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    std::fs::write(path, bytes).with_context(|| format!("{}", path.display()))
+}
+
+/// Pages with blocks.
+const PAGES: [&str; 2] = ["README.md", "docs/performance.md"];
+
+/// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
+fn fill(name: &str, block: &str) -> Result<()> {
+    for page in PAGES {
+        let path = root()?.join(page);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        if let Some(filled) = replace(&text, name, block) {
+            return save(&path, filled.as_bytes());
+        }
+    }
+    bail!("no block `figures:{name}` in {}", PAGES.join(" or "))
+}
+
+fn replace(text: &str, name: &str, block: &str) -> Option<String> {
+    let open = format!("<!-- figures:{name} -->");
+    let start = text.find(&open)? + open.len();
+    let end = start + text[start..].find("<!-- /figures -->")?;
+    Some(format!("{}\n{block}\n{}", &text[..start], &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_replaced_and_the_rest_stays() {
+        let text = "a\n<!-- figures:x -->\nold\n<!-- /figures -->\nb\n<!-- figures:y -->\nkept\n<!-- /figures -->\n";
+        let got = replace(text, "x", "new").unwrap();
+        assert_eq!(got, "a\n<!-- figures:x -->\nnew\n<!-- /figures -->\nb\n<!-- figures:y -->\nkept\n<!-- /figures -->\n");
+        assert!(replace(text, "z", "new").is_none());
+    }
+}

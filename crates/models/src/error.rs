@@ -1,0 +1,71 @@
+//! Why a model cannot be opened or asked.
+
+use std::path::PathBuf;
+
+/// Why a model cannot be opened or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The config.
+    #[error(transparent)]
+    Config(#[from] run_config::ConfigError),
+    /// A run folder or a checkpoint in it.
+    #[error(transparent)]
+    RunDir(#[from] crate::run_dir::RunDirError),
+    /// The text.
+    #[error(transparent)]
+    Text(#[from] text_encoders::TextError),
+    /// Weight files.
+    #[error(transparent)]
+    Weights(#[from] nn_ops::weights::WeightsError),
+    /// DIT.
+    #[error(transparent)]
+    Dit(#[from] fusion_dit::DitError),
+    /// EVF-SAM.
+    #[error(transparent)]
+    Evf(#[from] fusion_evf::EvfError),
+    /// RISAM.
+    #[error(transparent)]
+    Risam(#[from] fusion_risam::RisamError),
+    /// A file that cannot be used.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A recorded state that cannot be read back.
+    #[error("{}: the saved state cannot be used: {what}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A repository of the Hugging Face hub.
+    #[error("hf:{repository}: {what}")]
+    Hub {
+        /// OWNER/REPO as it was asked for.
+        repository: String,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// Weights that do not say what they are.
+    #[error("--weights {weights}: pass the model's config with --config, or a folder with config.json")]
+    Unnamed {
+        /// The weights.
+        weights: String,
+    },
+    /// Tensor read-back failed.
+    #[error("reading {what} back from the device failed: {reason}")]
+    Device {
+        /// What was read.
+        what: &'static str,
+        /// The device's reason.
+        reason: String,
+    },
+    /// Something that a method does not have.
+    #[error("this method has no {0}")]
+    Unsupported(&'static str),
+}

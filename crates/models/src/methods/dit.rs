@@ -1,0 +1,98 @@
+//! DIT from a run config: sizes, tokenizer, first weights.
+
+use burn::tensor::Device;
+use fusion_dit::{DitConfig, DitModel, TextKind, TextTower};
+use nn_ops::weights::{KeyMap, StateDict};
+use run_config::{Init, PromptKind, RunConfig, Tokenizer};
+
+use crate::ModelError;
+use crate::tokenizer::RunTokenizer;
+
+/// DIT: sizes, tokenizer and first weights.
+pub struct DitMethod {
+    /// Sizes.
+    pub config: DitConfig,
+    /// The tokenizer.
+    pub tokenizer: RunTokenizer,
+    init: Init,
+    /// Trained and judged without text.
+    prompts_only: bool,
+}
+
+impl DitMethod {
+    /// The config's DIT. `[model.dit]` gives sizes; the canvas, the number of text tokens and the vocabulary follow from
+    /// `data.image_size`, `text.max_tokens` and the tokenizer.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other or a tokenizer that the text encoder cannot use, with the config's key.
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, ModelError> {
+        let mut config: DitConfig = run_config.method_section()?;
+        config.input_size = run_config.data.image_size as usize;
+        config.text_tokens = run_config.text.max_tokens;
+        let init = &run_config.model.init;
+        let (kind, name, table, file) = match config.text_encoder {
+            TextKind::Bert => (Tokenizer::Wordpiece, "BERT", &mut config.bert.vocab_size, &init.bert),
+            TextKind::Clip => (Tokenizer::Clip, "CLIP", &mut config.clip.vocab_size, &init.clip),
+        };
+        tokenizer.expect(run_config, kind, name, file.is_some())?;
+        *table = tokenizer.rows(*table);
+        config.validate().map_err(|e| run_config.value_error("model.dit", e, "sizes that fit each other"))?;
+        let (width, positions) = config.text_sizes();
+        if width != config.text_dim {
+            let expected = format!("{width}, the width of the text encoder");
+            return Err(run_config.value_error("model.dit.text_dim", config.text_dim, expected).into());
+        }
+        if config.text_tokens > positions {
+            let expected = format!("at most {positions}, the positions of the text encoder");
+            return Err(run_config.value_error("text.max_tokens", config.text_tokens, expected).into());
+        }
+        let patch = config.sam.image_encoder.patch_size;
+        if let Some((index, side)) =
+            run_config.train.multi_scale.iter().enumerate().find(|(_, s)| !s.is_multiple_of(patch as u32))
+        {
+            let key = format!("train.multi_scale[{index}]");
+            return Err(run_config.value_error(&key, side, format!("a multiple of {patch}, the side of a patch")).into());
+        }
+        let text = |kind: &PromptKind| *kind == PromptKind::Text;
+        let prompts_only = !text(&run_config.eval.prompt) && !run_config.train.prompts.iter().any(text);
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone(), prompts_only })
+    }
+
+    /// The network with fresh weights, or those of the files that the config names.
+    ///
+    /// # Errors
+    /// A weight file that does not fit.
+    pub fn build(&self, device: &Device) -> Result<DitModel, ModelError> {
+        let mut model = self.config.init(device)?;
+        if let Some(path) = &self.init.method {
+            let checkpoint = StateDict::open(path)?;
+            // Judged under points and boxes only, SAM itself is a whole model.
+            let sam = self.prompts_only && checkpoint.names().any(|name| name.starts_with("image_encoder."));
+            let loaded = if sam { model.load_sam(checkpoint) } else { model.load(&self.config, checkpoint) };
+            return Ok(loaded?.0);
+        }
+        if let Some(path) = &self.init.sam {
+            (model, _) = model.load_sam(StateDict::open(path)?)?;
+        }
+        match (self.config.text_encoder, &self.init.bert, &self.init.clip) {
+            (TextKind::Bert, Some(path), _) => {
+                model.lang_encoder = TextTower::Bert(self.config.bert.load(StateDict::open(path)?, device)?.0);
+            }
+            (TextKind::Clip, _, Some(path)) => {
+                model.lang_encoder = TextTower::Clip(self.config.clip.load(StateDict::open(path)?, device)?.0);
+            }
+            _ => {}
+        }
+        Ok(model)
+    }
+
+    /// Official names of the parameters.
+    pub fn names(&self) -> KeyMap {
+        self.config.names()
+    }
+
+    /// Files that belong beside the weights, by name: the vocabulary.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.tokenizer.files()
+    }
+}

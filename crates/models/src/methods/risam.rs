@@ -1,0 +1,67 @@
+//! RISAM from a run config: settings, tokenizer, first weights.
+
+use burn::tensor::Device;
+use fusion_risam::{RisamConfig, RisamModel};
+use nn_ops::weights::{KeyMap, StateDict};
+use run_config::{Init, RunConfig, Tokenizer};
+
+use crate::ModelError;
+use crate::tokenizer::RunTokenizer;
+
+/// RISAM: settings, tokenizer and first weights.
+pub struct RisamMethod {
+    /// Settings.
+    pub config: RisamConfig,
+    /// The tokenizer.
+    pub tokenizer: RunTokenizer,
+    init: Init,
+}
+
+impl RisamMethod {
+    /// The config's RISAM. `[model.risam]` gives sizes and choices; the canvas, the number of words and the vocabulary follow
+    /// from `data.image_size`, `text.max_tokens` and the tokenizer.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, with the config's key.
+    pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, ModelError> {
+        tokenizer.expect(run_config, Tokenizer::Clip, "CLIP", run_config.model.init.clip.is_some())?;
+        let mut config: RisamConfig = run_config.method_section()?;
+        super::expect_fit(run_config, config.fit())?;
+        config.input_size = run_config.data.image_size as usize;
+        config.words = run_config.text.max_tokens;
+        config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
+        config.validate().map_err(|e| run_config.value_error("model.risam", e, "settings that fit each other"))?;
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
+    }
+
+    /// The network with fresh weights, or those of the files that the config names.
+    ///
+    /// # Errors
+    /// A weight file that does not fit.
+    pub fn build(&self, device: &Device) -> Result<RisamModel, ModelError> {
+        let mut model = self.config.init(device)?;
+        if let Some(path) = self.init.sam.as_ref().filter(|_| self.config.uses_sam()) {
+            (model, _) = model.load_sam(&StateDict::open(path)?)?;
+        }
+        if let Some(path) = &self.init.swin {
+            (model, _) = model.load_swin(&StateDict::open_model(path)?)?;
+        }
+        if let Some(path) = &self.init.clip {
+            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
+        }
+        if let Some(path) = &self.init.method {
+            (model, _) = model.load(&StateDict::open(path)?)?;
+        }
+        Ok(model)
+    }
+
+    /// Official names of the parameters.
+    pub fn names(&self) -> KeyMap {
+        RisamModel::names()
+    }
+
+    /// Files that belong beside the weights, by name: the vocabulary.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.tokenizer.files()
+    }
+}

@@ -1,0 +1,123 @@
+//! A run's tokenizer: made from the training sentences or read from a published vocabulary, and kept with the weights.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use text_encoders::TextTokenizer;
+use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, WordPiece};
+
+use crate::ModelError;
+use crate::run_dir::Checkpoint;
+use run_config::{RunConfig, Tokenizer};
+
+/// Most pieces of a vocabulary made from the training sentences.
+const TRAINED_PIECES: usize = 1000;
+
+/// A tokenizer of any kind, with the files it can be read from again.
+#[derive(Clone)]
+pub struct RunTokenizer {
+    /// Its kind.
+    pub kind: Tokenizer,
+    tokenizer: Arc<dyn TextTokenizer>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl RunTokenizer {
+    /// The config's tokenizer: that of `resumed` if given, else that of the config's vocabulary file, else one made from the
+    /// training sentences.
+    ///
+    /// # Errors
+    /// A vocabulary file that cannot be read.
+    pub fn open<'a>(
+        run_config: &RunConfig,
+        sentences: impl IntoIterator<Item = &'a str>,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Self, ModelError> {
+        if let Some(checkpoint) = resumed {
+            return Self::kept(run_config, checkpoint);
+        }
+        if let Some(path) = run_config.text.vocabulary_file() {
+            return Self::load(run_config.text.tokenizer, path);
+        }
+        let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
+        let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
+        let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
+        Ok(Self { kind: Tokenizer::Wordpiece, tokenizer: Arc::new(pieces), files })
+    }
+
+    /// The tokenizer that a checkpoint was trained with.
+    ///
+    /// # Errors
+    /// A checkpoint without one.
+    pub fn kept(run_config: &RunConfig, checkpoint: &Checkpoint) -> Result<Self, ModelError> {
+        let names = names(run_config.text.tokenizer);
+        let name = names.iter().find(|n| checkpoint.manifest.files.contains_key(**n)).unwrap_or(&names[0]);
+        Self::load(run_config.text.tokenizer, &checkpoint.file(name)?)
+    }
+
+    /// A published vocabulary: `vocab.txt`; `merges.txt`, OpenAI's merges or `tokenizer.json`; `beit3.spm`, with
+    /// `added_tokens.json` if it lies beside.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is of another kind.
+    pub fn load(kind: Tokenizer, path: &Path) -> Result<Self, ModelError> {
+        let bytes =
+            |path: &Path| std::fs::read(path).map_err(|e| ModelError::File { path: path.to_owned(), what: e.to_string() });
+        let json = path.extension().is_some_and(|e| e == "json");
+        let (tokenizer, name): (Arc<dyn TextTokenizer>, usize) = match kind {
+            Tokenizer::Wordpiece => (Arc::new(WordPiece::load(path)?), 0),
+            Tokenizer::Clip => (Arc::new(ClipTokenizer::load(path)?), usize::from(json)),
+            Tokenizer::Sentencepiece => (Arc::new(Beit3Tokenizer::load(path)?), 0),
+        };
+        let mut files = vec![(names(kind)[name].to_owned(), bytes(path)?)];
+        let added = path.with_file_name(ADDED);
+        if kind == Tokenizer::Sentencepiece && added.is_file() {
+            files.push((ADDED.to_owned(), bytes(&added)?));
+        }
+        Ok(Self { kind, tokenizer, files })
+    }
+
+    /// Fails unless the kind is the one that a pretrained encoder's vocabulary was made with. Any kind serves an encoder that
+    /// is trained from the beginning.
+    ///
+    /// # Errors
+    /// `text.tokenizer`, with the kind that would be right.
+    pub fn expect(&self, run_config: &RunConfig, kind: Tokenizer, encoder: &str, pretrained: bool) -> Result<(), ModelError> {
+        if !pretrained || self.kind == kind {
+            return Ok(());
+        }
+        let expected = format!("\"{}\", which {encoder} was trained with", kind.name());
+        Err(run_config.value_error("text.tokenizer", format!("\"{}\"", self.kind.name()), expected).into())
+    }
+
+    /// Rows that an encoder's table needs: no more than there are pieces, but that BEiT-3's published table has some that
+    /// no piece has.
+    #[must_use]
+    pub fn rows(&self, rows: usize) -> usize {
+        if self.kind == Tokenizer::Sentencepiece { rows } else { rows.min(self.tokenizer.vocab_size()) }
+    }
+
+    /// The tokenizer.
+    #[must_use]
+    pub fn shared(&self) -> Arc<dyn TextTokenizer> {
+        self.tokenizer.clone()
+    }
+
+    /// Its files, by name.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.files.clone()
+    }
+}
+
+/// Tokens that a checkpoint adds to a SentencePiece model.
+const ADDED: &str = "added_tokens.json";
+
+/// Names under which vocabularies are kept.
+fn names(kind: Tokenizer) -> &'static [&'static str] {
+    match kind {
+        Tokenizer::Wordpiece => &["vocab.txt"],
+        Tokenizer::Clip => &["merges.txt", "tokenizer.json"],
+        Tokenizer::Sentencepiece => &["sentencepiece.bpe.model"],
+    }
+}

@@ -1,0 +1,20 @@
+//! The Saymask command line as a library: one module per command, so that tests and benches can call them.
+
+pub mod agree;
+pub mod attend;
+pub mod check;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod export;
+pub mod images;
+pub mod origin;
+pub mod output;
+pub mod outputs;
+pub mod predict;
+pub mod progress;
+pub mod segment;
+pub mod session;
+pub mod table;
+pub mod train;

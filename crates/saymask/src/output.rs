@@ -1,0 +1,33 @@
+//! Lines on stdout and stderr that survive a reader who has gone (`saymask data verify DIR | head -3`).
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
+
+/// Writes a line to stdout. When nobody reads any more, the program ends quietly; `println!` would panic.
+pub fn line(text: Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        note(format_args!("error: stdout: {error}"));
+        std::process::exit(2);
+    }
+}
+
+/// Writes a line to stderr, if somebody reads it.
+pub fn note(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A line of results on stdout; see [`line`](crate::output::line).
+#[macro_export]
+macro_rules! say {
+    () => { $crate::output::line(format_args!("")) };
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+
+/// A line of talk on stderr; see [`note`](crate::output::note).
+#[macro_export]
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::note(format_args!($($text)*)) };
+}

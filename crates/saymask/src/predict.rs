@@ -1,0 +1,97 @@
+//! `saymask predict`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use figures::{Mask, captioned, colour};
+use models::AnyModel;
+use serde_json::json;
+
+use crate::device;
+use crate::images::{images, open_image};
+use crate::outputs::Outputs;
+use crate::session::Source;
+
+/// Options of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// An image, or a folder of images.
+    image: PathBuf,
+    /// What to look for; several sentences give several masks.
+    #[arg(required = true)]
+    sentences: Vec<String>,
+    /// Folder for the pictures and the JSON.
+    #[arg(long, value_name = "FOLDER", default_value = "predictions")]
+    out: PathBuf,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Runs the command.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let images = images(&args.image)?;
+    if args.sentences.iter().any(|s| s.trim().is_empty()) {
+        bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
+    }
+    let model = args.source.find()?.model(&device::open(args.source.device())?)?;
+    let mut outputs = Outputs::open(&args.out, &images)?;
+    let suffix = |number: usize| if args.sentences.len() == 1 { String::new() } else { format!("-{}", number + 1) };
+    let pictures = (0..args.sentences.len()).map(|number| format!("{}.png", suffix(number)));
+    let endings: Vec<String> = pictures.chain([".json".to_owned()]).collect();
+    let stems = outputs.stems(&images, &endings);
+    let mut failed = 0;
+    for (path, stem) in images.iter().zip(&stems) {
+        let names: Vec<String> = endings.iter().map(|ending| format!("{stem}{ending}")).collect();
+        if let Err(error) = one(&model, path, &args.sentences, &names, &mut outputs) {
+            if images.len() == 1 {
+                return Err(error);
+            }
+            // One bad picture in a folder must not lose the others.
+            crate::note!("error: {error:#}");
+            failed += 1;
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {} images failed", images.len());
+    }
+    Ok(())
+}
+
+/// Predicts one image; `names` are those of a picture per sentence, then that of the JSON.
+fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], outputs: &mut Outputs) -> Result<()> {
+    let image = open_image(path)?;
+    let words: Vec<&str> = sentences.iter().map(String::as_str).collect();
+    let begun = Instant::now();
+    let found = model.predict(&image, &words)?;
+    let took = begun.elapsed();
+    let picture = image.to_rgb8();
+    let mut entries = Vec::with_capacity(found.len());
+    for (number, (sentence, prediction)) in sentences.iter().zip(&found).enumerate() {
+        let bytes = prediction.mask.to_row_major();
+        let mask = Mask::new(picture.width(), picture.height(), &bytes)?;
+        let colour = colour::MASKS[number % colour::MASKS.len()];
+        let caption = format!("{sentence}  {:.2}", prediction.score);
+        let file = outputs.picture(&names[number], &captioned(&picture, &[(mask, colour)], &caption)?)?;
+        let [x, y, w, h] = prediction.bbox;
+        crate::say!(
+            "{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"",
+            file.display(),
+            prediction.score,
+            prediction.mask.area()
+        );
+        entries.push(json!({
+            "sentence": sentence,
+            "segmentation": { "size": [prediction.mask.height(), prediction.mask.width()], "counts": prediction.mask.to_compressed() },
+            "bbox": prediction.bbox,
+            "score": prediction.score,
+            "area": prediction.mask.area(),
+            "picture": file,
+        }));
+    }
+    let report = json!({ "image": path, "width": image.width(), "height": image.height(), "predictions": entries });
+    outputs.json(names.last().map_or("image.json", String::as_str), &report)?;
+    crate::note!("{}: {} sentences in {:.0} ms", path.display(), found.len(), took.as_secs_f64() * 1e3);
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Sessions of the command line, as a user would have them.
+
+#[path = "cli/device.rs"]
+mod device;
+#[path = "cli/photo.rs"]
+mod photo;
+#[path = "cli/segment.rs"]
+mod segment;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use test_support::{Session, json};
+
+/// A model small enough for a test, over the built-in demonstration.
+const SMALL: &[&str] = &[
+    "data.image_size=32",
+    "data.synth.images=24",
+    "data.synth.size=64",
+    "model.dit.text_dim=16",
+    "model.dit.sam.decoder_depth=1",
+    "model.dit.sam.decoder_heads=2",
+    "model.dit.sam.decoder_mlp_dim=16",
+    "model.dit.sam.image_encoder.image_size=32",
+    "model.dit.sam.image_encoder.embed_dim=16",
+    "model.dit.sam.image_encoder.depth=2",
+    "model.dit.sam.image_encoder.heads=2",
+    "model.dit.sam.image_encoder.out_channels=16",
+    "model.dit.sam.image_encoder.global_blocks=[1]",
+    "model.dit.bert.hidden=16",
+    "model.dit.bert.heads=2",
+    "model.dit.bert.ffn=32",
+    "schedule.warmup_steps=2",
+    "train.batch_size=4",
+    "train.steps=12",
+    "train.eval_every=6",
+    "train.save_every=2",
+    "eval.limit=6",
+    "eval.pictures=3",
+];
+
+fn session() -> Session {
+    Session::new(env!("CARGO_BIN_EXE_saymask"))
+}
+
+/// `train` of the small model with its data and runs in the session's folder.
+fn train(more: &[&str]) -> Vec<String> {
+    let mut args: Vec<String> = ["train", "data.root=data", "run.dir=runs"].map(str::to_owned).to_vec();
+    args.extend(SMALL.iter().chain(more).map(|s| (*s).to_owned()));
+    args
+}
+
+fn refs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn train_eval_predict_export() {
+    let s = session();
+    let said = s.ok(&refs(&train(&["run.name=first"])));
+    for word in ["mIoU", "text shuffled", "colour", "pictures", "Next: saymask predict"] {
+        assert!(said.contains(word), "`{word}` is missing in:\n{said}");
+    }
+    let run = s.path("runs/first");
+    for file in [
+        "config.toml",
+        "log.jsonl",
+        "curves.svg",
+        "eval/val.json",
+        "eval/val-results.json",
+        "eval/val-shuffled.json",
+        "pictures/val-1.png",
+    ] {
+        assert!(run.join(file).exists(), "{file} is missing");
+    }
+    assert_eq!(json(&run.join("eval/val-results.json")).as_array().unwrap().len(), 6);
+
+    let report = s.ok(&["data", "verify", "data"]);
+    assert!(report.contains("refcoco") && report.contains("testA"), "{report}");
+
+    let table = s.ok(&["eval", "--split", "val,testA", "--shuffled-text", "--set", "eval.profile=dit"]);
+    assert!(table.contains("profile dit, threshold 0.35") && table.contains("testA"), "{table}");
+
+    let said = s.ok(&["agree", "--against", "cpu", "--limit", "4", "--json", "agree.json"]);
+    assert!(said.contains("mean 1.00000") && said.contains("the devices agree"), "{said}");
+    assert_eq!(json(&s.path("agree.json"))["expressions"].as_u64(), Some(4));
+    let out = s.run(&["agree", "--limit", "4", "--bound", "1.1"]);
+    assert_eq!(out.status.code(), Some(1), "what disagrees is a failure, not an error");
+
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["predict", image, "the red circle", "left one", "--out", "found"]);
+    let found = json(&s.path("found/COCO_train2014_000000000001.json"));
+    let predictions = found["predictions"].as_array().unwrap();
+    assert_eq!(predictions.len(), 2);
+    let size = predictions[0]["segmentation"]["size"].as_array().unwrap();
+    assert_eq!((size[0].as_u64(), size[1].as_u64()), (found["height"].as_u64(), found["width"].as_u64()));
+    let picture = s.path("found/COCO_train2014_000000000001-2.png");
+    assert_eq!(&std::fs::read(picture).unwrap()[1..4], b"PNG");
+
+    s.ok(&["export", "weights.safetensors"]);
+    assert!(s.path("vocab.txt").exists());
+    // Exported weights, read back under their official names, give the same masks.
+    let again = s.ok(&[
+        "predict",
+        image,
+        "the red circle",
+        "left one",
+        "--out",
+        "again",
+        "--config",
+        "runs/first/config.toml",
+        "--weights",
+        "weights.safetensors",
+        "--set",
+        "text.vocabulary=vocab.txt",
+    ]);
+    assert!(again.contains("left one"));
+    let again = json(&s.path("again/COCO_train2014_000000000001.json"));
+    for (a, b) in predictions.iter().zip(again["predictions"].as_array().unwrap()) {
+        assert_eq!(a["segmentation"], b["segmentation"]);
+    }
+}
+
+/// Short runs of the other methods' demonstrations.
+const SHORT: &[&str] = &[
+    "data.root=data",
+    "run.dir=runs",
+    "data.synth.images=24",
+    "data.synth.size=64",
+    "schedule.warmup_steps=2",
+    "train.batch_size=4",
+    "train.steps=4",
+    "train.eval_every=never",
+    "train.save_every=never",
+    "eval.limit=6",
+    "eval.pictures=3",
+];
+
+#[test]
+fn evf_trains_shows_exports_and_comes_back_from_its_published_layout() {
+    let s = session();
+    let said = s.ok(&[&["train", "--method", "evf"], SHORT].concat());
+    assert!(said.contains("mIoU") && said.contains("text shuffled"), "{said}");
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["attend", image, "the red circle", "--out", "seen.png"]);
+    assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
+
+    s.ok(&["predict", image, "the red circle", "left one", "--out", "found"]);
+    let hub = "hub/models--somebody--small-evf";
+    let snapshot = format!("{hub}/snapshots/abc");
+    s.ok(&["export", &format!("{snapshot}/model.safetensors")]);
+    std::fs::create_dir_all(s.path(&format!("{hub}/refs"))).unwrap();
+    std::fs::write(s.path(&format!("{hub}/refs/main")), "abc").unwrap();
+    let name = "COCO_train2014_000000000001.json";
+    for (number, weights) in [snapshot.as_str(), "hf:somebody/small-evf"].into_iter().enumerate() {
+        let out = format!("again-{number}");
+        let mut command = s.command(&["predict", image, "the red circle", "left one", "--weights", weights, "--out", &out]);
+        let done = command.env("HF_HOME", s.path("")).env_remove("HF_HUB_CACHE").env("HF_HUB_OFFLINE", "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let [a, b] = ["found", &out].map(|folder| json(&s.path(folder).join(name)));
+        for (a, b) in a["predictions"].as_array().unwrap().iter().zip(b["predictions"].as_array().unwrap()) {
+            assert_eq!(a["segmentation"], b["segmentation"]);
+        }
+    }
+    let judged = s.ok(&["eval", "--weights", &snapshot, "--set", "data.root=data", "--set", "eval.limit=4"]);
+    assert!(judged.contains("profile evf"), "{judged}");
+    let message = s.refused(&["predict", image, "x", "--weights", "hf:somebody/else"]);
+    assert!(message.contains("hf:somebody/else") && message.contains("cache"), "{message}");
+}
+
+#[test]
+fn risam_trains_and_shows() {
+    let s = session();
+    let said = s.ok(&[&["train", "--method", "risam"], SHORT].concat());
+    assert!(said.contains("mIoU") && said.contains("text shuffled"), "{said}");
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["attend", image, "the red circle", "--word", "red", "--out", "seen.png"]);
+    assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
+    let message = s.refused(&["attend", image, "the red circle", "--word", "blue"]);
+    assert!(message.contains("blue") && message.contains("circle"), "{message}");
+    s.ok(&["predict", image, "the red circle", "--out", "found"]);
+}
+
+#[test]
+fn a_killed_run_resumes_from_its_last_whole_checkpoint() {
+    let s = session();
+    s.ok(&refs(&train(&["run.name=calm"])));
+    let args = train(&["run.name=killed", "train.log_every=1"]);
+    let mut child = s.command(&refs(&args)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !s.path("runs/killed/checkpoints/step-4").exists() && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The demonstration config by name, with --resume, continues in the same folder.
+    let config = "runs/killed/config.toml";
+    let said = s.ok(&["train", "--config", config, "--resume"]);
+    assert!(said.contains("12 steps"), "{said}");
+    let [calm, killed] = ["calm", "killed"].map(|name| json(&s.path(&format!("runs/{name}/eval/val.json"))));
+    assert_eq!(calm["miou"], killed["miou"]);
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let s = session();
+    s.ok(&["data", "synth", "data", "--images", "8", "--size", "64"]);
+    let says = |args: &[&str], words: &[&str]| {
+        let message = s.refused(args);
+        for word in words {
+            assert!(message.contains(word), "`{word}` is missing in: {message}");
+        }
+    };
+    says(&["data", "synth", "data"], &["data"]);
+    says(&["train", "train.bach_size=3"], &["train.bach_size", "train.batch_size"]);
+    says(&["train", "--config", "nope.toml"], &["nope.toml"]);
+    says(&["train", "run.device=tpu"], &["tpu", "cpu"]);
+    says(&["train", "--device", "cuda"], &["cuda", "feature"]);
+    says(&["train", "data.root=elsewhere", "--config", "config.toml"], &["config.toml"]);
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"elsewhere\"\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["elsewhere"]);
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"data\"\n[model.dit]\ndeph = 3\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["model.dit.deph"]);
+    says(&["predict", "nope.jpg", "x"], &["nope.jpg"]);
+    std::fs::write(s.path("bad.jpg"), b"not a picture").unwrap();
+    says(&["predict", "bad.jpg", "the circle"], &["run"]);
+    says(&["eval", "--run", "data"], &["data"]);
+    says(&["check", "nope"], &["nope"]);
+    std::fs::write(s.path("cut.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
+    says(&["check", "cut.safetensors"], &["cut.safetensors"]);
+
+    // Damaged data: a cut pickle, JSON of the wrong shape.
+    let refs = s.path("data/refcoco/refs(unc).p");
+    let whole = std::fs::read(&refs).unwrap();
+    std::fs::write(&refs, &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(s.path("config.toml"), "[data]\nroot = \"data\"\n").unwrap();
+    says(&["train", "--config", "config.toml"], &["refs(unc).p"]);
+    std::fs::write(&refs, &whole).unwrap();
+    std::fs::write(s.path("data/refcoco/instances.json"), "{\"images\": 3}").unwrap();
+    says(&["train", "--config", "config.toml"], &["instances.json", "images"]);
+    assert!(!s.path("runs").exists(), "a refused run must leave nothing behind");
+}
+
+#[test]
+fn help_reads_well() {
+    let s = session();
+    let all = s.ok(&["--help"]);
+    for command in ["train", "eval", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+        assert!(all.contains(command), "{command} is missing in:\n{all}");
+        let own = s.ok(&[command, "--help"]);
+        assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");
+    }
+}

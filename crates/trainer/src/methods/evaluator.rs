@@ -1,0 +1,81 @@
+//! A method with its weights, whatever its type, for evaluation.
+
+use burn::tensor::Device;
+use metrics::{EvalProfile, Report};
+use models::methods::AnyMethod;
+use models::precision;
+use models::run_dir::Checkpoint;
+use models::weights::evaluated_weights;
+use models::{Found, with_method};
+use run_config::RunConfig;
+
+use crate::batch::Inputs;
+use crate::data::EvalData;
+use crate::error::TrainError;
+use crate::evaluate::{ItemResult, evaluate};
+use crate::segmenter::Segmenter;
+
+/// A method with its weights on a device.
+pub trait Evaluator: Send + Sync {
+    /// See [`Segmenter::inputs`].
+    fn inputs(&self) -> Inputs;
+
+    /// See [`evaluate`].
+    ///
+    /// # Errors
+    /// As there.
+    fn evaluate(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        shuffle: Option<u64>,
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError>;
+}
+
+struct Loaded<S: Segmenter> {
+    segmenter: S,
+    net: S::Net,
+    device: Device,
+}
+
+impl<S: Segmenter> Evaluator for Loaded<S> {
+    fn inputs(&self) -> Inputs {
+        self.segmenter.inputs()
+    }
+
+    fn evaluate(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        shuffle: Option<u64>,
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+        evaluate(&self.segmenter, &self.net, data, profile, shuffle, &self.device, on_event)
+    }
+}
+
+fn load<S: Segmenter + 'static>(
+    segmenter: S,
+    run_config: &RunConfig,
+    device: &Device,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Box<dyn Evaluator>, TrainError> {
+    precision::check_evaluation(run_config, device)?;
+    let net = segmenter.init(device)?;
+    let net = match checkpoint {
+        Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+        None => net,
+    };
+    let net = precision::seen(&net, run_config.eval.precision);
+    Ok(Box::new(Loaded { segmenter, net, device: device.clone() }))
+}
+
+/// What was found, on a device and in the precision of `eval.precision`.
+///
+/// # Errors
+/// Settings that contradict each other, weights that do not fit.
+pub fn evaluator(found: &Found, device: &Device) -> Result<Box<dyn Evaluator>, TrainError> {
+    let method = AnyMethod::new(&found.run_config, found.tokenizer.clone())?;
+    with_method!(method, method => load(method, &found.run_config, device, found.checkpoint.as_ref()))
+}

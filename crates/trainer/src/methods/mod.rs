@@ -1,0 +1,43 @@
+//! Adapters: each method of [`models::methods`] as a [`Segmenter`].
+
+mod dit;
+mod evaluator;
+mod evf;
+mod risam;
+
+pub use evaluator::{Evaluator, evaluator};
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use models::methods::AnyMethod;
+use models::tokenizer::RunTokenizer;
+use models::with_method;
+use refcoco_data::Dataset;
+use run_config::RunConfig;
+
+use crate::error::TrainError;
+use crate::event::OnEvent;
+use crate::train::Summary;
+
+/// Trains the config's method; see [`train`](crate::train::train).
+///
+/// # Errors
+/// As there, and settings that contradict each other.
+pub fn train(
+    run_config: &RunConfig,
+    tokenizer: RunTokenizer,
+    data: Arc<Dataset>,
+    device: &Device,
+    resume: bool,
+    on_event: &mut OnEvent<'_>,
+) -> Result<Summary, TrainError> {
+    let method = AnyMethod::new(run_config, tokenizer)?;
+    with_method!(&method, method => crate::train::train(method, run_config, data, device, resume, on_event))
+}
+
+/// Why a model with this dropout cannot be trained in parts, if it has any.
+fn dropout_divides(dropout: f64) -> Option<&'static str> {
+    (dropout > 0.0)
+        .then_some("the model has dropout: Burn's CPU generator is shared between threads, so the run could not be repeated")
+}

@@ -1,0 +1,141 @@
+//! EVF-SAM's tables.
+
+use models::methods::EvfMethod;
+
+use super::{Toy, decodes, key_bias, rows_hold};
+
+/// What a row trains, as the paper says; SAM's image encoder never.
+struct Row {
+    file: &'static str,
+    /// What the first layer of the trained encoder is called; none where the encoder is frozen.
+    encoder: Option<&'static [&'static str]>,
+    prompt: bool,
+    decoder: bool,
+    /// Parts of the encoder that see nothing of the input.
+    blind: &'static [&'static str],
+}
+
+const fn row(file: &'static str, encoder: &'static [&'static str], blind: &'static [&'static str]) -> Row {
+    Row { file, encoder: Some(encoder), prompt: true, decoder: true, blind }
+}
+
+/// BEiT-3's experts for image and text in a layer.
+const BOTH: &[&str] = &["layers.0.self_attn.q_proj.A.weight", "layers.0.self_attn.q_proj.B.weight"];
+const TEXT: &[&str] = &["layers.0.self_attn.q_proj.B.weight"];
+const CLIP: &[&str] = &["text_model.encoder.layers.0.self_attn.q_proj.weight"];
+const CLIPS: &[&str] =
+    &["text_model.encoder.layers.0.self_attn.q_proj.weight", "vision_model.encoder.layers.0.self_attn.q_proj.weight"];
+const VILT: &[&str] = &["layer.0.attention.attention.query.weight"];
+const NONE: &[&str] = &["vision_embed.mask_token"];
+const NO_IMAGE: &[&str] = &[".A.", "vision_embed."];
+const NO_PATCHES: &[&str] = &["patch_embeddings", "cls_token"];
+
+const ROWS: &[Row] = &[
+    row("evf/table1/beit3-l-text", TEXT, NO_IMAGE),
+    row("evf/table1/beit3-l-text-image", BOTH, NONE),
+    row("evf/table1/clip-l-text", CLIP, &[]),
+    row("evf/table1/clip-l-text-image", CLIPS, &[]),
+    row("evf/table2/refcoco-series", BOTH, NONE),
+    row("evf/table3/beit3-early", BOTH, NONE),
+    row("evf/table3/beit3-early-half", BOTH, NONE),
+    row("evf/table3/beit3-late", BOTH, NONE),
+    row("evf/table3/beit3-text", TEXT, NO_IMAGE),
+    row("evf/table3/clip-l-late", CLIPS, &[]),
+    row("evf/table3/clip-l-text", CLIP, &[]),
+    row("evf/table3/openclip-h-late", CLIPS, &[]),
+    row("evf/table3/openclip-h-text", CLIP, &[]),
+    row("evf/table3/openclip-l-late", CLIPS, &[]),
+    row("evf/table3/openclip-l-text", CLIP, &[]),
+    row("evf/table3/vilt-early", VILT, &[]),
+    row("evf/table3/vilt-late", VILT, &[]),
+    row("evf/table3/vilt-text", VILT, NO_PATCHES),
+    Row { encoder: None, prompt: false, ..row("evf/table4/decoder", BOTH, NONE) },
+    Row { prompt: false, decoder: false, ..row("evf/table4/encoder", BOTH, NONE) },
+    Row { prompt: false, ..row("evf/table4/encoder-decoder", BOTH, NONE) },
+    row("evf/table4/all", BOTH, NONE),
+    row("evf/table5/avg-pool", BOTH, NONE),
+    row("evf/table5/concat", BOTH, NONE),
+    row("evf/table5/image-cls", BOTH, NONE),
+    row("evf/table5/text-cls", BOTH, NONE),
+    row("evf/table6/beit3-base", BOTH, NONE),
+    row("evf/table6/beit3-large", BOTH, NONE),
+    row("evf/table6/clip-l", CLIP, &[]),
+    row("evf/table6/vilt", VILT, &[]),
+];
+
+const SMALL: &[&str] = &[
+    "train.batch_size=3",
+    "{}.beit3.dim=16",
+    "{}.beit3.layers=2",
+    "{}.beit3.heads=2",
+    "{}.beit3.ffn=32",
+    "{}.beit3.image_size=16",
+    "{}.beit3.patch_size=8",
+    "{}.clip_text.width=16",
+    "{}.clip_text.layers=1",
+    "{}.clip_text.heads=2",
+    "{}.clip_text.ffn=32",
+    "{}.clip_text.projection_dim=8",
+    "{}.clip_vision.image_size=16",
+    "{}.clip_vision.patch_size=8",
+    "{}.clip_vision.width=16",
+    "{}.clip_vision.layers=1",
+    "{}.clip_vision.heads=2",
+    "{}.clip_vision.ffn=32",
+    "{}.clip_vision.projection_dim=8",
+    "{}.vilt.hidden=16",
+    "{}.vilt.layers=1",
+    "{}.vilt.heads=2",
+    "{}.vilt.ffn=32",
+    "{}.vilt.image_size=16",
+    "{}.vilt.patch_size=8",
+];
+
+impl Row {
+    fn moves(&self, name: &str) -> Option<bool> {
+        if key_bias(name) {
+            return None;
+        }
+        if let Some(part) = name.strip_prefix("visual_model.") {
+            return Some(if part.starts_with("mask_decoder.") {
+                self.decoder && decodes(part)
+            } else {
+                self.prompt && part == "prompt_encoder.no_mask_embed.weight"
+            });
+        }
+        let Some(part) = name.strip_prefix("mm_extractor.") else { return Some(true) };
+        let Some(first) = self.encoder else { return Some(false) };
+        if self.blind.iter().any(|blind| part.contains(blind)) {
+            return Some(false);
+        }
+        // Beyond the first layer, what one vector of the last one depends on is the encoder's affair.
+        first.iter().any(|first| part.ends_with(first)).then_some(true)
+    }
+}
+
+fn check(row: &Row, toy: &Toy) -> Result<(), String> {
+    let whole = toy.whole(row.file)?;
+    let config = (whole.train.steps, whole.train.batch_size * whole.optim.accumulate, whole.optim.lr, whole.data.also.len());
+    if config != (Some(15_000), 128, 1e-4, 3) {
+        return Err(format!("steps, batch, rate and further sets are {config:?}"));
+    }
+    let mut small = SMALL.to_vec();
+    if row.file.ends_with("early-half") {
+        let layers: fusion_evf::EvfConfig = whole.method_section().map_err(|e| e.to_string())?;
+        if layers.beit3.fused_layers != Some((1..=12).collect()) {
+            return Err(format!("fused layers {:?}", layers.beit3.fused_layers));
+        }
+        small.extend(["{}.beit3.layers=3", "{}.beit3.fused_layers=[1, 2]"]);
+    }
+    let stepped = toy.step(row.file, &small, EvfMethod::new)?;
+    let mut wrong = stepped.wrong(|name| row.moves(name));
+    for first in row.encoder.into_iter().flatten().filter(|first| !stepped.names().any(|name| name.ends_with(*first))) {
+        wrong.push(format!("no parameter ends with {first}"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+#[test]
+fn every_row_trains_what_its_table_says() {
+    rows_hold("evf", ROWS.iter().map(|row| row.file), |toy, i| check(&ROWS[i], toy));
+}
