@@ -3,9 +3,10 @@
 use anyhow::Result;
 use fusion_dit::{DitConfig, EncoderAttention};
 use fusion_evf::{Encoder, EvfConfig};
-use fusion_risam::RisamConfig;
+use fusion_risam::{Backbone, RisamConfig};
 use run_config::{Method, RunConfig};
 use sam_vit::ImageEncoderConfig;
+use swin::SwinConfig;
 
 /// Operations that a method's image encoders need for one image: forward, and in a training step, where a trained encoder
 /// needs twice as many again for its gradients. Text encoders, fusion and decoder are left out, so a share of a device's peak
@@ -44,10 +45,30 @@ pub(crate) fn work(run_config: &RunConfig) -> Result<Work> {
         }
         Method::Risam => {
             let config: RisamConfig = run_config.method_section()?;
-            let forward = encoder(&config.sam.image_encoder, run_config.data.image_size as usize, true);
+            let side = run_config.data.image_size as usize;
+            let forward = match config.backbone {
+                Backbone::Sam => encoder(&config.sam.image_encoder, side, true),
+                Backbone::Clip => {
+                    let clip = &config.clip_vision;
+                    let tokens = (side / clip.patch_size).pow(2) + 1;
+                    clip.layers as f64 * block(tokens, tokens, clip.width, clip.ffn, tokens)
+                }
+                Backbone::Swin => stages(&config.swin, side),
+            };
             Work { forward, step: step(forward, config.train_image_encoder) }
         }
     })
+}
+
+/// The blocks of a Swin Transformer at an input side.
+fn stages(config: &SwinConfig, side: usize) -> f64 {
+    let stage = |(stage, depth): (usize, &usize)| {
+        let (rows, _) = config.grid(stage, (side, side));
+        let (width, padded) = (config.width(stage), rows.next_multiple_of(config.window));
+        let hidden = (width as f64 * config.mlp_ratio) as usize;
+        *depth as f64 * block(padded.pow(2), rows.pow(2), width, hidden, config.window.pow(2))
+    };
+    config.depths.iter().enumerate().map(stage).sum()
 }
 
 /// One block: `tokens` go through attention (padding of windows included), `real` through the MLP, each looks at `seen`.

@@ -6,22 +6,29 @@ use nn_ops::config::{check_multiple, check_positive, check_probability, check_we
 use nn_ops::weights::KeyMap;
 use sam_vit::SamConfig;
 use serde::{Deserialize, Serialize};
-use text_encoders::clip::{ClipText, ClipTextConfig};
+use swin::SwinConfig;
+use text_encoders::clip::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 
 use crate::net::RisamNet;
 use crate::options::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+    Backbone, Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
 };
 
 /// A RISAM with its encoders. The default is the paper's model: 5,795,904 trained parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RisamConfig {
+    /// The network that sees the image (Tab. 7): `sam`, `clip_vision` or `swin` gives its sizes.
+    pub backbone: Backbone,
     /// The SAM whose image encoder is used. Its mask decoder serves `decoder = "sam"` and `baseline` only.
     pub sam: SamConfig,
+    /// CLIP's image tower, with `backbone = "clip"`.
+    pub clip_vision: ClipVisionConfig,
+    /// The Swin Transformer, with `backbone = "swin"`.
+    pub swin: SwinConfig,
     /// Side of the network's input, in pixels.
     pub input_size: usize,
-    /// Blocks (0-based) whose outputs are F_v1, F_v2 and F_v3: the global ones from the second on.
+    /// Blocks (0-based) whose outputs are F_v1, F_v2 and F_v3: of SAM the global ones from the second on, of Swin stages.
     pub taps: [usize; 3],
     /// The text encoder. `clip.project_tokens` sends each token through the text projection, too.
     pub clip: ClipTextConfig,
@@ -30,7 +37,7 @@ pub struct RisamConfig {
     /// Whether start and end of text come on top of `words`. The paper says "maximum word number"; like CRIS, the default
     /// counts them in.
     pub words_exclude_special: bool,
-    /// Whether SAM's image encoder is trained. The paper's never is; a model that starts without SAM's weights needs it.
+    /// Whether the image encoder is trained. The paper's never is; a model that starts without its weights needs it.
     pub train_image_encoder: bool,
     /// Whether the text encoder stays as it was loaded (Tab. 9 trains it).
     pub text_frozen: bool,
@@ -93,7 +100,10 @@ pub struct RisamConfig {
 impl Default for RisamConfig {
     fn default() -> Self {
         Self {
+            backbone: Backbone::Sam,
             sam: SamConfig::vit_h(),
+            clip_vision: ClipVisionConfig::openai_b16(),
+            swin: SwinConfig::base_window12(),
             input_size: 1024,
             taps: [15, 23, 31],
             clip: ClipTextConfig::openai_b16(),
@@ -146,14 +156,21 @@ impl RisamConfig {
         Self { sam: SamConfig::vit_b(), taps: [5, 8, 11], ..Self::default() }
     }
 
+    /// On CLIP's ViT-B/16 at 480 pixels (Tab. 7, "ViT-B"): 5,402,688 trained parameters. The layers are those of SAM ViT-B's
+    /// global blocks, as the paper taps them in ViT-H.
+    pub fn clip_b16() -> Self {
+        Self { backbone: Backbone::Clip, input_size: 480, taps: [5, 8, 11], ..Self::default() }
+    }
+
+    /// On Swin-B with windows of 12 at 480 pixels (Tab. 7): 5,271,616 trained parameters. Taps are the stages of strides 8, 16
+    /// and 32.
+    pub fn swin_b() -> Self {
+        Self { backbone: Backbone::Swin, input_size: 480, taps: [1, 2, 3], ..Self::default() }
+    }
+
     /// The paper's model for RefCOCO+ and G-Ref, whose sentences are longer.
     pub fn long_sentences() -> Self {
         Self { words: 25, ..Self::default() }
-    }
-
-    /// Channels of a tap.
-    pub fn encoder_width(&self) -> usize {
-        self.sam.image_encoder.embed_dim
     }
 
     /// Channels of a word.
@@ -164,11 +181,6 @@ impl RisamConfig {
     /// Tokens a sentence may have, start and end included.
     pub fn max_tokens(&self) -> usize {
         self.words + if self.words_exclude_special { 2 } else { 0 }
-    }
-
-    /// Side of the token grid.
-    pub fn grid(&self) -> usize {
-        self.input_size / self.sam.image_encoder.patch_size.max(1)
     }
 
     /// The relevance a pair needs, as a logit, so that no sigmoid is rounded: `ln(tau / (1 - tau))`.
@@ -191,10 +203,19 @@ impl RisamConfig {
             || name.ends_with(".running_var"))
     }
 
-    /// From module paths to the names of our checkpoints: SAM's for its encoder, CLIP's Hugging Face names behind
-    /// `text_encoder.`, [`RisamNet::names`] for the rest.
+    /// From module paths to the names of our checkpoints: the encoder's own (SAM's, CLIP's at Hugging Face, Microsoft's Swin)
+    /// behind `image_encoder.`, CLIP's Hugging Face names behind `text_encoder.`, [`RisamNet::names`] for the rest.
     pub fn names(&self) -> KeyMap {
-        KeyMap::new(&[("^net.", "")]).and(RisamNet::names()).and(ClipText::names())
+        KeyMap::new(&[
+            ("^net.", ""),
+            ("^image_encoder.Sam.", "image_encoder."),
+            ("^image_encoder.Clip.", "image_encoder."),
+            ("^image_encoder.Swin.norms.", "image_encoder.norm"),
+            ("^image_encoder.Swin.", "image_encoder."),
+        ])
+        .and(RisamNet::names())
+        .and(ClipText::names())
+        .and(ClipVision::names())
     }
 
     /// Checks the settings against each other.
@@ -204,7 +225,6 @@ impl RisamConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.sam.validate().map_err(|e| e.below("sam"))?;
         self.clip.validate().map_err(|e| e.below("clip"))?;
-        let encoder = &self.sam.image_encoder;
         check_positive(&[
             ("input_size", self.input_size),
             ("width", self.width),
@@ -213,12 +233,7 @@ impl RisamConfig {
             ("decoder_blocks", self.decoder_blocks),
             ("up_channels", self.up_channels[0].min(self.up_channels[1])),
         ])?;
-        check_multiple(("input_size", self.input_size), ("patch_size", encoder.patch_size))?;
-        let [a, b, c] = self.taps;
-        if a >= b || b >= c || c >= encoder.depth {
-            let expected = format!("three rising numbers below the encoder's depth, {}", encoder.depth);
-            return Err(ConfigError::new("taps", format!("{:?}", self.taps), expected));
-        }
+        self.validate_backbone()?;
         check_multiple(("width", self.width), ("heads", self.heads))?;
         if self.max_tokens() < 3 || self.max_tokens() > self.clip.max_positions {
             let special = if self.words_exclude_special { " beside start and end" } else { ", start and end among them" };
@@ -280,6 +295,10 @@ mod tests {
             config.validate().unwrap();
             assert!(config.taps.iter().all(|t| config.sam.image_encoder.global_blocks.contains(t)));
         }
+        for (config, widths) in [(RisamConfig::clip_b16(), [768; 3]), (RisamConfig::swin_b(), [256, 512, 1024])] {
+            config.validate().unwrap();
+            assert_eq!((config.grid(), config.stride(), config.tap_widths()), (30, 16, widths));
+        }
     }
 
     #[test]
@@ -299,6 +318,11 @@ mod tests {
             (RisamConfig { vlt_head: true, ..base() }, "vlt_head"),
             (RisamConfig { input_size: 1000, ..base() }, "input_size"),
             (RisamConfig { dice_smooth: -1.0, ..base() }, "dice_smooth"),
+            (RisamConfig { input_size: 488, ..RisamConfig::swin_b() }, "input_size"),
+            (RisamConfig { taps: [2, 3, 4], ..RisamConfig::swin_b() }, "taps"),
+            (RisamConfig { taps: [8, 11, 12], ..RisamConfig::clip_b16() }, "taps"),
+            (RisamConfig { baseline: true, ..RisamConfig::clip_b16() }, "baseline"),
+            (RisamConfig { swin: SwinConfig { window: 0, ..SwinConfig::default() }, ..RisamConfig::swin_b() }, "swin.window"),
         ];
         for (config, field) in wrong {
             let error = config.validate().unwrap_err();

@@ -8,7 +8,7 @@ use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::upscale_conv;
-use nn_ops::norm::{LayerNorm, LayerNorm2d};
+use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
 use sam_vit::Neck;
 
@@ -92,15 +92,9 @@ pub struct Pyramid {
 impl Pyramid {
     fn new(from: usize, to: usize, device: &Device) -> Self {
         let half = from.div_ceil(2);
-        let neck = |from: usize| Neck {
-            conv1: Conv2dConfig::new([from, to], [1, 1]).with_bias(false).init(device),
-            norm1: LayerNorm2d::new(to, 1e-6, device),
-            conv2: conv3(to, to).with_bias(false).init(device),
-            norm2: LayerNorm2d::new(to, 1e-6, device),
-        };
         Self {
             up: ConvTranspose2dConfig::new([from, half], [2, 2]).with_stride([2, 2]).init(device),
-            necks: [half, from, from].map(neck).into(),
+            necks: [half, from, from].map(|from| Neck::new(from, to, device)).into(),
         }
     }
 
@@ -115,6 +109,22 @@ impl Pyramid {
         };
         [place(0, upscale_conv(&self.up, map.clone())), place(1, map), place(2, small)]
     }
+}
+
+/// Taps of unlike grids (stages of a pyramid) on the grid of the second: bilinear, half-pixel centres, no antialiasing. They
+/// are resized first and go through their MLPs second.
+///
+/// # Shapes
+/// three [B, h, w, width of the tap] -> the same on one grid
+pub fn align_taps(taps: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
+    let [_, height, width, _] = taps[1].dims();
+    taps.clone().map(|tap| {
+        let [_, h, w, _] = tap.dims();
+        if (h, w) == (height, width) {
+            return tap;
+        }
+        Resize::BILINEAR.forward(tap.permute([0, 3, 1, 2]), [height, width]).permute([0, 2, 3, 1])
+    })
 }
 
 /// Feature Enhancement.
@@ -176,37 +186,39 @@ pub struct PyramidEnhancement {
 
 impl FeatureEnhancement {
     pub(crate) fn new(config: &RisamConfig, device: &Device) -> Self {
-        let (from, to, kind) = (config.encoder_width(), config.width, config.enhancement);
+        let ([one, two, three], to, kind) = (config.tap_widths(), config.width, config.enhancement);
         let mlp = |from| TapMlp::new(from, config, device);
         let cba = || Cba::new(2 * to, to, device);
-        let taps = if kind == Enhancement::Full { 3 } else { 1 };
+        let taps = if kind == Enhancement::Full { &[one, two, three][..] } else { &[three] };
+        let normed = if config.tap_layer_norm { taps } else { &[] };
         Self {
-            tap_norms: (0..if config.tap_layer_norm { taps } else { 0 }).map(|_| layer_norm(from, device)).collect(),
+            tap_norms: normed.iter().map(|width| layer_norm(*width, device)).collect(),
             form: match kind {
                 Enhancement::Full => EnhancementForm::Full(FullEnhancement {
-                    mlp1: mlp(from),
-                    mlp2: mlp(from),
+                    mlp1: mlp(one),
+                    mlp2: mlp(two),
                     mlp3: mlp(to),
-                    mlp4: mlp(from),
+                    mlp4: mlp(three),
                     cba1: cba(),
                     cba2: cba(),
                 }),
-                Enhancement::None => EnhancementForm::LastTap(LastTap { mlp4: mlp(from) }),
+                Enhancement::None => EnhancementForm::LastTap(LastTap { mlp4: mlp(three) }),
                 Enhancement::VitDet => EnhancementForm::VitDet(PyramidEnhancement {
                     mlp3: mlp(to),
                     cba1: cba(),
                     cba2: cba(),
-                    pyramid: Pyramid::new(from, to, device),
+                    pyramid: Pyramid::new(three, to, device),
                 }),
             },
         }
     }
 
-    /// F_v of F_v1, F_v2 and F_v3.
+    /// F_v of F_v1, F_v2 and F_v3, on the grid of F_v2 ([`align_taps`]).
     ///
     /// # Shapes
-    /// three [B, h, w, encoder width] -> [B, C, h, w]
+    /// three [B, h, w, width of the tap] -> [B, C, h, w]
     pub fn forward(&self, taps: &[Tensor<4>; 3]) -> Tensor<4> {
+        let taps = align_taps(taps);
         // A single norm belongs to the last tap, the only one used then.
         let tap = |i: usize| match &self.tap_norms[..] {
             [] => taps[i].clone(),

@@ -20,6 +20,9 @@ pub enum RisamError {
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
+    /// An image that Swin cannot use.
+    #[error(transparent)]
+    Swin(#[from] swin::SwinError),
     /// A sentence that cannot be used, or a tokenizer's file.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),

@@ -1,4 +1,4 @@
-//! `RisamFeatures`: what RISAM takes of SAM's image encoder.
+//! `RisamFeatures`: what RISAM takes of its image encoder.
 
 use burn::tensor::{DType, Tensor};
 
@@ -8,7 +8,7 @@ use crate::error::RisamError;
 /// What of B images no sentence changes and nothing trains: [`RisamModel::encode_images`](crate::RisamModel::encode_images).
 #[derive(Debug, Clone)]
 pub enum RisamFeatures {
-    /// F_v1, F_v2, F_v3, each [B, h, w, encoder width].
+    /// F_v1, F_v2, F_v3, each [B, h, w, its width]. The grid of F_v2 is that of the regions; the others' may be unlike it.
     Taps([Tensor<4>; 3]),
     /// SAM's image embedding, [B, 256, h, w], for `baseline`.
     Embedding(Tensor<4>),
@@ -60,12 +60,15 @@ impl RisamFeatures {
     pub(crate) fn check(&self, config: &RisamConfig) -> Result<(), RisamError> {
         match self {
             Self::Taps(taps) => {
-                let [images, height, breadth, _] = taps[2].dims();
-                let right = [images, height, breadth, config.encoder_width()];
-                match taps.iter().find(|tap| tap.dims() != right) {
-                    Some(_) => Err(self.wrong(&format!("[B, h, w, {}], all alike", config.encoder_width()))),
-                    None => Ok(()),
+                let (images, widths) = (taps[1].dims()[0], config.tap_widths());
+                let fits = |(tap, width): (&Tensor<4>, usize)| {
+                    let found = tap.dims();
+                    found[0] == images && found[3] == width && !found.contains(&0)
+                };
+                if taps.iter().zip(widths).all(fits) {
+                    return Ok(());
                 }
+                Err(self.wrong(&format!("[B, h, w, C] with one B and C of {widths:?}")))
             }
             Self::Embedding(map) if map.dims()[1] != config.sam.prompt_dim() => {
                 Err(self.wrong(&format!("[B, {}, h, w]", config.sam.prompt_dim())))

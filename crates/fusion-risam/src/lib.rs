@@ -1,8 +1,8 @@
 //! RISAM on Burn: mutual-aware attention features for referring image segmentation.
 //!
-//! An image and "the zebra on the left" in, that zebra's mask out. SAM's image encoder and CLIP's text tower stay frozen;
-//! under six million parameters between them are trained. The paper came without code or weights; this is a reading of it
-//! in which every choice it leaves open, and every row of its ablations, is a field of [`RisamConfig`].
+//! An image and "the zebra on the left" in, that zebra's mask out. The image encoder (SAM's, CLIP's or a Swin Transformer) and
+//! CLIP's text tower stay frozen; under six million parameters between them are trained. The paper came without code or
+//! weights; this is a reading of it in which every choice it leaves open, and every row of its ablations, is a field of [`RisamConfig`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -50,8 +50,8 @@
 //! | words per region and regions per word (Fig. 7) | [`RisamPredictor::attention`] |
 //! | images and token ids to logits | [`RisamModel::forward`] |
 //! | taps and word features to logits, stage by stage | [`RisamNet`], [`Fusion`], [`OwnDecoder`] |
-//! | ablations | [`RisamConfig`] and its enums |
-//! | SAM's and CLIP's weights | [`RisamModel::load_sam`], [`RisamModel::load_encoder`] |
+//! | ablations, other backbones | [`RisamConfig`] and its enums |
+//! | SAM's, CLIP's and Swin's weights | [`RisamModel::load_sam`], [`RisamModel::load_encoder`], [`RisamModel::load_swin`] |
 //! | a folder with everything | [`RisamPredictor::from_pretrained`], [`RisamPredictor::save_pretrained`] |
 //! | training | [`loss`], [`valid_areas`], [`RisamConfig::trains`], [`RisamModel::freeze`] |
 //!
@@ -62,7 +62,7 @@
 //!   share one set of running statistics, `valid()` makes a set of its own; an update is written into the shared set by the
 //!   next forward pass or by `valid()`, so call the latter before saving. The running variance is the biased one.
 //! - Nothing here touches the network: whoever has a hub's id downloads its folder first.
-//! - The Swin and CLIP backbones of Tab. 7 are not built.
+//! - Swin-B and CLIP ViT-B/16 (Tab. 7) see 480 pixels a side; the paper states neither their weights nor their input.
 //! - The decoder's attention over all regions keeps a map of 4096 x 4096 per head while it is trained.
 //!
 //! # Sources
@@ -72,6 +72,7 @@
 
 mod ablations;
 mod attend;
+mod backbone;
 mod config;
 mod decoder;
 mod enhancement;
@@ -90,9 +91,12 @@ mod pretrained;
 
 pub use ablations::{ConvInteraction, TransformerInteraction, TransformerLayer};
 pub use attend::RisamAttention;
+pub use backbone::ImageBackbone;
 pub use config::RisamConfig;
 pub use decoder::{DecoderBlock, DecoderContext, DecoderState, MultiHeadAttention};
-pub use enhancement::{Cba, EnhancementForm, FeatureEnhancement, FullEnhancement, LastTap, Pyramid, PyramidEnhancement, TapMlp};
+pub use enhancement::{
+    Cba, EnhancementForm, FeatureEnhancement, FullEnhancement, LastTap, Pyramid, PyramidEnhancement, TapMlp, align_taps,
+};
 pub use error::RisamError;
 pub use features::RisamFeatures;
 pub use head::{ConvStage, Head, VltHead};
@@ -102,7 +106,7 @@ pub use model::RisamModel;
 pub use mutual::{AttentionMaps, MutualAttention, Pair};
 pub use net::{Baseline, Fusion, InteractionBlocks, RisamForm, RisamNet, RisamOutput};
 pub use options::{
-    Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
+    Backbone, Decoder, Enhancement, Interaction, LanguageSoftmax, LinguisticPosition, NormPlacement, Upsampling, VisualPosition,
 };
 pub use positions::sine;
 pub use predict::{RisamEmbedding, RisamPredictor};

@@ -2,12 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::ConfigError;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
-use sam_vit::ImageEncoder;
 use text_encoders::clip::ClipText;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
+use crate::backbone::ImageBackbone;
 use crate::config::RisamConfig;
 use crate::error::RisamError;
 use crate::features::RisamFeatures;
@@ -16,8 +15,8 @@ use crate::net::{RisamNet, RisamOutput};
 /// All parameters of a RISAM.
 #[derive(Module, Debug)]
 pub struct RisamModel {
-    /// SAM's image encoder; frozen unless `train_image_encoder = true`.
-    pub image_encoder: ImageEncoder,
+    /// The image encoder; frozen unless `train_image_encoder = true`.
+    pub image_encoder: ImageBackbone,
     /// CLIP's text tower; frozen unless `text_frozen = false`.
     pub text_encoder: ClipText,
     /// What is trained; it holds the configuration.
@@ -50,7 +49,7 @@ impl RisamConfig {
     pub fn init(&self, device: &Device) -> Result<RisamModel, RisamError> {
         self.validate()?;
         Ok(RisamModel {
-            image_encoder: ImageEncoder::new(&self.sam.image_encoder, device),
+            image_encoder: ImageBackbone::new(self, device)?,
             text_encoder: self.clip.init(device),
             net: self.init_net(device),
         })
@@ -70,7 +69,7 @@ impl RisamModel {
 
     /// Where its weights are.
     pub fn device(&self) -> Device {
-        self.image_encoder.pos_embed.lazy_device()
+        self.text_encoder.device()
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -88,27 +87,41 @@ impl RisamModel {
         Ok(load(self, state_dict, &names, &Allow::default())?)
     }
 
-    /// Starts from SAM's weights (the authors' naming): the image encoder, and what a choice takes of prompt encoder and
-    /// mask decoder.
+    /// Starts from SAM's weights (the authors' naming): the image encoder unless the backbone is another, and what a choice
+    /// takes of prompt encoder and mask decoder.
     ///
     /// # Errors
     /// When a tensor of SAM is missing, superfluous or of another shape.
     pub fn load_sam(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
-        let encoder = sam_vit::facebook_names().with_prefix("image_encoder.");
-        let (image_encoder, report) =
-            load(self.image_encoder, state_dict, &encoder, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+        let mut report = LoadReport::default();
+        self.image_encoder = match self.image_encoder {
+            ImageBackbone::Sam(encoder) => {
+                let names = sam_vit::facebook_names().with_prefix("image_encoder.");
+                let (encoder, found) = load(encoder, state_dict, &names, &Allow { missing: &[], unused: &UNUSED[1..] })?;
+                report = found;
+                ImageBackbone::Sam(encoder)
+            }
+            other => other,
+        };
         let (net, rest) = load(self.net, state_dict, &RisamNet::names(), &Allow { missing: OURS, unused: UNUSED })?;
-        (self.image_encoder, self.net) = (image_encoder, net);
+        self.net = net;
         Ok((self, report.and(rest)))
     }
 
-    /// Starts from CLIP's weights: Hugging Face, OpenAI or OpenCLIP names.
+    /// Starts from CLIP's weights: Hugging Face, OpenAI or OpenCLIP names. With `backbone = "clip"` the file's image tower is
+    /// taken, too.
     ///
     /// # Errors
-    /// When a tensor of the text tower is missing, superfluous or of another shape.
+    /// When a tensor of a tower is missing, superfluous or of another shape.
     pub fn load_encoder(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
-        let (encoder, report) = self.config().clip.load(state_dict.clone(), &self.device())?;
+        let device = self.device();
+        let (encoder, mut report) = self.config().clip.load(state_dict.clone(), &device)?;
         self.text_encoder = encoder;
+        if matches!(self.image_encoder, ImageBackbone::Clip(_)) {
+            let (tower, seen) = self.config().clip_vision.load_taps(state_dict.clone(), &device)?;
+            self.image_encoder = ImageBackbone::Clip(tower);
+            report = report.and(seen);
+        }
         Ok((self, report))
     }
 
@@ -135,34 +148,11 @@ impl RisamModel {
         Ok(features?.tokens)
     }
 
-    /// What the image encoder gives: constants for everything behind unless `train_image_encoder` is set.
-    ///
-    /// # Shapes
-    /// `images`: [B, 3, S, S], normalised and padded
-    ///
-    /// # Errors
-    /// Taps that the encoder does not have.
-    pub fn encode_images(&self, images: Tensor<4>) -> Result<RisamFeatures, RisamError> {
-        let config = self.config();
-        let (embedding, taps) = if images.device().is_autodiff() && !config.train_image_encoder {
-            self.image_encoder.valid().forward_taps(images.inner(), &config.taps)
-        } else {
-            self.image_encoder.forward_taps(images, &config.taps)
-        };
-        if config.baseline {
-            return Ok(RisamFeatures::Embedding(embedding));
-        }
-        let wrong = |t: Vec<_>| {
-            ConfigError::new("taps", format!("{:?}", config.taps), format!("3 blocks of the encoder, not {}", t.len()))
-        };
-        Ok(RisamFeatures::Taps(taps.try_into().map_err(wrong)?))
-    }
-
     /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about; an image is encoded and
     /// enhanced once.
     ///
     /// # Shapes
-    /// `images`: [B, 3, S, S], normalised and padded; `batch`: [Q, L]; output: see [`RisamOutput`]
+    /// `images`: [B, 3, S, S], as [`RisamConfig::preprocess`] makes them; `batch`: [Q, L]; output: see [`RisamOutput`]
     ///
     /// # Errors
     /// Numbers or ids that do not fit.

@@ -264,10 +264,10 @@ impl RisamNet {
                 (fusion.decoder.forward(pair, lengths, (height, breadth)), attention)
             }
         };
-        let patch = self.config.sam.image_encoder.patch_size;
+        let stride = self.config.stride();
         // Masks leave in single precision.
         let low_res = to_f32(low_res);
-        let logits = Resize::BILINEAR.forward(low_res.clone(), [height * patch, breadth * patch]);
+        let logits = Resize::BILINEAR.forward(low_res.clone(), [height * stride, breadth * stride]);
         Ok(RisamOutput { low_res, logits, attention })
     }
 

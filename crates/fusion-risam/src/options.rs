@@ -1,6 +1,19 @@
-//! Options of `RisamConfig`: one enum per choice of the paper's ablations (RISAM Tables 2 to 6, sec. 4.5) and for what it leaves open.
+//! Options of `RisamConfig`: one enum per choice of the paper's ablations (RISAM Tables 2 to 7, sec. 4.5) and for what it leaves open.
 
 use serde::{Deserialize, Serialize};
+
+/// Which network sees the image (RISAM Tab. 7). The paper names the two others "ViT-B" and "Swin-B" and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backbone {
+    /// SAM's image encoder.
+    #[default]
+    Sam,
+    /// CLIP's image tower, its positions resized to the input's grid.
+    Clip,
+    /// A Swin Transformer; taps are stages, brought to the grid of the middle one.
+    Swin,
+}
 
 /// How the taps of the image encoder become one map (RISAM sec. 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use pil_ops::{Image, Letterbox};
-use sam_vit::{Prediction, preprocess};
+use sam_vit::Prediction;
 use text_encoders::{TextEncoder, TextTokenizer};
 
 use crate::error::RisamError;
@@ -68,13 +68,13 @@ impl RisamPredictor {
         Ok(self)
     }
 
-    /// Encodes an image by SAM's image encoder, and enhances what it gives (RISAM sec. 3.2).
+    /// Encodes an image ([`RisamConfig::preprocess`]), and enhances what it gives (RISAM sec. 3.2).
     ///
     /// # Errors
     /// An image beyond the sizes that can be resized.
     pub fn embed(&self, image: &Image) -> Result<RisamEmbedding, RisamError> {
         let side = self.model.config().input_size;
-        let (values, letterbox) = preprocess(image, side)?;
+        let (values, letterbox) = self.model.config().preprocess(image)?;
         let input = Tensor::from_data(TensorData::new(values, [1, 3, side, side]), &self.model.device());
         let map = self.model.net.enhance(&self.model.encode_images(input)?)?;
         Ok(RisamEmbedding { map, letterbox })
@@ -83,7 +83,7 @@ impl RisamPredictor {
     /// One mask per sentence, at the image's own size.
     ///
     /// Logits go to the input's size, lose the padding, go to the image's size and are compared with the threshold (RISAM
-    /// sec. 4.2; the two steps are SAM's). Nothing else is done to the mask.
+    /// sec. 4.2; the two steps are SAM's); those of a stretched image go straight to the image's size. Nothing else is done to the mask.
     ///
     /// # Errors
     /// A sentence without words.
@@ -95,8 +95,10 @@ impl RisamPredictor {
             let batch = self.model.tokens(self.tokenizer.as_ref(), group)?;
             let text = self.model.encode_text(&batch)?;
             let image_of = vec![0; group.len()];
-            let logits = self.model.net.forward_enhanced(map.clone(), &image_of, text, batch.lengths())?.logits;
-            predictions.extend(Prediction::from_batch(logits, letterbox, threshold)?);
+            let output = self.model.net.forward_enhanced(map.clone(), &image_of, text, batch.lengths())?;
+            let logits = self.model.config().answer(output);
+            let letterbox = letterbox.rescaled(logits.dims()[3]);
+            predictions.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
         Ok(predictions)
     }

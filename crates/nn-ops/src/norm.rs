@@ -84,13 +84,27 @@ impl LayerNorm2d {
     pub fn forward_last<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         over_last(x, &self.weight, &self.bias, self.eps)
     }
+
+    /// The same gain and bias with statistics over all pixels and channels of a map, which are last: a group norm of one group.
+    ///
+    /// # Shapes
+    /// [B, S, C] -> the same, in the input's precision
+    pub fn forward_whole(&self, x: Tensor<3>) -> Tensor<3> {
+        let kind = x.dtype();
+        let x = to_f32(x);
+        let mean = x.clone().mean_dim(1).mean_dim(2);
+        let centred = x - mean;
+        let variance = centred.clone().powi_scalar(2).mean_dim(1).mean_dim(2);
+        let normed = centred / (variance + self.eps).sqrt();
+        (normed * to_f32(self.weight.val()).unsqueeze() + to_f32(self.bias.val()).unsqueeze()).cast(kind)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{assert_close, formula};
-    use burn::nn::{BatchNormConfig, LayerNormConfig};
+    use burn::nn::{BatchNormConfig, GroupNormConfig, LayerNormConfig};
     use burn::tensor::DType;
 
     /// Values far from zero: their mean and squares in bf16 would be off by more than their spread.
@@ -119,6 +133,25 @@ mod tests {
         let x = formula::<3>("x", [2, 5, 6], &device);
         let want = LayerNormConfig::new(6).with_epsilon(1e-6).init(&device).forward(x.clone());
         assert_close(LayerNorm::new(6, 1e-6, &device).forward(x), want, 0.0);
+    }
+
+    #[test]
+    fn over_the_whole_map_is_a_group_norm_of_one_group() {
+        let device = Device::flex();
+        let x = formula::<3>("x", [2, 12, 6], &device) * 3.0 + 5.0;
+        let mut norm = LayerNorm2d::new(6, 1e-5, &device);
+        norm.weight = Param::from_tensor(formula("weight", [6], &device));
+        norm.bias = Param::from_tensor(formula("bias", [6], &device));
+        let mut burns = GroupNormConfig::new(1, 6).init(&device);
+        (burns.gamma, burns.beta) = (Some(norm.weight.clone()), Some(norm.bias.clone()));
+        let want = burns.forward(x.clone().swap_dims(1, 2)).swap_dims(1, 2);
+        assert_close(norm.forward_whole(x.clone()), want.clone(), 1e-5);
+        // Another map of the batch has no part in it, and half precision keeps statistics in single.
+        assert_close(norm.forward_whole(x.clone().narrow(0, 1, 1)), want.narrow(0, 1, 1), 1e-5);
+        let half = (x * 50.0).cast(DType::BF16);
+        assert_eq!(norm.forward_whole(half.clone()).dtype(), DType::BF16);
+        let exact = norm.forward_whole(half.clone().cast(DType::F32));
+        assert_close(norm.forward_whole(half).cast(DType::F32), exact, 0.02);
     }
 
     #[test]

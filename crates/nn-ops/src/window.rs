@@ -32,6 +32,15 @@ pub fn windowed_attention(qkv: Tensor<4>, padding: Tensor<1>, heads: usize, side
     }
 }
 
+/// Pads bottom and right with zeros until both sides are multiples of `side`.
+///
+/// # Shapes
+/// [B, H, W, C] -> [B, ceil(H / side) side, ceil(W / side) side, C]
+pub fn pad_to_multiple(x: Tensor<4>, side: usize) -> Tensor<4> {
+    let token = Tensor::zeros([x.dims()[3]], (&x.device(), x.dtype()));
+    pad_with(x, side, token)
+}
+
 /// Cuts into windows of `side` x `side` tokens, padding bottom and right with zeros.
 ///
 /// # Shapes
@@ -46,21 +55,29 @@ pub fn window_partition(x: Tensor<4>, side: usize) -> Tensor<3> {
 /// # Shapes
 /// [B, H, W, C], \[C\] -> [B * windows, side * side, C]
 pub fn window_partition_with(x: Tensor<4>, side: usize, token: Tensor<1>) -> Tensor<3> {
+    let x = pad_with(x, side, token);
     let [batch, height, width, channels] = x.dims();
-    let (rows, columns) = (height.div_ceil(side), width.div_ceil(side));
-    let token = token.cast(x.dtype()).reshape([1, 1, 1, channels]);
-    let mut x = x;
-    if rows * side > height {
-        x = Tensor::cat(vec![x, token.clone().expand([batch, rows * side - height, width, channels])], 1);
-    }
-    if columns * side > width {
-        x = Tensor::cat(vec![x, token.expand([batch, rows * side, columns * side - width, channels])], 2);
-    }
+    let (rows, columns) = (height / side, width / side);
     x.reshape([batch, rows, side, columns, side, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
         batch * rows * columns,
         side * side,
         channels,
     ])
+}
+
+/// Pads bottom and right with a token until both sides are multiples of `side`.
+fn pad_with(x: Tensor<4>, side: usize, token: Tensor<1>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let (rows, columns) = (height.next_multiple_of(side), width.next_multiple_of(side));
+    let token = token.cast(x.dtype()).reshape([1, 1, 1, channels]);
+    let mut x = x;
+    if rows > height {
+        x = Tensor::cat(vec![x, token.clone().expand([batch, rows - height, width, channels])], 1);
+    }
+    if columns > width {
+        x = Tensor::cat(vec![x, token.expand([batch, rows, columns - width, channels])], 2);
+    }
+    x
 }
 
 /// Undoes [`window_partition`] and drops the padding.
@@ -108,6 +125,7 @@ mod tests {
         // The last token of the first image's last window lies in the corner beyond the image.
         assert_eq!(windows.clone().slice([3..4, 8..9]).into_data().try_to_vec::<f32>().unwrap(), [7.0, 8.0, 9.0]);
         assert_close(window_unpartition(windows, 3, [2, 5, 4, 3]), x.clone(), 0.0);
+        assert_eq!(pad_to_multiple(x.clone(), 3).dims(), [2, 6, 6, 3]);
         assert_eq!(window_partition(x, 3).slice([3..4, 8..9]).into_data().try_to_vec::<f32>().unwrap(), [0.0; 3]);
     }
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 const EXACT: [f32; 4] = [1.5, -2.0, 0.25, 1024.0];
 const PTH: &[u8] = include_bytes!("fixtures/tiny.pth");
+const NESTED: &[u8] = include_bytes!("fixtures/nested.pth");
 
 fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
@@ -65,6 +66,22 @@ fn safetensors_of_every_precision_widen() {
     assert_eq!(file.shape("brain"), Some(&[1, 4][..]));
     assert!(file.read("whole").unwrap_err().to_string().contains("integers"));
     assert!(file.read("absent").unwrap_err().to_string().contains("not in the file"));
+}
+
+/// With and without the key `model`; what is no weight file stays an error of its own kind.
+#[test]
+fn a_model_is_found_under_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let flat = StateDict::open(put(&folder, "flat.pth", PTH)).unwrap();
+    for (name, bytes) in [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED)] {
+        let file = StateDict::open_model(put(&folder, name, bytes)).unwrap();
+        assert!(file.names().eq(flat.names()), "{name}: {:?}", file.names().collect::<Vec<_>>());
+        assert_eq!(file.read("transposed").unwrap(), flat.read("transposed").unwrap());
+    }
+    let plain = StateDict::open_model(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
+    assert_eq!(plain.read("single").unwrap(), EXACT);
+    assert!(matches!(StateDict::open_model(folder.path().join("absent.pth")), Err(WeightsError::Io { .. })));
+    assert!(matches!(StateDict::open_model(put(&folder, "bad.pth", b"no zip")), Err(WeightsError::Format { .. })));
 }
 
 #[test]

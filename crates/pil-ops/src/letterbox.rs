@@ -17,8 +17,22 @@ pub enum Fit {
     TopLeft,
     /// Long side to the canvas, in the middle, sides rounded half to even as Python's `round` does (DIT).
     Centre,
-    /// Both sides to the canvas, whatever the aspect; no padding (BEiT-3's input, SAM-2).
+    /// Both sides to the canvas, whatever the aspect; no padding (BEiT-3's input, SAM-2, Swin, EfficientSAM).
     Stretched,
+    /// The same with Pillow's bicubic filter (CLIP).
+    StretchedBicubic,
+}
+
+impl Fit {
+    /// Whether the image fills its canvas.
+    pub fn is_stretched(self) -> bool {
+        matches!(self, Self::Stretched | Self::StretchedBicubic)
+    }
+
+    /// Pillow's filter for the image; masks are resized bilinearly under every fit.
+    pub fn filter(self) -> Filter {
+        if self == Self::StretchedBicubic { Filter::Bicubic } else { Filter::Bilinear }
+    }
 }
 
 /// Where an image lies in a square canvas; enough to bring images, points, boxes and maps there and back.
@@ -64,14 +78,14 @@ impl Letterbox {
             let whole = match fit {
                 Fit::TopLeft => (exact + 0.5).floor(),
                 Fit::Centre => exact.round_ties_even(),
-                Fit::Stretched => long as f64,
+                Fit::Stretched | Fit::StretchedBicubic => long as f64,
             };
             (whole as usize).clamp(1, canvas)
         };
         let (inner, outer) = ((side(height), side(width)), canvas);
         let (top, left) = match fit {
             Fit::Centre => ((outer - inner.0) / 2, (outer - inner.1) / 2),
-            Fit::TopLeft | Fit::Stretched => (0, 0),
+            Fit::TopLeft | Fit::Stretched | Fit::StretchedBicubic => (0, 0),
         };
         Ok(Self { canvas, top, left, height: inner.0, width: inner.1, original: (height, width) })
     }
@@ -84,8 +98,16 @@ impl Letterbox {
     /// # Errors
     /// An image of another size than `original`.
     pub fn resize(&self, image: &Image) -> Result<Image, ImageError> {
+        self.resize_with(image, Filter::Bilinear)
+    }
+
+    /// As [`Letterbox::resize`], with another of Pillow's filters ([`Fit::filter`]).
+    ///
+    /// # Errors
+    /// As [`Letterbox::resize`].
+    pub fn resize_with(&self, image: &Image, filter: Filter) -> Result<Image, ImageError> {
         self.expect((image.height(), image.width()))?;
-        resize(image, self.width, self.height, Filter::Bilinear)
+        resize(image, self.width, self.height, filter)
     }
 
     /// A resized image on its canvas, 0 around it.
@@ -234,6 +256,21 @@ impl Normalisation {
     /// ImageNet's, as Segment Anything writes it. DIT's (.485, .229 and so on, times 255) is the same.
     pub const IMAGENET: Self = Self { mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375] };
 
+    /// A whole image, channels first; grey counts as three equal channels.
+    ///
+    /// # Shapes
+    /// [height, width, c] -> `3 * height * width` values, [3, height, width]
+    pub fn planes(&self, image: &Image) -> Vec<f32> {
+        let c = image.channels();
+        let mut planes = Vec::with_capacity(3 * image.height() * image.width());
+        for channel in 0..3 {
+            let table = self.table(channel);
+            let pixels = image.data().iter().skip(channel.min(c - 1)).step_by(c);
+            planes.extend(pixels.map(|pixel| table[usize::from(*pixel)]));
+        }
+        planes
+    }
+
     /// Every value that a byte of a channel becomes: `(numpy.float32(pixel) - mean) / std` in every bit.
     fn table(&self, channel: usize) -> [f32; 256] {
         let (mean, std) = (self.mean[channel], self.std[channel]);
@@ -289,7 +326,7 @@ mod tests {
 
     #[test]
     fn thin_images_keep_a_pixel_under_every_fit() {
-        for fit in [Fit::TopLeft, Fit::Centre, Fit::Stretched] {
+        for fit in [Fit::TopLeft, Fit::Centre, Fit::Stretched, Fit::StretchedBicubic] {
             let place = Letterbox::new(1, 4000, 64, fit).unwrap();
             assert!(place.height >= 1 && place.width == 64, "{fit:?}: {place:?}");
             assert_eq!(place.restore(&[0.5; 64 * 64]).unwrap(), vec![0.5; 4000]);
@@ -308,6 +345,15 @@ mod tests {
         assert!(matches!(place.resize(&other), Err(ImageError::Mismatch { .. })));
         assert!(place.place(&other).is_err() && place.normalise(&other, Normalisation::IMAGENET).is_err());
         assert!(place.crop(&[0u8; 15]).is_err());
+    }
+
+    #[test]
+    fn planes_are_channels_and_grey_is_three() {
+        let by = Normalisation { mean: [0.0, 1.0, 2.0], std: [1.0, 2.0, 4.0] };
+        let colour = Image::new(2, 1, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(by.planes(&colour), [1.0, 4.0, 0.5, 2.0, 0.25, 1.0]);
+        let grey = Image::new(2, 1, 1, vec![7, 8]).unwrap();
+        assert_eq!(by.planes(&grey), [7.0, 8.0, 3.0, 3.5, 1.25, 1.5]);
     }
 
     #[test]

@@ -122,10 +122,14 @@ impl Transform {
     /// If the canvas is not 16 to 4096 pixels or an augmentation is out of range.
     pub fn train(canvas: usize, fit: Fit, augment: Augment) -> Result<Self, DataError> {
         augment.check(canvas)?;
+        if fit.is_stretched() && !augment.long_sides.is_empty() {
+            let (found, expected) = (format!("{:?}", augment.long_sides), "must be empty where images fill their canvas");
+            return Err(DataError::Setting { key: "long_sides", found, expected });
+        }
         Ok(Self { augment: Some(augment), ..Self::eval(canvas, fit)? })
     }
 
-    /// Evaluation: long side to the canvas (small images are enlarged), nothing random.
+    /// Evaluation: long side, or both, to the canvas (small images are enlarged), nothing random.
     ///
     /// # Errors
     /// If the canvas is not 16 to 4096 pixels.
@@ -197,7 +201,7 @@ impl Transform {
         };
         // Colours follow the resize, as in DIT's recipe, unless a second input must have the same ones.
         if self.canvas_image && parts.photo.is_none() {
-            parts.canvas = Some(letterbox.resize(image).map_err(bad)?);
+            parts.canvas = Some(letterbox.resize_with(image, self.fit.filter()).map_err(bad)?);
         }
         if let Some(a) = &self.augment {
             // Only one of them is there before the photograph is resized.
@@ -209,7 +213,8 @@ impl Transform {
             }
         }
         if self.canvas_image && parts.canvas.is_none() {
-            parts.canvas = parts.photo.as_ref().map(|photo| letterbox.resize(photo)).transpose().map_err(bad)?;
+            parts.canvas =
+                parts.photo.as_ref().map(|photo| letterbox.resize_with(photo, self.fit.filter())).transpose().map_err(bad)?;
         }
         let mask = letterbox.place(&parts.soft).map_err(bad)?.into_data();
         let full_mask = if self.full_masks { parts.full.into_data() } else { Vec::new() };

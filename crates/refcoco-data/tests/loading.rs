@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pil_ops::{Filter, resize};
 use refcoco_data::{
     Augment, Dataset, DatasetSpec, Fit, FlipText, ImageCache, ImageInfo, ItemPer, Prefetcher, Sampler, SynthConfig, Transform,
     generate, load_batch, sequential,
@@ -154,6 +155,23 @@ fn letterboxes_of_both_conventions() {
     assert_eq!((dit.mask[8 * 64], dit.mask[9 * 64], dit.mask[53 * 64], dit.mask[54 * 64]), (0, 255, 255, 0));
     let seen = sam.letterbox.normalise(sam.image.as_ref().unwrap(), pil_ops::Normalisation::IMAGENET).unwrap();
     assert!(seen[0] > 1.0 && seen[44 * 64] == seen[0] && seen[45 * 64] == 0.0);
+}
+
+/// The whole canvas, with the filter that the name says; the mask is bilinear either way.
+#[test]
+fn stretched_images_fill_the_canvas() {
+    let image = pil_ops::Image::new(30, 21, 3, (0..30 * 21 * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
+    let mask: Vec<u8> = (0..30 * 21).map(|i| u8::from(i % 30 < 9)).collect();
+    for (fit, filter) in [(Fit::Stretched, Filter::Bilinear), (Fit::StretchedBicubic, Filter::Bicubic)] {
+        let t = Transform::eval(48, fit).unwrap().apply(&info(30, 21), &image, &mask, "left one", 7).unwrap();
+        let p = t.letterbox;
+        assert_eq!((p.top, p.left, p.height, p.width, p.original), (0, 0, 48, 48, (21, 30)));
+        assert_eq!(t.image.unwrap(), resize(&image, 48, 48, filter).unwrap());
+        assert_eq!((t.mask[0], t.mask[13], t.mask[16]), (255, 255, 0));
+        assert!(Transform::train(48, fit, Augment::default()).is_ok());
+        let sides = Augment { long_sides: vec![32], ..Augment::default() };
+        assert!(Transform::train(48, fit, sides).unwrap_err().to_string().contains("must be empty"));
+    }
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub struct DataSection {
     pub val_splits: Vec<String>,
     /// Side of the square canvas in pixels. Default 512.
     pub image_size: u32,
-    /// Where the resized image lies on the canvas. Default "centre".
+    /// How the image lies on the canvas: "centre", "top-left", or over all of it, "stretched" or "stretched-bicubic". Default
+    /// "centre".
     pub fit: Fit,
     /// What counts as one training item: "referent", "sentence", "image" or "picture". Default "referent".
     pub items: ItemPer,
@@ -175,18 +176,21 @@ impl ModelSection {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Init {
-    /// SAM's weights.
+    /// SAM's weights. RISAM on another backbone reads them only where a part of it is SAM's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sam: Option<String>,
     /// BERT's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bert: Option<String>,
-    /// CLIP's weights.
+    /// CLIP's weights; RISAM on CLIP's image tower takes both towers from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<String>,
     /// BEiT-3's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beit3: Option<String>,
+    /// Swin's weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swin: Option<String>,
     /// ViLT's weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vilt: Option<String>,

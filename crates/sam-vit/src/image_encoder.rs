@@ -33,6 +33,17 @@ pub struct Neck {
 }
 
 impl Neck {
+    /// A neck with fresh weights.
+    pub fn new(from: usize, to: usize, device: &Device) -> Self {
+        let conv = |from, k| Conv2dConfig::new([from, to], [k, k]).with_bias(false);
+        Self {
+            conv1: conv(from, 1).init(device),
+            norm1: LayerNorm2d::new(to, 1e-6, device),
+            conv2: conv(to, 3).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device),
+            norm2: LayerNorm2d::new(to, 1e-6, device),
+        }
+    }
+
     /// # Shapes
     /// [B, H, W, C] -> [B, 256, H, W]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -64,15 +75,7 @@ impl ImageEncoder {
             },
             pos_embed: Initializer::Zeros.init([1, config.grid(), config.grid(), width], device),
             blocks: (0..config.depth).map(|i| Block::new(config, i, device)).collect(),
-            neck: Neck {
-                conv1: Conv2dConfig::new([width, out], [1, 1]).with_bias(false).init(device),
-                norm1: LayerNorm2d::new(out, 1e-6, device),
-                conv2: Conv2dConfig::new([out, out], [3, 3])
-                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                    .with_bias(false)
-                    .init(device),
-                norm2: LayerNorm2d::new(out, 1e-6, device),
-            },
+            neck: Neck::new(width, out, device),
         }
     }
 

@@ -44,7 +44,8 @@
 //!   between image tokens only. Windows are ignored there, and the tables of windowed blocks are resized to the grid.
 //! - **Text to the decoder.** [`Prompts::tokens`] takes free tokens behind points and boxes.
 //! - **Many sentences on one image.** [`MaskDecoder::forward`] takes one embedding for N prompts or N for N.
-//! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone.
+//! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone;
+//!   [`MaskDecoderConfig`] has what other releases changed in them. [`ClickModel`] is all that [`AutomaticConfig`] needs.
 //! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits.
 //! - **Keys.** Build on [`facebook_names`] with [`nn_ops::weights::KeyMap::then`].
 //!
@@ -71,19 +72,23 @@ mod prompt_encoder;
 mod sam;
 mod two_way;
 
-pub use automatic::{AutomaticConfig, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability};
+pub use automatic::{
+    AutomaticConfig, ClickModel, CropBox, Region, Small, components, crop_boxes, nms, point_grid, remove_small, stability,
+};
 pub use block::{Block, RelPosAttention};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
-pub use mask_decoder::{MaskDecoder, Output, OutputUpscaling};
+pub use mask_decoder::{MaskDecoder, MaskDecoderConfig, NormOver, Output, OutputUpscaling};
 pub use mlp::{Mlp, MlpBlock};
 pub use nn_ops::relative_position::Grid;
 pub use nn_ops::window::{window_partition, window_unpartition};
 pub use prediction::{Prediction, binary, read_back};
-pub use predictor::{ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, decoder_calls, prompt_tensors};
+pub use predictor::{
+    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, decoder_calls, masks_at_full_size, prompt_tensors,
+};
 pub use preprocess::{preprocess, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};
 pub use prompt_encoder::{MaskDownscaling, PositionEmbedding, PromptEncoder, Prompts};
 pub use sam::{Sam, facebook_names, postprocess};
-pub use two_way::{TwoWayAttention, TwoWayBlock, TwoWayTransformer};
+pub use two_way::{TokenSelfAttention, TwoWayAttention, TwoWayBlock, TwoWayConfig, TwoWayTransformer};

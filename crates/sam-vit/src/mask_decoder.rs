@@ -4,14 +4,14 @@ use burn::module::Module;
 use burn::nn::conv::{ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Tensor};
-use nn_ops::activation::gelu;
+use nn_ops::activation::{Activation, gelu};
 use nn_ops::conv::{upscale_product, upscale_tokens};
 use nn_ops::linear::Epilogue;
 use nn_ops::norm::LayerNorm2d;
 
 use crate::config::SamConfig;
 use crate::mlp::Mlp;
-use crate::two_way::TwoWayTransformer;
+use crate::two_way::{TwoWayConfig, TwoWayTransformer};
 
 /// Masks that one call can put out beside the single one.
 const MULTIMASK: usize = 3;
@@ -27,6 +27,36 @@ pub struct OutputUpscaling {
     pub norm: LayerNorm2d,
     /// x2.
     pub conv2: ConvTranspose2d,
+    #[module(skip)]
+    norm_over: NormOver,
+}
+
+/// What the upscaling's norm takes its statistics over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NormOver {
+    /// The channels of each pixel: SAM's `LayerNorm2d`, epsilon 1e-6.
+    #[default]
+    Pixel,
+    /// All pixels and channels of a map: EfficientSAM's group norm of one group, epsilon 1e-5.
+    Map,
+}
+
+/// What released mask decoders differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskDecoderConfig {
+    /// The two-way transformer.
+    pub two_way: TwoWayConfig,
+    /// Activation of the mask tokens' networks and of the quality head.
+    pub activation: Activation,
+    /// The upscaling's norm.
+    pub norm_over: NormOver,
+}
+
+impl From<&SamConfig> for MaskDecoderConfig {
+    /// SAM's own.
+    fn from(config: &SamConfig) -> Self {
+        Self { two_way: config.into(), activation: Activation::Relu, norm_over: NormOver::Pixel }
+    }
 }
 
 impl OutputUpscaling {
@@ -46,7 +76,10 @@ impl OutputUpscaling {
     fn quarters(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let x = upscale_tokens(&self.conv1, x, Epilogue::None).reshape([batch, tokens * 4, width / 4]);
-        gelu(self.norm.forward_last(x))
+        gelu(match self.norm_over {
+            NormOver::Pixel => self.norm.forward_last(x),
+            NormOver::Map => self.norm.forward_whole(x),
+        })
     }
 
     /// Masks as products of the upscaled pixels with `weights`.
@@ -102,22 +135,30 @@ pub struct MaskDecoder {
 }
 
 impl MaskDecoder {
-    /// A decoder with fresh weights.
+    /// SAM's decoder with fresh weights.
     pub fn new(config: &SamConfig, device: &Device) -> Self {
-        let c = config.prompt_dim();
+        Self::from_config(&config.into(), device)
+    }
+
+    /// A decoder with fresh weights.
+    pub fn from_config(config: &MaskDecoderConfig, device: &Device) -> Self {
+        let c = config.two_way.width;
         let masks = MULTIMASK + 1;
         let up = |from: usize, to: usize| ConvTranspose2dConfig::new([from, to], [2, 2]).with_stride([2, 2]).init(device);
+        let mlp = |widths: &[usize]| Mlp::new(widths, device).with_activation(config.activation);
+        let eps = if config.norm_over == NormOver::Pixel { 1e-6 } else { 1e-5 };
         Self {
-            transformer: TwoWayTransformer::new(config, device),
+            transformer: TwoWayTransformer::new(&config.two_way, device),
             iou_token: EmbeddingConfig::new(1, c).init(device),
             mask_tokens: EmbeddingConfig::new(masks, c).init(device),
             output_upscaling: OutputUpscaling {
                 conv1: up(c, c / 4),
-                norm: LayerNorm2d::new(c / 4, 1e-6, device),
+                norm: LayerNorm2d::new(c / 4, eps, device),
                 conv2: up(c / 4, c / 8),
+                norm_over: config.norm_over,
             },
-            output_hypernetworks_mlps: (0..masks).map(|_| Mlp::new(&[c, c, c, c / 8], device)).collect(),
-            iou_prediction_head: Mlp::new(&[c, 256, 256, masks], device),
+            output_hypernetworks_mlps: (0..masks).map(|_| mlp(&[c, c, c, c / 8])).collect(),
+            iou_prediction_head: mlp(&[c, 256, 256, masks]),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
 use nn_ops::linear::mlp;
@@ -35,17 +34,26 @@ impl MlpBlock {
     }
 }
 
-/// Linear layers with ReLU between them: `MLP` of segment-anything's `mask_decoder.py`.
+/// Linear layers with an activation between them, ReLU in SAM: `MLP` of segment-anything's `mask_decoder.py`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// Layers, first to last.
     pub layers: Vec<Linear>,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl Mlp {
-    /// Layers through the given widths.
+    /// Layers through the given widths, with ReLU between them.
     pub fn new(widths: &[usize], device: &Device) -> Self {
-        Self { layers: widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect() }
+        let layers = widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device)).collect();
+        Self { layers, activation: Activation::Relu }
+    }
+
+    /// The same layers with another activation between them.
+    #[must_use]
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
     }
 
     /// # Shapes
@@ -54,7 +62,7 @@ impl Mlp {
         let last = self.layers.len().saturating_sub(1);
         self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
             let x = layer.forward(x);
-            if i < last { relu(x) } else { x }
+            if i < last { self.activation.forward(x) } else { x }
         })
     }
 }

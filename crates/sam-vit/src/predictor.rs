@@ -68,7 +68,12 @@ impl PromptSet {
         self
     }
 
-    fn check(&self, index: usize, low_res: [usize; 2]) -> Result<(), SamError> {
+    /// Fails unless the prompt makes sense for an embedding whose masks have (height, width) = `low_res`; `index` is its place
+    /// in the call.
+    ///
+    /// # Errors
+    /// [`SamError::Prompt`] with what is wrong.
+    pub fn check(&self, index: usize, low_res: [usize; 2]) -> Result<(), SamError> {
         let fail = |what: String| Err(SamError::Prompt { index, what });
         if self.points.len() != self.labels.len() {
             return fail(format!("{} points but {} labels; each point needs one", self.points.len(), self.labels.len()));
@@ -192,7 +197,8 @@ impl Sam {
             let [_, number, tall, broad] = low_res.dims();
             let iou = read_back(iou)?;
             let low_res = low_res.reshape([indices.len() * number, tall, broad]);
-            let masks = masks_at_full_size(&low_res, &embedding.letterbox, |logits, h, w| binary(logits, h, w, MASK_THRESHOLD))?;
+            let (letterbox, to_full) = (&embedding.letterbox, |low_res| restore(low_res, &embedding.letterbox));
+            let masks = masks_at_full_size(&low_res, letterbox, to_full, |logits, h, w| binary(logits, h, w, MASK_THRESHOLD))?;
             for (at, (mask, iou)) in masks.into_iter().zip(iou).enumerate() {
                 let low_res = low_res.clone().narrow(0, at, 1).reshape([tall, broad]);
                 results[indices[at / number]].push(MaskPrediction { mask, low_res, iou });
@@ -234,13 +240,17 @@ pub fn prompt_tensors(prompts: &[&PromptSet], letterbox: &Letterbox, device: &De
     }
 }
 
-/// Brings logits to the image's size, a few at a time, and gives each (row-major, height, width) to `each`.
+/// Brings logits to the image's size with `restore`, a few at a time, and gives each (row-major, height, width) to `each`.
 ///
 /// # Shapes
-/// `low_res`: [N, 4h, 4w]
-pub(crate) fn masks_at_full_size<T>(
+/// `low_res`: [N, 4h, 4w]; `restore`: [N, 1, 4h, 4w] -> [N, 1, height, width]
+///
+/// # Errors
+/// Those of `each`, or a device that cannot be read.
+pub fn masks_at_full_size<T>(
     low_res: &Tensor<3>,
     letterbox: &Letterbox,
+    restore: impl Fn(Tensor<4>) -> Tensor<4>,
     mut each: impl FnMut(&[f32], usize, usize) -> Result<T, SamError>,
 ) -> Result<Vec<T>, SamError> {
     let count = low_res.dims()[0];
@@ -250,7 +260,7 @@ pub(crate) fn masks_at_full_size<T>(
     let mut out = Vec::with_capacity(count);
     for from in (0..count).step_by(step) {
         let some = low_res.clone().narrow(0, from, step.min(count - from)).unsqueeze_dim::<4>(1);
-        let full = read_back(restore(some, letterbox))?;
+        let full = read_back(restore(some))?;
         for logits in full.chunks_exact(height * width) {
             out.push(each(logits, height, width)?);
         }

@@ -13,6 +13,47 @@ use crate::mlp::MlpBlock;
 /// LayerNorm epsilon of the released decoder (the Hugging Face port writes 1e-6 for some norms).
 const EPS: f64 = 1e-5;
 
+/// Sizes of a two-way transformer, and what released decoders do differently in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TwoWayConfig {
+    /// Width of tokens and pixels.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the token MLPs.
+    pub mlp_dim: usize,
+    /// Activation of the token MLPs.
+    pub activation: Activation,
+    /// What self-attention of the tokens does with residuals and positions.
+    pub self_attention: TokenSelfAttention,
+}
+
+impl From<&SamConfig> for TwoWayConfig {
+    /// SAM's own.
+    fn from(config: &SamConfig) -> Self {
+        Self {
+            width: config.prompt_dim(),
+            depth: config.decoder_depth,
+            heads: config.decoder_heads,
+            mlp_dim: config.decoder_mlp_dim,
+            activation: Activation::Relu,
+            self_attention: TokenSelfAttention::Sam,
+        }
+    }
+}
+
+/// What self-attention of the tokens does with residuals and positions, in the first block and in the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenSelfAttention {
+    /// First block: `q = A(q, q, q)`. Others: `q = q + A(q + pe, q + pe, q)`.
+    #[default]
+    Sam,
+    /// First block: `q = q + A(q, q, q)`. Others: `q = q + pe`, then the same.
+    EfficientSam,
+}
+
 /// Attention with separate projections and an inner width.
 #[derive(Module, Debug)]
 pub struct TwoWayAttention {
@@ -66,24 +107,27 @@ pub struct TwoWayBlock {
     pub norm4: LayerNorm,
     /// The image attends to the tokens.
     pub cross_attn_image_to_token: TwoWayAttention,
-    /// The first block's self-attention has no positions and replaces the tokens.
+    /// The first block's self-attention has no positions.
     skip_first_layer_pe: bool,
+    #[module(skip)]
+    self_attention: TokenSelfAttention,
 }
 
 impl TwoWayBlock {
-    fn new(config: &SamConfig, first: bool, device: &Device) -> Self {
-        let (c, heads) = (config.prompt_dim(), config.decoder_heads);
+    fn new(config: &TwoWayConfig, first: bool, device: &Device) -> Self {
+        let (c, heads) = (config.width, config.heads);
         let norm = || LayerNorm::new(c, EPS, device);
         Self {
             self_attn: TwoWayAttention::new(c, c, heads, device),
             norm1: norm(),
             cross_attn_token_to_image: TwoWayAttention::new(c, c / 2, heads, device),
             norm2: norm(),
-            mlp: MlpBlock::new(c, config.decoder_mlp_dim, Activation::Relu, device),
+            mlp: MlpBlock::new(c, config.mlp_dim, config.activation, device),
             norm3: norm(),
             norm4: norm(),
             cross_attn_image_to_token: TwoWayAttention::new(c, c / 2, heads, device),
             skip_first_layer_pe: first,
+            self_attention: config.self_attention,
         }
     }
 
@@ -91,11 +135,14 @@ impl TwoWayBlock {
     /// `queries`, `query_pe`: [N, T, C]; `keys`: [N, S, C]; `key_pe`: [1 or N, S, C]; outputs: queries, keys
     fn forward(&self, queries: Tensor<3>, keys: Tensor<3>, query_pe: Tensor<3>, key_pe: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         // Self-attention of the tokens.
-        let queries = if self.skip_first_layer_pe {
-            self.self_attn.forward(queries.clone(), queries.clone(), queries)
-        } else {
-            let q = queries.clone() + query_pe.clone();
-            queries.clone() + self.self_attn.forward(q.clone(), q, queries)
+        let attend = |q: &Tensor<3>, v: Tensor<3>| self.self_attn.forward(q.clone(), q.clone(), v);
+        let queries = match (self.self_attention, self.skip_first_layer_pe) {
+            (TokenSelfAttention::Sam, true) => attend(&queries, queries.clone()),
+            (TokenSelfAttention::Sam, false) => queries.clone() + attend(&(queries.clone() + query_pe.clone()), queries),
+            (TokenSelfAttention::EfficientSam, first) => {
+                let queries = if first { queries } else { queries + query_pe.clone() };
+                queries.clone() + attend(&queries, queries.clone())
+            }
         };
         let queries = self.norm1.forward(queries);
 
@@ -127,12 +174,12 @@ pub struct TwoWayTransformer {
 }
 
 impl TwoWayTransformer {
-    /// A transformer with fresh weights, of the decoder's sizes in `config`.
-    pub fn new(config: &SamConfig, device: &Device) -> Self {
-        let c = config.prompt_dim();
+    /// A transformer with fresh weights.
+    pub fn new(config: &TwoWayConfig, device: &Device) -> Self {
+        let c = config.width;
         Self {
-            layers: (0..config.decoder_depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
-            final_attn_token_to_image: TwoWayAttention::new(c, c / 2, config.decoder_heads, device),
+            layers: (0..config.depth).map(|i| TwoWayBlock::new(config, i == 0, device)).collect(),
+            final_attn_token_to_image: TwoWayAttention::new(c, c / 2, config.heads, device),
             norm_final_attn: LayerNorm::new(c, EPS, device),
         }
     }

@@ -68,15 +68,18 @@ pub fn evaluate<S: Segmenter>(
         if let Some(other) = &other {
             batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect();
         }
-        let logits = segmenter.logits(net, &batch, device)?;
+        let logits = segmenter.judged(net, &batch, device)?;
+        let side = logits.dims()[3];
         let maps = split(logits)?;
         let results: Vec<Result<(ItemResult, Sample), TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
                 let referent = &data.dataset.referents[item.referent];
-                let Prediction { mut mask, mut score, .. } =
-                    prediction_of(&maps[i], &batch.letterboxes[batch.image_of[i]], profile)?;
+                let letterbox = batch.letterboxes[batch.image_of[i]];
+                // A map of another side is one that a stretched image fills.
+                let letterbox = if side == letterbox.canvas { letterbox } else { letterbox.rescaled(side) };
+                let Prediction { mut mask, mut score, .. } = prediction_of(&maps[i], &letterbox, profile)?;
                 // No method has a head for it: too small a mask means that there is nothing, and is taken back.
                 let says_none = profile.says_none(mask.area(), None);
                 if says_none {

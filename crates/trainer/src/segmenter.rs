@@ -58,6 +58,18 @@ pub trait Segmenter: Send + Sync {
     /// A sentence that the tokenizer refuses.
     fn logits(&self, net: &Self::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError>;
 
+    /// The mask logits that are judged: [`Segmenter::logits`], or, where images fill their canvas, logits of any side that go
+    /// straight to the image's size.
+    ///
+    /// # Shapes
+    /// output: [Q, 1, s, s]
+    ///
+    /// # Errors
+    /// As [`Segmenter::logits`].
+    fn judged(&self, net: &Self::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        self.logits(net, batch, device)
+    }
+
     /// The paper's loss: a mean over the sentences of the batch.
     ///
     /// # Shapes

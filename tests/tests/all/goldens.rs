@@ -71,6 +71,21 @@ fn risam() {
     passes("risam.safetensors");
 }
 
+#[test]
+fn swin() {
+    passes("swin.safetensors");
+}
+
+#[test]
+fn clip_taps() {
+    passes("clip-taps.safetensors");
+}
+
+#[test]
+fn efficient_sam() {
+    passes("efficient-sam.safetensors");
+}
+
 /// Computing in bf16 stays within the bound that is stated for it.
 #[test]
 fn models_in_bf16() {

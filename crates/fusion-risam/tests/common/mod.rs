@@ -5,13 +5,14 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use fusion_risam::{
-    Decoder, Enhancement, Fusion, Interaction, LanguageSoftmax, LinguisticPosition, MaskHead, NormPlacement, OwnDecoder,
-    RisamConfig, RisamFeatures, RisamForm, RisamModel, RisamNet, Upsampling, VisualPosition,
+    Backbone, Decoder, Enhancement, Fusion, Interaction, LanguageSoftmax, LinguisticPosition, MaskHead, NormPlacement,
+    OwnDecoder, RisamConfig, RisamFeatures, RisamForm, RisamModel, RisamNet, Upsampling, VisualPosition,
 };
 use nn_ops::formula;
 use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, SamConfig};
-use text_encoders::clip::ClipTextConfig;
+use swin::SwinConfig;
+use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 use text_encoders::{TextError, TextTokenizer};
 
 /// Grid of the toy.
@@ -41,7 +42,27 @@ pub(crate) fn toy() -> RisamConfig {
     }
 }
 
-/// Every ablation of the paper's tables that needs no other backbone, and every choice it leaves open.
+/// The toy on CLIP's image tower, on the same grid.
+pub(crate) fn on_clip() -> RisamConfig {
+    let clip_vision =
+        ClipVisionConfig { image_size: 48, patch_size: 16, layers: 3, width: 24, heads: 2, ..ClipVisionConfig::tiny() };
+    RisamConfig { backbone: Backbone::Clip, clip_vision, ..toy() }
+}
+
+/// The toy on a Swin Transformer, whose middle tap has the same grid.
+pub(crate) fn on_swin() -> RisamConfig {
+    let swin = SwinConfig {
+        embed_dim: 8,
+        depths: vec![1, 2, 2, 1],
+        heads: vec![1, 1, 2, 2],
+        window: 3,
+        mlp_ratio: 2.0,
+        ..SwinConfig::default()
+    };
+    RisamConfig { backbone: Backbone::Swin, swin, taps: [1, 2, 3], ..toy() }
+}
+
+/// Every ablation of the paper's tables, and every choice it leaves open.
 pub(crate) fn forms() -> Vec<(&'static str, RisamConfig)> {
     vec![
         ("paper", toy()),
@@ -67,6 +88,10 @@ pub(crate) fn forms() -> Vec<(&'static str, RisamConfig)> {
         ("decoder sam", RisamConfig { decoder: Decoder::Sam, ..toy() }),
         ("gelu", RisamConfig { upsampling: Upsampling::Both, ..toy() }),
         ("baseline", RisamConfig { baseline: true, ..toy() }),
+        ("clip", on_clip()),
+        ("swin, tap norm", RisamConfig { tap_layer_norm: true, ..on_swin() }),
+        ("swin, vit_det", RisamConfig { enhancement: Enhancement::VitDet, ..on_swin() }),
+        ("swin, decoder sam", RisamConfig { decoder: Decoder::Sam, ..on_swin() }),
     ]
 }
 
@@ -111,7 +136,8 @@ pub(crate) fn features(config: &RisamConfig, images: &[&str], device: &Device) -
     if config.baseline {
         return RisamFeatures::Embedding(map("embedding", config.sam.prompt_dim(), false));
     }
-    RisamFeatures::Taps(["tap1", "tap2", "tap3"].map(|tap| map(tap, config.encoder_width(), true)))
+    let [one, two, three] = config.tap_widths();
+    RisamFeatures::Taps([map("tap1", one, true), map("tap2", two, true), map("tap3", three, true)])
 }
 
 /// Word features of the sentences with these names; row `i` is the same whatever the others are.

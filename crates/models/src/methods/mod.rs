@@ -11,6 +11,7 @@ pub use pretrained::pretrained_config;
 pub use risam::RisamMethod;
 
 use nn_ops::ConfigError;
+use nn_ops::config::quoted;
 use pil_ops::Fit;
 use run_config::{Method, RunConfig};
 use serde_json::Value;
@@ -73,11 +74,16 @@ fn config_error(run_config: &RunConfig, table: &str, error: ConfigError) -> Mode
 
 /// Fails unless images lie in the corner of their canvas, where SAM's preprocessing puts them.
 fn expect_top_left(run_config: &RunConfig) -> Result<(), ModelError> {
-    if run_config.data.fit == Fit::TopLeft {
+    expect_fit(run_config, Fit::TopLeft)
+}
+
+/// Fails unless images lie on their canvas as the method's image encoder has them.
+fn expect_fit(run_config: &RunConfig, fit: Fit) -> Result<(), ModelError> {
+    if run_config.data.fit == fit {
         return Ok(());
     }
-    let (found, expected) = (format!("{:?}", run_config.data.fit), "\"top-left\", as SAM prepares images for this method");
-    Err(run_config.value_error("data.fit", found, expected).into())
+    let expected = format!("{}, as this method's image encoder has its images prepared", quoted(&fit));
+    Err(run_config.value_error("data.fit", quoted(&run_config.data.fit), expected).into())
 }
 
 #[cfg(test)]

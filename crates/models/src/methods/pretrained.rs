@@ -37,7 +37,7 @@ pub fn pretrained_config<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<
             let config = RisamConfig::from_pretrained(path)?;
             let text = text(TokenizerKind::Clip.find(path)?, config.words);
             json!({
-                "data": { "image_size": config.input_size, "fit": Fit::TopLeft },
+                "data": { "image_size": config.input_size, "fit": config.fit() },
                 "model": { "method": "risam", "risam": config, "init": { "method": weights } },
                 "text": text,
                 "eval": { "profile": "risam" },

@@ -24,9 +24,9 @@ impl RisamMethod {
     /// # Errors
     /// Settings that contradict each other, with the config's key.
     pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, ModelError> {
-        super::expect_top_left(run_config)?;
         tokenizer.expect(run_config, Tokenizer::Clip, "CLIP", run_config.model.init.clip.is_some())?;
         let mut config: RisamConfig = run_config.method_section()?;
+        super::expect_fit(run_config, config.fit())?;
         config.input_size = run_config.data.image_size as usize;
         config.words = run_config.text.max_tokens;
         config.clip.vocab_size = tokenizer.rows(config.clip.vocab_size);
@@ -40,8 +40,11 @@ impl RisamMethod {
     /// A weight file that does not fit.
     pub fn build(&self, device: &Device) -> Result<RisamModel, ModelError> {
         let mut model = self.config.init(device)?;
-        if let Some(path) = &self.init.sam {
+        if let Some(path) = self.init.sam.as_ref().filter(|_| self.config.uses_sam()) {
             (model, _) = model.load_sam(&StateDict::open(path)?)?;
+        }
+        if let Some(path) = &self.init.swin {
+            (model, _) = model.load_swin(&StateDict::open_model(path)?)?;
         }
         if let Some(path) = &self.init.clip {
             (model, _) = model.load_encoder(&StateDict::open(path)?)?;

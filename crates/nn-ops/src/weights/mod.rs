@@ -10,6 +10,7 @@ mod folder;
 mod half;
 mod key_map;
 mod load;
+mod nested;
 mod state_dict;
 mod trained;
 

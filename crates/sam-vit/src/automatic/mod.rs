@@ -2,6 +2,7 @@
 
 mod components;
 mod crops;
+mod model;
 mod nms;
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -12,13 +13,12 @@ use serde::{Deserialize, Serialize};
 
 pub use components::{Small, components, remove_small};
 pub use crops::{CropBox, crop_boxes, point_grid};
+pub use model::ClickModel;
 pub use nms::nms;
 
 use crate::error::SamError;
-use crate::mask_decoder::Output;
 use crate::prediction::{encode, read_back};
 use crate::predictor::{ImageEmbedding, MASK_THRESHOLD, masks_at_full_size};
-use crate::prompt_encoder::Prompts;
 use crate::sam::Sam;
 
 /// How close to a crop's edge a box may come, in pixels.
@@ -146,77 +146,89 @@ impl Sam {
     /// # Errors
     /// Settings out of range, or a device that fails.
     pub fn segment_everything(&self, image: &Image, config: &AutomaticConfig) -> Result<Vec<Region>, SamError> {
-        config.validate()?;
-        let crops = crop_boxes(image.height(), image.width(), config.crop_n_layers, config.crop_overlap_ratio);
+        config.segment_everything(self, image)
+    }
+}
+
+impl AutomaticConfig {
+    /// [`Sam::segment_everything`] with any model that answers clicks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn segment_everything<M: ClickModel>(&self, model: &M, image: &Image) -> Result<Vec<Region>, SamError> {
+        self.validate()?;
+        let crops = crop_boxes(image.height(), image.width(), self.crop_n_layers, self.crop_overlap_ratio);
         let mut found = Vec::new();
         for crop in &crops {
-            found.extend(self.segment_crop(image, crop, config)?);
+            found.extend(self.segment_crop(model, image, crop)?);
         }
         if crops.len() > 1 {
             let scores: Vec<f64> = found.iter().map(|c| 1.0 / (c.crop.width() * c.crop.height()) as f64).collect();
-            found = keep(found, &scores, config.crop_nms_thresh);
+            found = keep(found, &scores, self.crop_nms_thresh);
         }
-        if config.min_mask_region_area > 0 {
-            found = clean(found, config)?;
+        if self.min_mask_region_area > 0 {
+            found = clean(found, self)?;
         }
         Ok(found.into_iter().map(Region::from).collect())
     }
 
-    fn segment_crop(&self, image: &Image, crop: &CropBox, config: &AutomaticConfig) -> Result<Vec<Candidate>, SamError> {
+    fn segment_crop<M: ClickModel>(&self, model: &M, image: &Image, crop: &CropBox) -> Result<Vec<Candidate>, SamError> {
         let cut = cut(image, crop)?;
-        let embedding = self.embed(&cut)?;
+        let embedding = model.embed(&cut)?;
         let size = [cut.width() as f64, cut.height() as f64];
         let grid: Vec<[f64; 2]> =
-            point_grid(config.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
+            point_grid(self.points_in(crop.layer)).iter().map(|[x, y]| [x * size[0], y * size[1]]).collect();
         let mut found = Vec::new();
-        for points in grid.chunks(config.points_per_batch) {
-            self.segment_points(&embedding, points, crop, (image.height(), image.width()), config, &mut found)?;
+        for points in grid.chunks(self.points_per_batch) {
+            self.segment_points(model, &embedding, points, crop, (image.height(), image.width()), &mut found)?;
         }
         let scores: Vec<f64> = found.iter().map(|c| f64::from(c.iou)).collect();
-        Ok(keep(found, &scores, config.box_nms_thresh))
+        Ok(keep(found, &scores, self.box_nms_thresh))
     }
 
     /// One decoder call and its filters.
-    fn segment_points(
+    fn segment_points<M: ClickModel>(
         &self,
+        model: &M,
         embedding: &ImageEmbedding,
         points: &[[f64; 2]],
         crop: &CropBox,
         whole: (usize, usize),
-        config: &AutomaticConfig,
         found: &mut Vec<Candidate>,
     ) -> Result<(), SamError> {
         let (count, letterbox) = (points.len(), &embedding.letterbox);
         let device = embedding.features.device();
         let coordinates: Vec<f32> = points.iter().flat_map(|p| letterbox.point(*p)).collect();
         let coordinates = Tensor::from_data(TensorData::new(coordinates, [count, 1, 2]), &device);
-        let labels = Tensor::<2, Int>::ones([count, 1], &device);
-        let prompts = Prompts { points: Some((coordinates, labels)), ..Prompts::default() };
-        let (low_res, iou) =
-            self.decode(embedding.features.clone(), prompts, (letterbox.canvas, letterbox.canvas), Output::Multi);
+        let (low_res, iou) = model.click(embedding, coordinates);
         let [_, number, tall, broad] = low_res.dims();
         let iou = read_back(iou)?;
         // Masks that fail on quality are never brought to full size.
-        let good: Vec<usize> = (0..iou.len()).filter(|i| iou[*i] > config.pred_iou_thresh).collect();
+        let good: Vec<usize> = (0..iou.len()).filter(|i| iou[*i] > self.pred_iou_thresh).collect();
         if good.is_empty() {
             return Ok(());
         }
         let chosen =
             Tensor::<1, Int>::from_data(TensorData::new(good.iter().map(|i| *i as i64).collect(), [good.len()]), &device);
         let low_res = low_res.reshape([count * number, tall, broad]).select(0, chosen);
-        let masks = masks_at_full_size(&low_res, letterbox, |logits, height, width| {
-            let stability = stability(logits, MASK_THRESHOLD, config.stability_score_offset);
-            if stability < config.stability_score_thresh {
-                return Ok(None);
-            }
-            let bytes: Vec<u8> = logits.iter().map(|v| u8::from(*v > MASK_THRESHOLD)).collect();
-            let [x0, y0, x1, y1] = tight_box(&bytes, width);
-            let bbox = [x0 + crop.x0, y0 + crop.y0, x1 + crop.x0, y1 + crop.y0].map(|v| v as f64);
-            if crop.cuts(bbox, whole, EDGE) {
-                return Ok(None);
-            }
-            Ok(Some((paste(&bytes, (height, width), crop, whole)?, bbox, stability)))
-        })?;
+        let masks = masks_at_full_size(
+            &low_res,
+            letterbox,
+            |low_res| model.restore(low_res, letterbox),
+            |logits, height, width| {
+                let stability = stability(logits, MASK_THRESHOLD, self.stability_score_offset);
+                if stability < self.stability_score_thresh {
+                    return Ok(None);
+                }
+                let bytes: Vec<u8> = logits.iter().map(|v| u8::from(*v > MASK_THRESHOLD)).collect();
+                let [x0, y0, x1, y1] = tight_box(&bytes, width);
+                let bbox = [x0 + crop.x0, y0 + crop.y0, x1 + crop.x0, y1 + crop.y0].map(|v| v as f64);
+                if crop.cuts(bbox, whole, EDGE) {
+                    return Ok(None);
+                }
+                Ok(Some((paste(&bytes, (height, width), crop, whole)?, bbox, stability)))
+            },
+        )?;
         for (at, kept) in good.into_iter().zip(masks) {
             let Some((mask, bbox, stability)) = kept else { continue };
             let [x, y] = points[at / number];

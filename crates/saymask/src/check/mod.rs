@@ -1,13 +1,16 @@
 //! `saymask check`: golden files against our models.
 
 mod bound;
+mod clip_taps;
 mod command;
 mod dit;
+mod efficient_sam;
 mod evf;
 mod golden;
 mod risam;
 mod sam;
 mod sam2;
+mod swin;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -70,6 +73,9 @@ pub fn run(path: &Path, device: &Device, precision: Precision, tolerance: f32) -
         "text-encoders" => text::run,
         "risam" => risam::run,
         "evf" => evf::run,
+        "swin" => swin::run,
+        "clip-taps" => clip_taps::run,
+        "efficient-sam" => efficient_sam::run,
         other => return Ok(Verdict::Skipped(format!("kind `{other}` is not known yet"))),
     };
     run(&mut golden).with_context(|| format!("{}", path.display()))?;

@@ -185,10 +185,15 @@ impl ClipText {
     /// From module paths to Hugging Face names.
     pub fn names() -> KeyMap {
         KeyMap::new(&[
-            ("token_embedding", "embeddings.token_embedding"),
-            ("position_embedding", "embeddings.position_embedding"),
+            ("text_model.token_embedding", "text_model.embeddings.token_embedding"),
+            ("text_model.position_embedding", "text_model.embeddings.position_embedding"),
             ("text_model.layers", "text_model.encoder.layers"),
         ])
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.text_model.position_embedding.weight.lazy_device()
     }
 
     /// Moves a token table of more than `limit` bytes to the host.

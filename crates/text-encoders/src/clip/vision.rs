@@ -9,6 +9,9 @@ use nn_ops::activation::Activation;
 use nn_ops::config::check_multiple;
 use nn_ops::conv::patch_conv;
 use nn_ops::norm::LayerNorm;
+use nn_ops::precision::to_f32;
+use nn_ops::recompute::segment;
+use nn_ops::resize::Resize;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +19,7 @@ use super::layer::{ClipLayer, LayerSizes};
 use super::weights::hugging_face_names;
 use crate::TextError;
 use crate::bert::first_token;
-use crate::layers::{INIT_STD, check_image, check_sizes, norm, normal, positions, projection, table};
+use crate::layers::{INIT_STD, check_image, check_sizes, norm, normal, projection, table};
 
 /// Sizes of a CLIP image tower (a ViT).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,11 @@ impl ClipVisionConfig {
     pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
     /// Their standard deviation.
     pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+    /// OpenAI ViT-B/16: 86,192,640 parameters.
+    pub fn openai_b16() -> Self {
+        Self { patch_size: 16, width: 768, layers: 12, heads: 12, ffn: 3072, projection_dim: 512, ..Self::default() }
+    }
 
     /// OpenAI ViT-L/14: 303,966,208 parameters.
     pub fn openai_l14() -> Self {
@@ -128,9 +136,22 @@ impl ClipVisionConfig {
     /// # Errors
     /// When any other tensor is missing, superfluous or of another shape.
     pub fn load(&self, state_dict: StateDict, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        self.fill(state_dict, &[], device)
+    }
+
+    /// As [`ClipVisionConfig::load`], where the file may lack what [`ClipVision::taps`] does not read: the last norm and the
+    /// projection, which then stay fresh.
+    ///
+    /// # Errors
+    /// As [`ClipVisionConfig::load`].
+    pub fn load_taps(&self, state_dict: StateDict, device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
+        self.fill(state_dict, &["vision_model.post_layernorm.*", "visual_projection.weight"], device)
+    }
+
+    fn fill(&self, state_dict: StateDict, missing: &[&str], device: &Device) -> Result<(ClipVision, LoadReport), WeightsError> {
         let state_dict = hugging_face_names(state_dict)?;
         let unused = ["text_model.*", "text_projection.weight", "logit_scale", "vision_model.embeddings.position_ids"];
-        load(self.init(device), &state_dict, &ClipVision::names(), &Allow { missing: &[], unused: &unused })
+        load(self.init(device), &state_dict, &ClipVision::names(), &Allow { missing, unused: &unused })
     }
 }
 
@@ -156,11 +177,11 @@ impl ClipVision {
     /// From module paths to Hugging Face names.
     pub fn names() -> KeyMap {
         KeyMap::new(&[
-            ("class_embedding", "embeddings.class_embedding"),
-            ("patch_embedding", "embeddings.patch_embedding"),
-            ("position_embedding", "embeddings.position_embedding"),
-            ("pre_layer_norm", "pre_layrnorm"), // spelt so in every published file
-            ("post_layer_norm", "post_layernorm"),
+            ("vision_model.class_embedding", "vision_model.embeddings.class_embedding"),
+            ("vision_model.patch_embedding", "vision_model.embeddings.patch_embedding"),
+            ("vision_model.position_embedding", "vision_model.embeddings.position_embedding"),
+            ("vision_model.pre_layer_norm", "vision_model.pre_layrnorm"), // spelt so in every published file
+            ("vision_model.post_layer_norm", "vision_model.post_layernorm"),
             ("vision_model.layers", "vision_model.encoder.layers"),
         ])
     }
@@ -173,18 +194,72 @@ impl ClipVision {
     /// # Errors
     /// When the image has another shape.
     pub fn tokens(&self, image: Tensor<4>) -> Result<Tensor<3>, TextError> {
-        let [batch, _, _, _] = check_image(&image, [self.image_size; 2])?;
+        check_image(&image, [self.image_size; 2])?;
+        let (x, _) = self.embed(image);
+        Ok(self.vision_model.layers.iter().fold(x, |x, layer| layer.forward(x, None)))
+    }
+
+    /// The residual stream behind the layers named in `taps` (0-based), without the class token, for an image of any size: the
+    /// position table is resized to its grid. No norm follows, also not behind the last layer.
+    ///
+    /// # Shapes
+    /// [B, 3, H, W], sides multiples of the patch -> one [B, H / patch, W / patch, C] per tap, in the order of the layers
+    ///
+    /// # Errors
+    /// When the image has no whole patches, or a tap is no layer.
+    pub fn taps(&self, image: Tensor<4>, taps: &[usize]) -> Result<Vec<Tensor<4>>, TextError> {
+        let [.., patch] = self.vision_model.patch_embedding.weight.dims();
+        let found = image.dims();
+        if found[1] != 3 || found[2..].iter().any(|side| *side == 0 || !side.is_multiple_of(patch)) {
+            let expected = format!("[B, 3, H, W] with H and W multiples of the patch, {patch}");
+            return Err(TextError::Shape { what: "an image", found: found.to_vec(), expected });
+        }
+        let depth = self.vision_model.layers.len();
+        if let Some(tap) = taps.iter().find(|tap| **tap >= depth) {
+            let expected = format!("layers below {depth}, counted from 0");
+            return Err(ConfigError::new("taps", tap, expected).into());
+        }
+        let (mut x, [rows, columns]) = self.embed(image);
+        let mut tapped = Vec::with_capacity(taps.len());
+        for (index, layer) in self.vision_model.layers.iter().enumerate() {
+            x = segment(layer, x, |layer, x| layer.forward(x, None));
+            if taps.contains(&index) {
+                let [batch, length, width] = x.dims();
+                tapped.push(x.clone().narrow(1, 1, length - 1).reshape([batch, rows, columns, width]));
+            }
+        }
+        Ok(tapped)
+    }
+
+    /// What enters the first layer, class token first, and the (rows, columns) of the patches behind it.
+    ///
+    /// # Shapes
+    /// [B, 3, H, W], sides multiples of the patch -> [B, 1 + rows columns, C]
+    pub fn embed(&self, image: Tensor<4>) -> (Tensor<3>, [usize; 2]) {
         let tower = &self.vision_model;
         let patches = patch_conv(&tower.patch_embedding, image);
-        let [_, rows, columns, width] = patches.dims();
+        let [batch, rows, columns, width] = patches.dims();
         let class = tower.class_embedding.val().reshape([1, 1, width]).expand([batch, 1, width]);
         let x = Tensor::cat(vec![class, patches.reshape([batch, rows * columns, width])], 1);
-        let x = x + positions(&tower.position_embedding.weight, 0, rows * columns + 1);
-        let mut x = tower.pre_layer_norm.forward(x);
-        for layer in &tower.layers {
-            x = layer.forward(x, None);
+        (tower.pre_layer_norm.forward(x + self.positions(rows, columns).unsqueeze::<3>()), [rows, columns])
+    }
+
+    /// The position table for a grid: the class token's row as it is, the patches' rows resized bicubically, half-pixel centres
+    /// and no antialiasing, in single precision.
+    ///
+    /// # Shapes
+    /// output: [1 + rows columns, C]
+    pub fn positions(&self, rows: usize, columns: usize) -> Tensor<2> {
+        let table = self.vision_model.position_embedding.weight.val();
+        let [places, width] = table.dims();
+        let side = (places - 1).isqrt();
+        if (rows, columns) == (side, side) {
+            return table;
         }
-        Ok(x)
+        let class = table.clone().narrow(0, 0, 1);
+        let patches = to_f32(table.clone()).narrow(0, 1, places - 1).transpose().reshape([1, width, side, side]);
+        let patches = Resize::BICUBIC.forward(patches, [rows, columns]).reshape([width, rows * columns]).transpose();
+        Tensor::cat(vec![class, patches.cast(table.dtype())], 0)
     }
 
     /// The class token through the last norm and the projection.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests fail loudly and print errors measured")]
 
 mod checkpoints;
+mod clip_taps;
 mod encoders;
 mod golden;
 mod tokenizers;

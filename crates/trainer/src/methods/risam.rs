@@ -1,11 +1,11 @@
 //! RISAM under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_risam::{RisamFeatures, RisamLoss, RisamModel, loss, valid_areas};
+use fusion_risam::{RisamFeatures, RisamLoss, RisamModel, RisamOutput, loss, valid_areas};
 use models::methods::RisamMethod;
 use nn_ops::weights::KeyMap;
 
-use crate::batch::HostBatch;
+use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
 use crate::segmenter::{Loss, Segmenter};
 
@@ -24,13 +24,17 @@ impl Segmenter for RisamMethod {
         self.config.trains(name)
     }
 
+    fn inputs(&self) -> Inputs {
+        Inputs { normalisation: self.config.normalisation(), ..Inputs::CANVAS }
+    }
+
     fn logits(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
-        let tokens = net.tokens(self.tokenizer.shared().as_ref(), &batch.words())?;
-        let features = match batch.features(device) {
-            Some(kept) => RisamFeatures::from_tensors(kept)?,
-            None => net.encode_images(batch.images(device))?,
-        };
-        Ok(net.forward_features(&features, &tokens, &batch.image_of)?.logits)
+        Ok(output(self, net, batch, device)?.logits)
+    }
+
+    /// Stretched images have no padding to cut: their logits go straight to the image's size.
+    fn judged(&self, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        Ok(self.config.answer(output(self, net, batch, device)?))
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
@@ -56,4 +60,13 @@ impl Segmenter for RisamMethod {
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         RisamMethod::files(self)
     }
+}
+
+fn output(method: &RisamMethod, net: &RisamModel, batch: &HostBatch, device: &Device) -> Result<RisamOutput, TrainError> {
+    let tokens = net.tokens(method.tokenizer.shared().as_ref(), &batch.words())?;
+    let features = match batch.features(device) {
+        Some(kept) => RisamFeatures::from_tensors(kept)?,
+        None => net.encode_images(batch.images(device))?,
+    };
+    Ok(net.forward_features(&features, &tokens, &batch.image_of)?)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fusion_risam::{Decoder, Enhancement, Interaction, RisamConfig};
 use models::methods::RisamMethod;
+use pil_ops::Fit;
 use run_config::{Optimizer, Profile, RunConfig, ScheduleKind};
 use trainer::evaluate::profile;
 
@@ -52,6 +53,9 @@ const KINDS: &[Kind] = &[
     kind("risam/table6/fe", ONE, WHOLE),
     kind("risam/table6/vit-det", ONE, WHOLE),
     kind("risam/table6/without-fe", ONE, WHOLE),
+    kind("risam/table7/sam", ONE, WHOLE),
+    kind("risam/table7/swin-b", ONE, WHOLE),
+    kind("risam/table7/vit-b", ONE, WHOLE),
     kind("risam/table8", THREE, WHOLE),
     Kind { text: true, ..kind("risam/table9", FOUR, WHOLE) },
     kind("risam/table10/grefcoco", ONE, WHOLE),
@@ -69,6 +73,18 @@ const SMALL: &[&str] = &[
     "{}.clip.heads=2",
     "{}.clip.ffn=32",
     "{}.clip.projection_dim=16",
+    "{}.clip_vision.image_size=24",
+    "{}.clip_vision.patch_size=8",
+    "{}.clip_vision.width=16",
+    "{}.clip_vision.layers=3",
+    "{}.clip_vision.heads=2",
+    "{}.clip_vision.ffn=32",
+    "{}.swin.embed_dim=8",
+    "{}.swin.depths=[1, 2, 1]",
+    "{}.swin.heads=[1, 1, 2]",
+    "{}.swin.window=3",
+    "{}.swin.mlp_ratio=2.0",
+    "{}.swin.output_norms=[1, 2]",
 ];
 
 impl Kind {
@@ -126,7 +142,12 @@ impl Kind {
             data.image_size,
             run_config.train.ema.enabled,
         );
-        if length != (Some(50), 32, 1024, false) || data.augment.flip != 0.0 {
+        let (side, fit) = match self.stem {
+            "risam/table7/swin-b" => (480, Fit::Stretched),
+            "risam/table7/vit-b" => (480, Fit::StretchedBicubic),
+            _ => (1024, Fit::TopLeft),
+        };
+        if length != (Some(50), 32, side, false) || data.augment.flip != 0.0 || data.fit != fit {
             return Err(format!("epochs, batch, side and average are {length:?}, flips {}", data.augment.flip));
         }
         let decay = (schedule.kind, schedule.decay_epochs.as_slice(), schedule.decay_rate);
@@ -139,6 +160,8 @@ impl Kind {
             return Err(format!("judged by {:?} above a logit of {threshold}", run_config.eval.profile));
         }
         let mut want = RisamConfig::vit_h();
+        // The canvas comes from `data`.
+        let on = |preset: RisamConfig| RisamConfig { input_size: 1024, ..preset };
         match self.stem.trim_start_matches("risam/") {
             "figure8/tau" => want.tau = file[file.len() - 2..].parse::<f64>().map_err(|e| e.to_string())? / 100.0,
             "table2/conv" => want.interaction = Interaction::Conv,
@@ -153,6 +176,8 @@ impl Kind {
             "table5/toi" => want.token_to_image = true,
             "table5/without-elg" => want.language_in_decoder = false,
             "table6/vit-det" => want.enhancement = Enhancement::VitDet,
+            "table7/swin-b" => want = on(RisamConfig::swin_b()),
+            "table7/vit-b" => want = on(RisamConfig::clip_b16()),
             "table9" => want.text_frozen = false,
             "table11" => want.baseline = true,
             _ => {}
