@@ -34,7 +34,7 @@ impl WindowAttention {
         let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
         let scale = ((width / self.heads) as f64).sqrt().recip();
         let scores = to_f32((part(0) * scale).matmul(part(1).swap_dims(2, 3)));
-        let bias = to_f32(grid.bias(self.relative_position_bias_table.val(), shifted));
+        let bias = grid.bias(self.relative_position_bias_table.val(), shifted);
         // Images share the biases of their windows.
         let [shared, ..] = bias.dims();
         let scores = scores.reshape([groups / shared, shared * self.heads, tokens, tokens])

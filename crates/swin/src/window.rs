@@ -1,6 +1,7 @@
 //! Shifted windows: which tokens attend to each other, and the bias of their relative position (Swin Transformer, sec. 3.2).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 
 /// What is added to the logits of two tokens that only the shift brought into one window. The softmax makes it 0.
@@ -92,13 +93,13 @@ impl WindowGrid {
     }
 
     /// What is added to the logits of a block with this table: the bias of relative position, and the mask where the block
-    /// is `shifted`.
+    /// is `shifted`; in single precision, as logits are.
     ///
     /// # Shapes
     /// `table`: [(2 w - 1)^2, heads]; output: [1, heads, w^2, w^2], or [windows, heads, w^2, w^2] where shifted
     pub fn bias(&self, table: Tensor<2>, shifted: bool) -> Tensor<4> {
         let (tokens, heads) = (self.window * self.window, table.dims()[1]);
-        let bias = table.select(0, self.index.clone()).transpose().reshape([1, heads, tokens, tokens]);
+        let bias = to_f32(table).select(0, self.index.clone()).transpose().reshape([1, heads, tokens, tokens]);
         match &self.mask {
             Some(mask) if shifted => bias + mask.clone().unsqueeze_dim::<4>(1),
             _ => bias,

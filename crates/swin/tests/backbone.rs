@@ -1,9 +1,9 @@
 //! What a user of the crate relies on, on toy sizes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use nn_ops::weights::{StateDict, export, load_formula, name_ids, parameters, trained};
 use pil_ops::{Image, Normalisation};
 use swin::{Swin, SwinConfig, SwinError, microsoft_names, preprocess};
@@ -114,6 +114,25 @@ fn tokens_change_their_own_window() {
                 assert_eq!(before[at] != after[at], same, "shift {shift}: ({y}, {x}) and token {at}");
             }
         }
+    }
+}
+
+/// A model whose matrices and tables are rounded to bf16 gives maps in bf16, close to those of single precision.
+#[test]
+fn half_precision_meets_no_other() {
+    struct Lower;
+    impl ModuleMapper for Lower {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|x| x.cast(FloatDType::BF16))
+        }
+    }
+    let device = Device::flex();
+    let (model, image) = (model(&config(), &device), formula("in", [1, 3, 44, 40], &device));
+    let half = model.clone().map(&mut Lower).forward(image.clone()).unwrap();
+    for (got, want) in half.into_iter().zip(model.forward(image).unwrap()) {
+        assert_eq!(got.dtype(), DType::BF16);
+        let scale = want.clone().abs().max().into_scalar::<f32>();
+        assert!(difference(got.cast(FloatDType::F32), want) < 0.1 * scale);
     }
 }
 
