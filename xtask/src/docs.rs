@@ -12,11 +12,7 @@ const INDEX: &str = "configs/README.md";
 
 /// Folder, paper, and rows of its tables that no file has, each with the reason.
 const PAPERS: [(&str, &str, &[(&str, &str)]); 3] = [
-    (
-        "dit",
-        "DIT, deep instruction tuning",
-        &[("Table 7, RefCOCO+ and RefCOCOg", "not written yet; `--set data.dataset=...` on the RefCOCO rows trains them")],
-    ),
+    ("dit", "DIT, deep instruction tuning", &[]),
     (
         "evf",
         "EVF-SAM",
@@ -26,7 +22,7 @@ const PAPERS: [(&str, &str, &[(&str, &str)]); 3] = [
             ("Table 7", "needs the multi-task readers"),
         ],
     ),
-    ("risam", "RISAM", &[("Table 9, PhraseCut", "not written yet")]),
+    ("risam", "RISAM", &[]),
 ];
 
 /// A config's header: what it is, and the paper's figure.

@@ -5,12 +5,15 @@
 //! without limit. Here values lie flat in a table until the end, and are then written out within bounds. Nothing in
 //! the file is ever executed.
 
+mod text;
+
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::DataError;
+use text::{quoted, raw_unicode};
 
 /// Refs files nest four deep within a record.
 const MAX_DEPTH: u32 = 32;
@@ -441,120 +444,5 @@ fn pairs(items: &[usize]) -> Step<Vec<(usize, usize)>> {
     Ok(items.chunks_exact(2).map(|p| (p[0], p[1])).collect())
 }
 
-/// Python 2's `repr` of a `str`.
-fn quoted(line: &[u8]) -> Step<String> {
-    let inner = match line {
-        [q @ (b'\'' | b'"'), inner @ .., end] if q == end => inner,
-        _ => return Err(BAD_TEXT),
-    };
-    let mut out = Vec::with_capacity(inner.len());
-    let mut bytes = inner.iter().copied();
-    while let Some(b) = bytes.next() {
-        if b != b'\\' {
-            out.push(b);
-            continue;
-        }
-        out.push(match bytes.next().ok_or(BAD_TEXT)? {
-            b'n' => b'\n',
-            b't' => b'\t',
-            b'r' => b'\r',
-            b'x' => hex(&mut bytes, 2)? as u8,
-            c @ (b'\\' | b'\'' | b'"') => c,
-            _ => return Err(BAD_TEXT),
-        });
-    }
-    Ok(String::from_utf8_lossy(&out).into_owned())
-}
-
-/// "raw-unicode-escape": Latin-1 with \uXXXX and \UXXXXXXXX; narrow Python 2 wrote surrogate pairs.
-fn raw_unicode(line: &[u8]) -> Step<String> {
-    let mut units: Vec<u16> = Vec::with_capacity(line.len());
-    let mut rest = line;
-    while let [b, tail @ ..] = rest {
-        rest = tail;
-        let width = match (b, tail.first()) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => {
-                units.push(u16::from(*b));
-                continue;
-            }
-        };
-        let mut digits = tail[1..].iter().copied();
-        let code = hex(&mut digits, width)?;
-        rest = &tail[1 + width..];
-        match u16::try_from(code) {
-            Ok(unit) => units.push(unit),
-            Err(_) => {
-                let c = char::from_u32(code).ok_or(BAD_TEXT)?;
-                units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
-            }
-        }
-    }
-    Ok(String::from_utf16_lossy(&units))
-}
-
-fn hex(bytes: &mut impl Iterator<Item = u8>, digits: usize) -> Step<u32> {
-    (0..digits).try_fold(0, |v, _| {
-        let digit = bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or(BAD_TEXT)?;
-        Ok(v << 4 | digit)
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn read(bytes: &[u8]) -> Result<Vec<Value>, String> {
-        read_list(Path::new("x.p"), bytes).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn plain_values_of_text_protocol() {
-        let text = b"(lp0\nI-5\naI01\naL99L\naF1.5\naS'a\\x41\\'\\\\\\n'\np1\naS\"it's\"\naVcaf\xe9 \\u20ac\\ud83d\\ude00\nag1\naNa(I1\nI2\nta.";
-        let got = read(text).unwrap();
-        let want = json!([-5, true, 99, 1.5, "aA'\\\n", "it's", "caf\u{e9} \u{20ac}\u{1f600}", "aA'\\\n", null, [1, 2]]);
-        assert_eq!(Value::from(got), want);
-    }
-
-    /// `pickle.dumps([numpy.int64(17), numpy.int32(-2), numpy.float64(1.5), numpy.bool_(True)], protocol)` of numpy 1.26, and one in
-    /// big-endian order; nothing else may be called.
-    #[test]
-    fn numbers_of_numpy() {
-        let head = b"\x80\x02]q\0(cnumpy.core.multiarray\nscalar\nq\x01cnumpy\ndtype\nq\x02X\x02\0\0\0i8q\x03K\0K\x01\x87q\x04Rq\x05(K\x03X\x01\0\0\0<q\x06NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tq\x07b";
-        // Protocol 2 writes bytes as text of Latin-1 that is encoded again.
-        let old = [
-            &head[..],
-            b"c_codecs\nencode\nq\x08X\x08\0\0\0\x11\0\0\0\0\0\0\0q\x09X\x06\0\0\0latin1q\x0a\x86q\x0bRq\x0c\x86q\x0dRq\x0ee.",
-        ]
-        .concat();
-        assert_eq!(Value::from(read(&old).unwrap()), json!([17]));
-        let new = [&head[..], b"C\x08\xfe\xff\xff\xff\xff\xff\xff\xff\x86Re."].concat();
-        assert_eq!(Value::from(read(&new).unwrap()), json!([-2]));
-        let scalar = |dtype: &str, raw: &[u8]| {
-            let mut bytes =
-                b"\x80\x04](\x8c\x16numpy._core.multiarray\x8c\x06scalar\x93\x8c\x05numpy\x8c\x05dtype\x93\x8c".to_vec();
-            bytes.push(dtype.len() as u8);
-            bytes.extend(dtype.bytes());
-            bytes.extend(b"\x89\x88\x87RC");
-            bytes.push(raw.len() as u8);
-            bytes.extend(raw);
-            bytes.extend(b"\x86Re.");
-            read(&bytes).map(Value::from)
-        };
-        assert_eq!(scalar("f8", &1.5f64.to_le_bytes()).unwrap(), json!([1.5]));
-        assert_eq!(scalar(">i4", &(-7i32).to_be_bytes()).unwrap(), json!([-7]));
-        assert_eq!(scalar("b1", &[1]).unwrap(), json!([true]));
-        assert_eq!(scalar("u1", &[200]).unwrap(), json!([200]));
-        assert!(scalar("i8", &[1, 2]).is_err() && scalar("O8", &[0; 8]).is_err());
-        assert!(read(b"\x80\x02]cos\nsystem\nX\x02\0\0\0ls\x85Ra.").unwrap_err().contains("object"));
-    }
-
-    #[test]
-    fn plain_values_of_binary_protocols() {
-        let bytes = b"\x80\x02](K\x05M\x00\x01J\xff\xff\xff\xff\x8a\x00\x8a\x01\x80\x8a\x02\xff\x00\x88\x89C\x01a}U\x01k]q\x00X\x01\x00\x00\x00vash\x00h\x00\x86e.";
-        let want = json!([5, 256, -1, 0, -128, 255, true, false, "a", {"k": ["v"]}, [["v"], ["v"]]]);
-        assert_eq!(Value::from(read(bytes).unwrap()), want);
-    }
-}
+mod tests;

@@ -69,6 +69,8 @@ const ROWS: &[Row] = &[
     row("dit/table6/mix-box", true, true, P, 2, 40),
     row("dit/table6/layer-wise-text", true, true, P, 2, 40),
     row("dit/table7/layer-wise-vit-h", true, true, WIDE, 2, 25),
+    row("dit/table7/layer-wise-vit-h-refcoco-plus", true, true, WIDE, 2, 25),
+    row("dit/table7/layer-wise-vit-h-refcocog-umd", true, true, WIDE, 2, 25),
     Row { batch: 32, ..row("dit/table8/both-frozen", false, false, P, 2, 25) },
     Row { batch: 32, ..row("dit/table8/image-frozen", false, true, P, 2, 40) },
     Row { batch: 32, ..row("dit/table8/tuned", true, true, P, 2, 40) },

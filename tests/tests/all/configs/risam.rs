@@ -26,6 +26,7 @@ const fn kind(stem: &'static str, sets: &'static [&'static str], parts: &'static
 
 const THREE: &[&str] = &["refcoco", "refcoco-plus", "gref-umd"];
 const FOUR: &[&str] = &["refcoco", "refcoco-plus", "gref-umd", "gref-google"];
+const FIVE: &[&str] = &["refcoco", "refcoco-plus", "gref-umd", "gref-google", "phrasecut"];
 const ONE: &[&str] = &[""];
 const TAUS: &[&str] = &["05", "10", "15", "20", "25", "30", "35", "40", "45", "50"];
 
@@ -57,7 +58,7 @@ const KINDS: &[Kind] = &[
     kind("risam/table7/swin-b", ONE, WHOLE),
     kind("risam/table7/vit-b", ONE, WHOLE),
     kind("risam/table8", THREE, WHOLE),
-    Kind { text: true, ..kind("risam/table9", FOUR, WHOLE) },
+    Kind { text: true, ..kind("risam/table9", FIVE, WHOLE) },
     kind("risam/table10/grefcoco", ONE, WHOLE),
     kind("risam/table11", FOUR, BASELINE),
 ];
@@ -120,14 +121,14 @@ impl Kind {
     /// Whether the file says the paper's config on the row's set, and the paper's model but for what the row is about.
     fn says(&self, file: &str, run_config: &RunConfig) -> Result<(), String> {
         let set = match file {
-            _ if self.stem == "risam/table8" => ("phrasecut", "vg"),
+            f if self.stem == "risam/table8" || f.ends_with("phrasecut") => ("phrasecut", "vg"),
             f if f.ends_with("refcoco-plus") => ("refcoco+", "unc"),
             f if f.ends_with("gref-umd") => ("refcocog", "umd"),
             f if f.ends_with("gref-google") => ("refcocog", "google"),
             f if f.ends_with("grefcoco") => ("grefcoco", "unc"),
             _ => ("refcoco", "unc"),
         };
-        let words = if set.0 == "refcoco" || file.ends_with("table8/refcoco") { 17 } else { 25 };
+        let words = if set.0 == "refcoco" || file.ends_with("table8/refcoco") || file.ends_with("phrasecut") { 17 } else { 25 };
         let (data, optim, schedule) = (&run_config.data, &run_config.optim, &run_config.schedule);
         if ((data.dataset.as_str(), data.split_by.as_str()), run_config.text.max_tokens) != (set, words) {
             return Err(format!("{} of {} with {} words", data.dataset, data.split_by, run_config.text.max_tokens));
