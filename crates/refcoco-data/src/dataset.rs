@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use coco_mask::Rle;
 use serde::{Deserialize, Serialize};
 
+use crate::layout;
 use crate::{AnnId, Sentence};
 
 /// Which set to read.

@@ -36,7 +36,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let profile = profile(run_config)?;
     let mut progress = Progress::new();
-    let (mut reports, mut shuffled) = (Vec::new(), None);
+    let (mut reports, mut shuffled, mut unwritten) = (Vec::new(), None, None);
     for (number, split) in splits.iter().enumerate() {
         let data = EvalData::open(run_config, split, evaluator.inputs())?;
         data.dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
@@ -44,8 +44,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let mut judge = |seed| evaluator.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
         let (report, results) = judge(None)?;
         if let Some(dir) = &found.dir {
-            report::write_results(dir, &data, &report, &results)?;
-            report::write_pictures(dir, &data, &report, &results, run_config.eval.pictures)?;
+            let written = report::write_results(dir, &data, &report, &results)
+                .and_then(|()| report::write_pictures(dir, &data, &report, &results, run_config.eval.pictures));
+            // The work is done: what cannot be kept is still told.
+            unwritten = unwritten.or(written.err());
         }
         if number == 0 && args.shuffled_text && of > 1 {
             shuffled = Some(judge(Some(run_config.run.seed))?.0);
@@ -54,8 +56,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     progress.finish();
     crate::say!("{}", table::reports(&reports, shuffled.as_ref()));
-    if let Some(dir) = &found.dir {
-        crate::say!("  figures    {}", dir.eval().display());
+    match (unwritten, &found.dir) {
+        (Some(error), _) => Err(anyhow::Error::from(error).context("the figures above could not be kept")),
+        (None, Some(dir)) => {
+            crate::say!("  figures    {}", dir.eval().display());
+            Ok(())
+        }
+        (None, None) => Ok(()),
     }
-    Ok(())
 }

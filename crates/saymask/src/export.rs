@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::device;
@@ -22,6 +22,9 @@ pub struct ExportArgs {
 
 /// Writes the evaluated weights under their official names, and the vocabulary beside them.
 pub fn run(args: &ExportArgs) -> Result<()> {
+    if args.out.extension().is_none_or(|ending| ending != "safetensors") {
+        bail!("{}: weights are written as safetensors; choose a name that ends in .safetensors", args.out.display());
+    }
     let found = args.source.find()?;
     let weights = found.state_dict(&device::open(args.source.device())?)?;
     let method = found.run_config.model.method.name();

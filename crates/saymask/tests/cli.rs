@@ -115,10 +115,25 @@ fn train_eval_predict_export() {
         "text.vocabulary=vocab.txt",
     ]);
     assert!(again.contains("left one"));
-    let again = json(&s.path("again/COCO_train2014_000000000001.json"));
-    for (a, b) in predictions.iter().zip(again["predictions"].as_array().unwrap()) {
-        assert_eq!(a["segmentation"], b["segmentation"]);
+    // So does a folder, which needs no config.
+    s.ok(&["export", "folder/model.safetensors"]);
+    s.ok(&["predict", image, "the red circle", "left one", "--out", "third", "--weights", "folder"]);
+    for out in ["again", "third"] {
+        let again = json(&s.path(out).join("COCO_train2014_000000000001.json"));
+        for (a, b) in predictions.iter().zip(again["predictions"].as_array().unwrap()) {
+            assert_eq!(a["segmentation"], b["segmentation"], "{out}");
+        }
     }
+    let message = s.refused(&["export", "weights.bin"]);
+    assert!(message.contains("weights.bin") && message.contains(".safetensors"), "{message}");
+
+    // Judged all the same where nothing can be kept.
+    std::fs::remove_dir_all(run.join("eval")).unwrap();
+    std::fs::write(run.join("eval"), "in the way").unwrap();
+    let out = s.run(&["eval", "--split", "val"]);
+    let (table, message) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(table.contains("mIoU"), "{table}");
+    assert!(!out.status.success() && message.contains("could not be kept"), "{message}");
 }
 
 /// Short runs of the other methods' demonstrations.
