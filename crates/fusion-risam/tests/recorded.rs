@@ -10,7 +10,7 @@ use common::{Letters, forms, model, tensor};
 use nn_ops::weights::{export, parameters};
 
 /// Form, number of parameters, FNV-1a hash of the sorted lines "name shape", mean of the logits' sizes.
-const RECORDED: [(&str, usize, u64, f32); 23] = [
+const RECORDED: [(&str, usize, u64, f32); 27] = [
     ("paper", 193, 0x4d3b_fa2f_6923_c1e2, 0.9318807),
     ("fe none", 171, 0xc702_6313_7bb2_f07d, 1.6528786),
     ("fe vit_det", 203, 0x9342_32c3_9b03_e4d4, 1.1881356),
@@ -34,6 +34,10 @@ const RECORDED: [(&str, usize, u64, f32); 23] = [
     ("decoder sam", 248, 0x4a2c_3f16_81b7_207c, 0.26332176),
     ("gelu", 193, 0x4d3b_fa2f_6923_c1e2, 0.13949779),
     ("baseline", 212, 0xc149_f7b5_55cd_7118, 0.16330217),
+    ("clip", 198, 0x781d_4fe4_039f_d9a2, 1.525403),
+    ("swin, tap norm", 245, 0xf319_a0a8_f794_67ec, 1.0775653),
+    ("swin, vit_det", 247, 0x88ec_219b_d2dd_b310, 1.4176848),
+    ("swin, decoder sam", 294, 0xcac5_d839_8a5f_118d, 0.2767337),
 ];
 
 fn fnv1a(lines: &[String]) -> u64 {

@@ -69,7 +69,8 @@ fn wrong_types_and_words_say_what_would_be_right() {
     );
     assert_eq!(
         refused("[data]\nfit = \"center\""),
-        "`data.fit` in configs/x.toml is the text \"center\"; it must be \"centre\", \"top-left\", \"stretched\" or \"stretched-bicubic\"; did you mean \"centre\"?"
+        "`data.fit` in configs/x.toml is the text \"center\"; it must be \"top-left\", \"centre\", \"stretched\" or \
+         \"stretched-bicubic\"; did you mean \"centre\"?"
     );
     assert_eq!(
         refused("[optim]\nbetas = [0.9, 0.99, 0.999]"),
