@@ -10,8 +10,11 @@ use crate::tidy::root;
 /// The index, relative to the repository.
 const INDEX: &str = "configs/README.md";
 
-/// Folder, paper, and rows of its tables that no file has, each with the reason.
-const PAPERS: [(&str, &str, &[(&str, &str)]); 3] = [
+/// A row that no file has, and why.
+type Missing = (&'static str, &'static str);
+
+/// Folder, paper, and the rows of its tables that no file has.
+const PAPERS: [(&str, &str, &[Missing]); 3] = [
     ("dit", "DIT, deep instruction tuning", &[]),
     (
         "evf",

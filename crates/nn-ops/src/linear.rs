@@ -93,6 +93,7 @@ pub fn chain(x: Tensor<2>, layers: Vec<Layer>) -> Tensor<2> {
 }
 
 /// Through the CPU's kernels where they take the layers and pay off, or the inputs back.
+#[allow(clippy::result_large_err, reason = "an `Err` is no failure: it gives the inputs back")]
 fn fused<const D: usize>(x: Tensor<D>, layers: Vec<Layer>) -> Result<Tensor<D>, (Tensor<D>, Vec<Layer>)> {
     let rows: usize = x.dims().iter().take(D - 1).product();
     if rows < LEAST_ROWS { Err((x, layers)) } else { cpu::linear(x, layers) }
