@@ -122,12 +122,11 @@ impl Shards {
     }
 }
 
+/// A loss on the host, and its terms by name.
+type HostLoss = (f64, Vec<(&'static str, f64)>);
+
 /// The loss and its weighted terms, read from the device at once and outside of the graph.
-fn read(
-    total: &Tensor<1>,
-    terms: Vec<(&'static str, Tensor<1>)>,
-    weight: f64,
-) -> Result<(f64, Vec<(&'static str, f64)>), TrainError> {
+fn read(total: &Tensor<1>, terms: Vec<(&'static str, Tensor<1>)>, weight: f64) -> Result<HostLoss, TrainError> {
     let (names, tensors): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
     let all = std::iter::once(total.clone()).chain(tensors).map(Tensor::inner).collect();
     let lost = |e| TrainError::Device { what: "the loss", reason: format!("{e}") };
