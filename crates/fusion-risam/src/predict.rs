@@ -68,7 +68,7 @@ impl RisamPredictor {
         Ok(self)
     }
 
-    /// Encodes an image ([`RisamConfig::preprocess`]), and enhances what it gives (RISAM sec. 3.2).
+    /// Encodes an image ([`RisamConfig::preprocess`](crate::RisamConfig::preprocess)), and enhances what it gives (RISAM sec. 3.2).
     ///
     /// # Errors
     /// An image beyond the sizes that can be resized.

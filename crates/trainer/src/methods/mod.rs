@@ -1,4 +1,4 @@
-//! Adapters: each method of [`models::methods`] as a [`Segmenter`].
+//! Adapters: each method of [`models::methods`] as a [`Segmenter`](crate::segmenter::Segmenter).
 
 mod dit;
 mod evaluator;
