@@ -96,8 +96,8 @@ impl MultimodalEncoder {
     /// encoder's own: there is no published EVF-SAM with them.
     pub(crate) fn names(encoder: Encoder) -> KeyMap {
         let (variant, name, inner) = match encoder {
-            Encoder::ClipText => ("ClipText.", "clip_text.", clip_names()),
-            Encoder::ClipLate => ("ClipLate.", "", clip_names()),
+            Encoder::ClipText => ("ClipText.", "clip_text.", ClipText::names()),
+            Encoder::ClipLate => ("ClipLate.", "", ClipText::names().and(ClipVision::names())),
             Encoder::ViltText => ("ViltText.", "vilt.", Vilt::names()),
             Encoder::ViltLate => ("ViltLate.", "vilt.", Vilt::names()),
             Encoder::ViltEarly => ("ViltEarly.", "vilt.", Vilt::names()),
@@ -151,18 +151,6 @@ impl MultimodalEncoder {
             }
         })
     }
-}
-
-/// The text tower's names and, of the image tower's, what they lack: its own rules for positions would hit the text
-/// tower's a second time.
-fn clip_names() -> KeyMap {
-    ClipText::names().then(&[
-        ("class_embedding", "embeddings.class_embedding"),
-        ("patch_embedding", "embeddings.patch_embedding"),
-        ("pre_layer_norm", "pre_layrnorm"),
-        ("post_layer_norm", "post_layernorm"),
-        ("vision_model.layers", "vision_model.encoder.layers"),
-    ])
 }
 
 /// The feature of a joint pass.

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{Letters, forms, model, toy};
 use fusion_risam::{Interaction, RisamConfig, RisamError, RisamPredictor};
 use pil_ops::Image;
-use sam_vit::{Prediction, preprocess};
+use sam_vit::Prediction;
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::{ClipTokenizer, WordPiece};
 
@@ -43,11 +43,11 @@ fn predicts_what_the_model_computes() {
     let (device, image) = (Device::flex(), image(70, 50));
     for (name, config) in forms() {
         let risam = predictor(&config);
-        let (values, letterbox) = preprocess(&image, 64).unwrap();
+        let (values, letterbox) = config.preprocess(&image).unwrap();
         let input = Tensor::from_data(TensorData::new(values, [1, 3, 64, 64]), &device);
         let batch = risam.model().tokens(&Letters, &["ab", "cde"]).unwrap();
-        let logits = risam.model().forward(input, &batch, &[0, 0]).unwrap().logits;
-        let threshold = config.threshold_logit() as f32;
+        let logits = config.answer(risam.model().forward(input, &batch, &[0, 0]).unwrap());
+        let (letterbox, threshold) = (letterbox.rescaled(logits.dims()[3]), config.threshold_logit() as f32);
         let want = Prediction::from_batch(logits, &letterbox, threshold).unwrap();
         assert_eq!(risam.predict(&image, &["ab", "cde"]).unwrap(), want, "{name}");
     }

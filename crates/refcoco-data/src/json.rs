@@ -35,7 +35,7 @@ pub(crate) fn parse(path: &Path) -> Result<serde_json::Value, DataError> {
 
 /// What a file is that was expected to be JSON or a pickle.
 pub(crate) fn other_kind(bytes: &[u8]) -> Option<&'static str> {
-    let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).map_or(bytes, |at| &bytes[at..]);
+    let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).map_or(&bytes[..0], |at| &bytes[at..]);
     let lower = start[..start.len().min(64)].to_ascii_lowercase();
     if start.is_empty() {
         Some("the file is empty")

@@ -179,8 +179,10 @@ fn evf_trains_shows_exports_and_comes_back_from_its_published_layout() {
     }
     let judged = s.ok(&["eval", "--weights", &snapshot, "--set", "data.root=data", "--set", "eval.limit=4"]);
     assert!(judged.contains("profile evf"), "{judged}");
-    let message = s.refused(&["predict", image, "x", "--weights", "hf:somebody/else"]);
-    assert!(message.contains("hf:somebody/else") && message.contains("cache"), "{message}");
+    let mut command = s.command(&["predict", image, "x", "--weights", "hf:somebody/else"]);
+    let out = command.env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let message = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && message.contains("hf:somebody/else") && message.contains("cache"), "{message}");
 }
 
 #[test]
