@@ -20,7 +20,10 @@ fn same(method: Method, folder: &Path, set: &[&str]) {
     // Judged as prediction does it: logits at the image's own size above one threshold.
     let judged = ["eval.profile=saymask", "eval.threshold=0.5", "eval.limit=12", "run.seed=4", &own];
     let run_config = toy(method, folder, "same", &[&judged, set].concat());
-    let (found, device) = (found(&run_config, None), Device::flex());
+    let (device, weights) = (Device::flex(), folder.join("weights.safetensors"));
+    found(&run_config, None).state_dict(&device).unwrap().save(&weights, &[]).unwrap();
+    let run_config = run_config.with_overrides(&[format!("model.init.method={}", weights.display())]).unwrap();
+    let found = found(&run_config, None);
     let judge = evaluator(&found, &device).unwrap();
     let data = EvalData::open(&run_config, "val", judge.inputs()).unwrap();
     let (_, results) = judge.evaluate(&data, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
