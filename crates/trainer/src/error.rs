@@ -14,7 +14,7 @@ pub enum TrainError {
     /// The model.
     #[error(transparent)]
     Model(#[from] models::ModelError),
-    /// The journal.
+    /// The run's log.
     #[error(transparent)]
     RunLog(#[from] crate::run_log::LogError),
     /// The schedule.
@@ -90,7 +90,4 @@ pub enum TrainError {
         /// Which tensors are not finite.
         found: String,
     },
-    /// Something that a method does not have.
-    #[error("this method has no {0}")]
-    Unsupported(&'static str),
 }

@@ -1,11 +1,11 @@
 //! A phone's photograph: stored on its side, seen upright.
 
-use burn::tensor::Device;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
-use nn_ops::weights::load_formula;
-use sam_vit::{ImageEncoderConfig, Naming, SamConfig, facebook_names};
+use sam_vit::Naming;
 use test_support::{Session, json};
+
+use super::segment::toy_sam;
 
 /// Twelve megapixels, 4032 x 3024 as stored, orientation 6: turned a quarter clockwise to be seen, so 3024 x 4032.
 fn photograph(s: &Session) {
@@ -45,19 +45,7 @@ fn every_command_that_a_person_points_at_a_file_sees_it_upright() {
     assert_eq!(report["predictions"][0]["segmentation"]["size"], serde_json::json!([4032, 3024]));
     is_upright(&s, "found/phone.png");
 
-    let image_encoder = ImageEncoderConfig {
-        image_size: 64,
-        embed_dim: 32,
-        depth: 2,
-        heads: 2,
-        out_channels: 32,
-        window_size: 3,
-        global_blocks: vec![1],
-        ..Default::default()
-    };
-    let config = SamConfig { image_encoder, decoder_mlp_dim: 48, ..Default::default() };
-    let sam = load_formula(config.init(&Device::flex()), "toy", &facebook_names()).0;
-    sam.export(Naming::Facebook).unwrap().save(s.path("toy.safetensors"), &[]).unwrap();
+    toy_sam().export(Naming::Facebook).unwrap().save(s.path("toy.safetensors"), &[]).unwrap();
     // A point below 3024 exists only where the photograph stands.
     s.ok(&["segment", "phone.jpg", "--weights", "toy.safetensors", "--point", "1500,3500", "--out", "cut"]);
     assert_eq!(json(&s.path("cut/phone.json"))["height"].as_u64(), Some(4032));

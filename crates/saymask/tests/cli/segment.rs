@@ -4,13 +4,13 @@ use burn::tensor::Device;
 use coco_mask::Rle;
 use image::RgbImage;
 use nn_ops::weights::load_formula;
-use sam_vit::{ImageEncoderConfig, Naming, SamConfig, facebook_names};
+use sam_vit::{ImageEncoderConfig, Naming, Sam, SamConfig, facebook_names};
 use serde_json::Value;
 
 use test_support::{Session, json};
 
-fn prepare() -> (Session, RgbImage) {
-    let s = super::session();
+/// A SAM of toy size with formula weights.
+pub(super) fn toy_sam() -> Sam {
     let image_encoder = ImageEncoderConfig {
         image_size: 64,
         embed_dim: 32,
@@ -22,7 +22,11 @@ fn prepare() -> (Session, RgbImage) {
         ..Default::default()
     };
     let config = SamConfig { image_encoder, decoder_mlp_dim: 48, ..Default::default() };
-    let sam = load_formula(config.init(&Device::flex()), "toy", &facebook_names()).0;
+    load_formula(config.init(&Device::flex()), "toy", &facebook_names()).0
+}
+
+fn prepare() -> (Session, RgbImage) {
+    let (s, sam) = (super::session(), toy_sam());
     for (naming, file) in [(Naming::Facebook, "toy.safetensors"), (Naming::HuggingFace, "port.safetensors")] {
         sam.export(naming).unwrap().save(s.path(file), &[]).unwrap();
     }
