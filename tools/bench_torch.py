@@ -54,7 +54,7 @@ def options():
     alone.add_argument("--batch", type=int, default=1, help="images of a pass of the encoder")
     methods = commands.add_parser("methods", parents=[common], help="from a photograph and sentences to masks")
     train = commands.add_parser("train", parents=[common], help="a training step")
-    train.add_argument("--batch", type=int, default=1, help="pictures of a step, a sentence each")
+    train.add_argument("--batch", type=int, default=1, help="images per step, a sentence each")
     for command in (methods, train):
         command.add_argument("--case", default="-", help="what `cargo xtask bench ... --describe` printed; default: standard input")
     check = commands.add_parser("check", help="compare with a golden file")

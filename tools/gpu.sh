@@ -77,7 +77,7 @@ esac
 for method in dit evf risam; do
   short=()
   if [ "$SIZE" = small ]; then
-    short=(data.synth.images=24 data.synth.size=64 train.batch_size=4 schedule.warmup_steps=2 eval.limit=8 eval.pictures=2)
+    short=(data.synth.images=24 data.synth.size=64 train.batch_size=4 schedule.warmup_steps=2 eval.limit=8 eval.figures=2)
   fi
   # Shards are threads of a processor.
   [ "$word" = cpu ] || short+=(train.shards=1)
@@ -92,7 +92,7 @@ done
 if [ "$SIZE" = small ]; then
   rm -rf "$out/runs-cpu"
   part train-cpu "$saymask" train "data.root=$out/data-cpu" "run.dir=$out/runs-cpu" data.synth.images=400 data.synth.size=64 \
-    train.steps=300 schedule.warmup_steps=20 train.eval_every=never train.save_every=never eval.limit=8 eval.pictures=2 &&
+    train.steps=300 schedule.warmup_steps=20 train.eval_every=never train.save_every=never eval.limit=8 eval.figures=2 &&
     part agree-cpu-trained "$saymask" agree --run "$out/runs-cpu/demo-dit" --device "$word" --against cpu --limit "$EXPRESSIONS" \
       --json "$out/agree-cpu-trained.json"
 fi

@@ -19,7 +19,7 @@ use crate::root;
 use saymask::train::{demonstration, prepare_data};
 
 /// Images that are generated at most: enough for a step to see new ones.
-const MOST_PICTURES: usize = 400;
+const MOST_IMAGES: usize = 400;
 
 /// Options of `bench cache`.
 #[derive(Debug, Args)]
@@ -130,7 +130,7 @@ fn measure(what: &str, folder: &Path, run_config: &RunConfig, steps: u64) -> Res
         let mut set = vec![format!("data.root={}", folder.join("data").display())];
         set.push(format!("run.dir={}", folder.join(if kept { "kept" } else { "computed" }).display()));
         set.push(format!("train.stop_after={}", 2 * steps));
-        let images = run_config.data.synth.as_ref().map_or(MOST_PICTURES, |synth| synth.images.min(MOST_PICTURES));
+        let images = run_config.data.synth.as_ref().map_or(MOST_IMAGES, |synth| synth.images.min(MOST_IMAGES));
         set.push(format!("data.synth.images={images}"));
         if kept {
             set.push(format!("train.feature_cache={}", folder.join("features").display()));

@@ -50,9 +50,9 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
         // A run without a block in README leaves no files behind.
         fill(&name, &block)?;
         save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;
-        let picture =
-            args.run.join("pictures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
-        let bytes = std::fs::read(&picture).with_context(|| format!("{}", picture.display()))?;
+        let figure =
+            args.run.join("figures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
+        let bytes = std::fs::read(&figure).with_context(|| format!("{}", figure.display()))?;
         save(&docs.join(format!("{name}.png")), &bytes)?;
     }
     Ok(())

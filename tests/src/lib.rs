@@ -35,7 +35,7 @@ eval_every = 20
 save_every = 10
 [eval]
 limit = 8
-pictures = 2
+figures = 2
 "#;
 
 /// A SAM of a few thousand parameters, below the table that `{}` stands for.
@@ -120,7 +120,7 @@ pub fn toy(method: Method, folder: &Path, name: &str, overrides: &[&str]) -> Run
         set.push("data.fit=top-left".into());
     }
     if method == Method::Evf {
-        set.push("data.items=picture".into());
+        set.push("data.items=image".into());
     }
     set.extend(overrides.iter().map(|o| (*o).to_owned()));
     set.push(format!("run.dir={}", folder.join("runs").display()));

@@ -33,7 +33,7 @@ fn assert_close<const D: usize>(got: Tensor<D>, want: Tensor<D>, tolerance: f32)
     assert!(worst <= tolerance, "largest difference {worst}");
 }
 
-fn picture(height: usize, width: usize) -> Image {
+fn test_image(height: usize, width: usize) -> Image {
     Image::new(width, height, 3, (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect()).unwrap()
 }
 
@@ -130,7 +130,7 @@ fn points_are_a_set_of_six() {
 fn predictions_are_at_the_images_size_and_sorted() {
     let device = Device::flex();
     let model = model(&device);
-    let image = picture(45, 70);
+    let image = test_image(45, 70);
     let embedding = model.embed(&image).unwrap();
     let by = Normalisation { mean: [0.0; 3], std: [255.0; 3] };
     let unit = Tensor::from_data(TensorData::new(by.planes(&image), [1, 3, 45, 70]), &device);
@@ -169,7 +169,7 @@ fn predictions_are_at_the_images_size_and_sorted() {
 fn senseless_prompts_and_inputs_are_named() {
     let device = Device::flex();
     let model = model(&device);
-    let embedding = model.embed(&picture(45, 70)).unwrap();
+    let embedding = model.embed(&test_image(45, 70)).unwrap();
     let seven = (0..7).fold(PromptSet::default(), |set, i| set.with_point([f64::from(i), 3.0], 1));
     let five = (0..5).fold(PromptSet::boxed([1.0, 1.0, 9.0, 9.0]), |set, i| set.with_point([f64::from(i), 3.0], 1));
     let wrong = [
@@ -186,9 +186,9 @@ fn senseless_prompts_and_inputs_are_named() {
         let message = model.predict_batch(&embedding, &prompts, Output::Single).unwrap_err().to_string();
         assert!(message.starts_with("prompt 1: ") && message.contains(word), "{message}");
     }
-    assert!(matches!(model.embed_batch(&[picture(9, 9)], 65), Err(SamError::Canvas { canvas: 65, .. })));
+    assert!(matches!(model.embed_batch(&[test_image(9, 9)], 65), Err(SamError::Canvas { canvas: 65, .. })));
     assert_eq!(model.embed_batch(&[], 64).unwrap().len(), 0);
-    assert_eq!(model.embed_batch(&[picture(9, 9)], 32).unwrap()[0].features.dims(), [1, 32, 2, 2]);
+    assert_eq!(model.embed_batch(&[test_image(9, 9)], 32).unwrap()[0].features.dims(), [1, 32, 2, 2]);
     let bad = EfficientSamConfig { heads: 5, ..config() };
     assert!(matches!(bad.init(&device), Err(SamError::Config(_))));
 }
@@ -205,7 +205,7 @@ fn everything_in_an_image() {
         box_nms_thresh: 2.0,
         ..AutomaticConfig::default()
     };
-    let image = picture(45, 70);
+    let image = test_image(45, 70);
     let found = model.segment_everything(&image, &open).unwrap();
     assert_eq!(found.len(), 27);
     assert!(found.iter().all(|region| (region.mask.height(), region.mask.width()) == (45, 70)));

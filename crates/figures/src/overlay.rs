@@ -81,9 +81,9 @@ fn enlarged(image: &RgbImage, masks: &[(Mask<'_>, Rgb)], factor: u32) -> Result<
 ///
 /// # Errors
 /// [`image::ImageError`] when the encoder refuses.
-pub fn png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
+pub fn png(figure: &RgbImage) -> image::ImageResult<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    figure.write_to(&mut bytes, image::ImageFormat::Png)?;
     Ok(bytes.into_inner())
 }
 

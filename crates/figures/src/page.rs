@@ -149,27 +149,27 @@ fn draw_row(canvas: &mut Canvas, row: &Row<'_>, tile: u32, y: u32) {
     let truth = truth.as_ref().map(Bitmap::mask);
     match &truth {
         Some(truth) => {
-            let mut picture = Canvas::on(shown.clone());
-            tint(&mut picture, truth, colour::TRUTH, 128);
-            outline(&mut picture, truth, colour::TRUTH, OUTLINE, true);
-            canvas.paste(&picture.into_image(), truth_x, y);
+            let mut cell = Canvas::on(shown.clone());
+            tint(&mut cell, truth, colour::TRUTH, 128);
+            outline(&mut cell, truth, colour::TRUTH, OUTLINE, true);
+            canvas.paste(&cell.into_image(), truth_x, y);
         }
         None => canvas.text("not known", truth_x, y, TextSize::Small, colour::QUIET),
     }
 
     let prediction = scaled_mask(&row.prediction, tile);
     let prediction = prediction.mask();
-    let mut picture = Canvas::on(shown);
-    tint(&mut picture, &prediction, colour::PREDICTION, 128);
-    outline(&mut picture, &prediction, colour::PREDICTION, OUTLINE, true);
+    let mut cell = Canvas::on(shown);
+    tint(&mut cell, &prediction, colour::PREDICTION, 128);
+    outline(&mut cell, &prediction, colour::PREDICTION, OUTLINE, true);
     if let Some(truth) = &truth {
-        outline(&mut picture, truth, colour::TRUTH, OUTLINE, false);
+        outline(&mut cell, truth, colour::TRUTH, OUTLINE, false);
     }
     if let Some(iou) = row.truth.and_then(|truth| truth.iou(&row.prediction)) {
         let text = format!("IoU {:.1}", 100.0 * iou);
-        picture.label(&text, 0, 0, TextSize::SmallBold, [255, 255, 255], grade(iou));
+        cell.label(&text, 0, 0, TextSize::SmallBold, [255, 255, 255], grade(iou));
     }
-    canvas.paste(&picture.into_image(), prediction_x, y);
+    canvas.paste(&cell.into_image(), prediction_x, y);
 }
 
 fn grade(iou: f64) -> Rgb {

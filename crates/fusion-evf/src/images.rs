@@ -126,7 +126,7 @@ mod tests {
 
     /// What is on the left stays on the left of every encoder's input: an image three times as wide as high is not cropped.
     #[test]
-    fn the_whole_picture_is_seen() {
+    fn the_whole_image_is_seen() {
         let wide = Image::new(90, 30, 3, (0..90 * 30).flat_map(|i| [if i % 90 < 30 { 255 } else { 0 }; 3]).collect()).unwrap();
         for encoder in [Encoder::Beit3Early, Encoder::ClipLate, Encoder::ViltLate, Encoder::ViltEarly] {
             let (values, side) = config(encoder).multimodal_input(&wide).unwrap();

@@ -208,7 +208,7 @@ fn wrong_shapes_are_errors() {
 
 /// Feature Enhancement runs once per image: its norms see neither copies nor their number.
 #[test]
-fn a_picture_is_enhanced_once() {
+fn an_image_is_enhanced_once() {
     let graph = Device::flex().autodiff();
     let config = toy();
     let seen = |image_of: &[usize]| {

@@ -10,7 +10,7 @@ use crate::DataError;
 use crate::dataset::{Dataset, DatasetSpec, ImageInfo, Referent};
 use crate::instances::Instances;
 use crate::layout::{self, ImageFinder};
-use crate::phrasecut::{self, Pictures};
+use crate::phrasecut::{self, ImageTable};
 use crate::refs::{self, RefRecord};
 
 impl Dataset {
@@ -169,7 +169,7 @@ pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<i64>, DataError
     for spec in specs {
         let folder = layout::folder(&spec.root, &spec.name)?;
         if spec.name == layout::PHRASECUT {
-            out.extend(Pictures::read(&folder)?.held_out());
+            out.extend(ImageTable::read(&folder)?.held_out());
             continue;
         }
         let (records, errors) = refs::read(&layout::refs_file(&folder, &spec.split_by)?)?;

@@ -24,7 +24,7 @@ const MAX_PIXELS: u64 = 1 << 26;
 
 /// A row of `image_data_split.json`.
 #[derive(Deserialize)]
-pub(crate) struct Picture {
+pub(crate) struct ImageRow {
     pub(crate) image_id: i64,
     pub(crate) width: u32,
     pub(crate) height: u32,
@@ -85,8 +85,8 @@ struct Counts {
 }
 
 /// The images of a folder and the ranks of its words.
-pub(crate) struct Pictures {
-    pub(crate) by_id: HashMap<i64, Picture>,
+pub(crate) struct ImageTable {
+    pub(crate) by_id: HashMap<i64, ImageRow>,
     ranks: Option<[HashMap<String, usize>; 2]>,
 }
 
@@ -131,7 +131,7 @@ fn pixels(at: &At<'_>) -> Result<(), DataError> {
     if right { Ok(()) } else { Err(at.wrong("a number of pixels from 1 to 65535")) }
 }
 
-fn inspect_picture(at: &At<'_>) -> Result<(), DataError> {
+fn inspect_image(at: &At<'_>) -> Result<(), DataError> {
     at.key("image_id")?.whole()?;
     pixels(&at.key("width")?)?;
     pixels(&at.key("height")?)?;
@@ -165,7 +165,7 @@ fn inspect_task(at: &At<'_>) -> Result<(), DataError> {
     Ok(())
 }
 
-impl Pictures {
+impl ImageTable {
     pub(crate) fn read(folder: &Path) -> Result<Self, DataError> {
         // The documents call it by the second name, the code by the first.
         let names = ["image_data_split.json", "image_data_split3000.json"];
@@ -173,7 +173,7 @@ impl Pictures {
             let hint = format!("{} is accepted, too", names[1]);
             return Err(DataError::Missing { path: folder.join(names[0]), what: "image table", hint });
         };
-        let rows: Vec<Picture> = read(&path, "images", inspect_picture)?;
+        let rows: Vec<ImageRow> = read(&path, "images", inspect_image)?;
         for (i, p) in rows.iter().enumerate() {
             let sides = [p.width, p.height].iter().all(|s| (1..=65_535).contains(s));
             if !sides || u64::from(p.width) * u64::from(p.height) > MAX_PIXELS {
@@ -196,7 +196,7 @@ impl Pictures {
         self.by_id.values().filter(|p| p.split != "train").filter_map(|p| p.coco_id)
     }
 
-    fn find(&self, path: &Path, i: usize, task: &Task) -> Result<&Picture, DataError> {
+    fn find(&self, path: &Path, i: usize, task: &Task) -> Result<&ImageRow, DataError> {
         self.by_id.get(&task.image_id).ok_or_else(|| DataError::Dangling {
             path: path.into(),
             field: format!("tasks[{i}].image_id"),
@@ -207,8 +207,8 @@ impl Pictures {
 
     /// The union of everything drawn for a phrase.
     pub(crate) fn mask(&self, path: &Path, i: usize, task: &Task) -> Result<Rle, DataError> {
-        let picture = self.find(path, i, task)?;
-        let (w, h) = (picture.width as usize, picture.height as usize);
+        let row = self.find(path, i, task)?;
+        let (w, h) = (row.width as usize, row.height as usize);
         let wrong =
             |field: String, e: &dyn std::fmt::Display| DataError::Mask { path: path.into(), field, reason: e.to_string() };
         let field = || format!("tasks[{i}].Polygons");
@@ -220,17 +220,16 @@ impl Pictures {
                 fill_polygon(&mut image, &points, 1).map_err(|e| wrong(format!("{}[{k}][{j}]", field()), &e))?;
             }
         }
-        Rle::from_row_major(picture.height, picture.width, image.data()).map_err(|e| wrong(field(), &e))
+        Rle::from_row_major(row.height, row.width, image.data()).map_err(|e| wrong(field(), &e))
     }
 
     /// The set's own subsets that need no list of words beside its files: counts of instances, form of the phrase, size,
     /// ranks of name and attributes, and whether COCO has the image.
-    fn groups(&self, task: &Task, picture: &Picture, area: u64) -> Vec<&'static str> {
+    fn groups(&self, task: &Task, row: &ImageRow, area: u64) -> Vec<&'static str> {
         let none = Structure::default();
         let s = task.phrase_structure.as_ref().unwrap_or(&none);
         let (attributes, relations) = (s.attributes.len(), s.relation_descriptions.len());
-        let (instances, share) =
-            (task.instance_boxes.len(), area as f64 / (f64::from(picture.width) * f64::from(picture.height)));
+        let (instances, share) = (task.instance_boxes.len(), area as f64 / (f64::from(row.width) * f64::from(row.height)));
         let mut out = vec![
             (instances == 1, "i_single"),
             ((2..5).contains(&instances), "i_multi"),
@@ -247,8 +246,8 @@ impl Pictures {
             (share < 0.02, "s_small"),
             ((0.02..=0.2).contains(&share), "s_mid"),
             (share > 0.2, "s_large"),
-            (picture.coco_id.is_some_and(|id| id != 0), "d_cocotv"),
-            (picture.coco_id.is_none_or(|id| id == 0), "d_notcocotv"),
+            (row.coco_id.is_some_and(|id| id != 0), "d_cocotv"),
+            (row.coco_id.is_none_or(|id| id == 0), "d_notcocotv"),
         ];
         if let Some([names, words]) = &self.ranks {
             let name = names.get(&s.name).copied().unwrap_or(usize::MAX);
@@ -290,7 +289,7 @@ pub(crate) fn open(spec: &DatasetSpec, folder: &Path, split: &str) -> Result<Dat
         let valid = format!("{}, or several joined by `_`", SPLITS.join(", "));
         return Err(DataError::Name { what: "split", found: split.into(), valid });
     }
-    let pictures = Pictures::read(folder)?;
+    let table = ImageTable::read(folder)?;
     let finder = ImageFinder::new(folder, &IMAGES);
     let mut out = Dataset::empty(spec, split);
     let mut index: HashMap<i64, usize> = HashMap::new();
@@ -303,20 +302,20 @@ pub(crate) fn open(spec: &DatasetSpec, folder: &Path, split: &str) -> Result<Dat
         let tasks = tasks(&path)?;
         let mut places = Vec::with_capacity(tasks.len());
         for (i, task) in tasks.iter().enumerate() {
-            let picture = pictures.find(&path, i, task)?;
+            let row = table.find(&path, i, task)?;
             let next = out.images.len();
             let place = *index.entry(task.image_id).or_insert(next);
             if place == next {
                 let file_name = format!("{}.jpg", task.image_id);
                 let path = finder.find(&file_name)?;
-                out.images.push(ImageInfo { id: task.image_id, file_name, path, width: picture.width, height: picture.height });
+                out.images.push(ImageInfo { id: task.image_id, file_name, path, width: row.width, height: row.height });
             }
             places.push(place);
         }
         let first = out.referents.len();
         let made = tasks.into_par_iter().zip(places).enumerate().map(|(i, (task, place))| {
-            let mask = pictures.mask(&path, i, &task)?;
-            Ok(task.referent(&pictures, mask, first + i, place))
+            let mask = table.mask(&path, i, &task)?;
+            Ok(task.referent(&table, mask, first + i, place))
         });
         let mut made = made.collect::<Result<Vec<_>, DataError>>()?;
         let before = made.len();
@@ -332,8 +331,8 @@ impl Task {
         self.phrase.trim()
     }
 
-    fn referent(self, pictures: &Pictures, mask: Rle, number: usize, image: usize) -> Referent {
-        let groups = pictures.by_id.get(&self.image_id).map(|p| pictures.groups(&self, p, mask.area())).unwrap_or_default();
+    fn referent(self, table: &ImageTable, mask: Rle, number: usize, image: usize) -> Referent {
+        let groups = table.by_id.get(&self.image_id).map(|p| table.groups(&self, p, mask.area())).unwrap_or_default();
         let (id, text) = (number as i64, self.phrase().to_owned());
         let sentence = Sentence { id, text: text.clone(), raw: self.phrase, kind: None };
         let corners = self.instance_boxes.iter().map(|&[x, y, w, h]| [x, y, x + w, y + h]);

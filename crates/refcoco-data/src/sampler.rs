@@ -13,10 +13,10 @@ pub enum ItemPer {
     Sentence,
     /// As `Referent`, with the referents of an image side by side: a batch then holds images under several sentences,
     /// which differ in nothing but the text.
-    Image,
+    GroupedReferent,
     /// An image with several of its sentences, drawn anew each epoch without replacement (EVF-SAM). They share one key,
     /// so the image is changed once for all of them.
-    Picture,
+    Image,
 }
 
 /// One item: indices into [`Dataset::referents`] and its sentences.
@@ -48,8 +48,8 @@ pub struct Sampler {
     sentences: Vec<usize>,
     // image of each referent
     images: Vec<usize>,
-    // with `Picture`: what can be said about each, and how much of it is
-    pictures: Vec<Vec<(usize, usize)>>,
+    // with `Image`: what can be said about each, and how much of it is
+    by_image: Vec<Vec<(usize, usize)>>,
     // where the images of each set begin, and the end
     sets: Vec<usize>,
     expressions: usize,
@@ -61,19 +61,19 @@ impl Sampler {
     /// # Errors
     /// If the batch is 0 or larger than the set.
     pub fn new(dataset: &Dataset, per: ItemPer, batch: usize, seed: u64) -> Result<Self, DataError> {
-        let mut pictures = BTreeMap::<usize, Vec<(usize, usize)>>::new();
-        if per == ItemPer::Picture {
+        let mut by_image = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+        if per == ItemPer::Image {
             for pair in pairs(dataset) {
-                pictures.entry(dataset.referents[pair.0].image).or_default().push(pair);
+                by_image.entry(dataset.referents[pair.0].image).or_default().push(pair);
             }
         }
-        let begin = |image: &usize| pictures.range(..image).count();
-        let sets = [0].iter().chain(&dataset.parts).map(begin).chain([pictures.len()]).collect();
-        let pictures: Vec<_> = pictures.into_values().collect();
+        let begin = |image: &usize| by_image.range(..image).count();
+        let sets = [0].iter().chain(&dataset.parts).map(begin).chain([by_image.len()]).collect();
+        let by_image: Vec<_> = by_image.into_values().collect();
         let items = match per {
-            ItemPer::Referent | ItemPer::Image => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
+            ItemPer::Referent | ItemPer::GroupedReferent => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
             ItemPer::Sentence => pairs(dataset),
-            ItemPer::Picture => (0..pictures.len()).map(|p| (p, 0)).collect(),
+            ItemPer::Image => (0..by_image.len()).map(|p| (p, 0)).collect(),
         };
         let sentences = dataset.referents.iter().map(|r| r.sentences.len()).collect();
         let out = Self {
@@ -85,7 +85,7 @@ impl Sampler {
             items,
             sentences,
             images: dataset.referents.iter().map(|r| r.image).collect(),
-            pictures,
+            by_image,
             sets,
             expressions: 1,
         };
@@ -93,7 +93,7 @@ impl Sampler {
         Ok(out)
     }
 
-    /// Up to `count` sentences an image, for [`ItemPer::Image`].
+    /// Up to `count` sentences per image, for [`ItemPer::Image`].
     #[must_use]
     pub fn with_expressions(self, count: usize) -> Self {
         Self { expressions: count, ..self }
@@ -152,7 +152,7 @@ impl Sampler {
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let mut order: Vec<u32> = (0..self.items.len() as u32).collect();
         Rng::keyed(&[self.seed, epoch, 1]).shuffle(&mut order);
-        if self.per == ItemPer::Image {
+        if self.per == ItemPer::GroupedReferent {
             let place = |image: usize| Rng::keyed(&[self.seed, epoch, 4, image as u64]).next();
             // Stable, so that the referents of an image stay in the shuffled order.
             order.sort_by_cached_key(|&i| place(self.images[self.items[i as usize].0]));
@@ -184,10 +184,10 @@ impl Epoch<'_> {
                 let (referent, sentence) = s.items[i];
                 let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]);
                 let chosen = match s.per {
-                    ItemPer::Referent | ItemPer::Image => vec![(referent, rng.below(s.sentences[referent]))],
+                    ItemPer::Referent | ItemPer::GroupedReferent => vec![(referent, rng.below(s.sentences[referent]))],
                     ItemPer::Sentence => vec![(referent, sentence)],
-                    ItemPer::Picture => {
-                        let mut all = s.pictures[i].clone();
+                    ItemPer::Image => {
+                        let mut all = s.by_image[i].clone();
                         rng.shuffle(&mut all);
                         all.truncate(s.expressions);
                         all
@@ -204,7 +204,7 @@ impl Epoch<'_> {
     /// The image at a place, where sets are mixed.
     fn drawn(&self, place: usize) -> Option<usize> {
         let s = self.sampler;
-        if s.per != ItemPer::Picture || s.sets.len() <= 2 {
+        if s.per != ItemPer::Image || s.sets.len() <= 2 {
             return None;
         }
         let mut rng = Rng::keyed(&[s.seed, self.epoch, 5, place as u64]);

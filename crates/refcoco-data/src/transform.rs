@@ -205,8 +205,8 @@ impl Transform {
         }
         if let Some(a) = &self.augment {
             // Only one of them is there before the photograph is resized.
-            if let Some(picture) = parts.canvas.as_mut().or(parts.photo.as_mut()) {
-                colours(a, picture, &mut rng).map_err(bad)?;
+            if let Some(image) = parts.canvas.as_mut().or(parts.photo.as_mut()) {
+                colours(a, image, &mut rng).map_err(bad)?;
             }
             if rng.chance(a.flip) {
                 parts.flip(a.flip_text);
@@ -245,22 +245,22 @@ impl Parts {
 }
 
 /// The recipe's colour jitter and blur.
-fn colours(a: &Augment, picture: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {
+fn colours(a: &Augment, image: &mut Image, rng: &mut Rng) -> Result<(), pil_ops::ImageError> {
     if rng.chance(a.jitter) {
         let mut steps = [0, 1, 2];
         rng.shuffle(&mut steps);
         for step in steps {
             let factor = rng.range(1.0 - a.jitter_strength, 1.0 + a.jitter_strength) as f32;
             match step {
-                0 => pil_ops::brightness(picture, factor),
-                1 => pil_ops::contrast(picture, factor),
-                _ => pil_ops::saturation(picture, factor),
+                0 => pil_ops::brightness(image, factor),
+                1 => pil_ops::contrast(image, factor),
+                _ => pil_ops::saturation(image, factor),
             }
         }
     }
     if rng.chance(a.blur) {
         let sigma = rng.range(a.blur_sigma[0], a.blur_sigma[1]) as f32;
-        *picture = pil_ops::gaussian_blur(picture, sigma)?;
+        *image = pil_ops::gaussian_blur(image, sigma)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::instances::{Instances, repeated};
 use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
 use crate::open::target;
-use crate::phrasecut::{self, Pictures};
+use crate::phrasecut::{self, ImageTable};
 use crate::refs;
 use crate::{DataError, published};
 
@@ -179,7 +179,7 @@ fn check_set(
 
 fn check_phrasecut(root: &Path, decode: bool, report: &mut VerifyReport) -> Result<(), DataError> {
     let folder = layout::folder(root, PHRASECUT)?;
-    let pictures = Pictures::read(&folder)?;
+    let table = ImageTable::read(&folder)?;
     let finder = ImageFinder::new(&folder, &phrasecut::IMAGES);
     let (mut rows, mut used) = (Vec::new(), BTreeSet::new());
     for split in phrasecut::SPLITS {
@@ -195,7 +195,7 @@ fn check_phrasecut(root: &Path, decode: bool, report: &mut VerifyReport) -> Resu
                 continue;
             }
         };
-        let masks: Vec<_> = tasks.par_iter().enumerate().map(|(i, t)| pictures.mask(&path, i, t).map(|m| m.is_empty())).collect();
+        let masks: Vec<_> = tasks.par_iter().enumerate().map(|(i, t)| table.mask(&path, i, t).map(|m| m.is_empty())).collect();
         for (i, (task, result)) in tasks.iter().zip(masks).enumerate() {
             let mut warn = |what: &str| report.warnings.push(format!("{}: field `tasks[{i}]{what}", path.display()));
             if task.phrase().is_empty() {
@@ -211,7 +211,7 @@ fn check_phrasecut(root: &Path, decode: bool, report: &mut VerifyReport) -> Resu
         }
     }
     count(PHRASECUT, "vg", rows.into_iter(), report);
-    let used = used.iter().filter_map(|id| pictures.by_id.get(id));
+    let used = used.iter().filter_map(|id| table.by_id.get(id));
     let images: Vec<_> = used.map(|p| (p.image_id, format!("{}.jpg", p.image_id), (p.width, p.height))).collect();
     check_images(&images, &finder, decode, report);
     Ok(())

@@ -40,7 +40,7 @@ fn sampler_is_a_function_of_its_arguments() {
     assert_eq!([ranks[0].batch(2, 1), ranks[1].batch(2, 1)].concat(), one.batch(2, 1));
     assert_eq!(sequential(&set).len(), set.sentences());
     // By image: every referent once, those of an image without another's between them, in another order each epoch.
-    let side = Sampler::new(&set, ItemPer::Image, 1, 9).unwrap();
+    let side = Sampler::new(&set, ItemPer::GroupedReferent, 1, 9).unwrap();
     let order = |epoch| -> Vec<usize> { (0..side.steps_per_epoch()).map(|s| side.batch(epoch, s)[0].referent).collect() };
     let mut images: Vec<usize> = order(0).iter().map(|&r| set.referents[r].image).collect();
     images.dedup();
@@ -55,9 +55,9 @@ fn sampler_is_a_function_of_its_arguments() {
 }
 
 #[test]
-fn pictures_come_with_several_of_their_sentences() {
+fn images_come_with_several_of_their_sentences() {
     let (_temp, set) = set();
-    let sampler = Sampler::new(&set, ItemPer::Picture, 1, 9).unwrap().with_expressions(3);
+    let sampler = Sampler::new(&set, ItemPer::Image, 1, 9).unwrap().with_expressions(3);
     assert_eq!(sampler.steps_per_epoch(), set.images.len());
     let mut drawn = BTreeSet::new();
     for epoch in 0..30 {
@@ -86,14 +86,14 @@ fn sets_that_are_mixed_are_drawn_from_alike() {
     few.images.truncate(2);
     let (many, both) = (set.images.len(), set.clone().with(few));
     assert_eq!((both.images.len(), both.parts.clone()), (many + 2, vec![many]));
-    let sampler = Sampler::new(&both, ItemPer::Picture, 2, 9).unwrap();
+    let sampler = Sampler::new(&both, ItemPer::Image, 2, 9).unwrap();
     let items: Vec<_> = (0..300).flat_map(|step| sampler.at(step)).collect();
     let from_few = items.iter().filter(|i| both.referents[i.referent].image >= many).count();
     assert!((240..360).contains(&from_few), "{from_few} of 600 from the small set");
     assert!(items.iter().any(|i| both.referents[i.referent].image == 0));
     assert_eq!(sampler.at(17), sampler.at(17));
     let keys: BTreeSet<u64> = items.iter().map(|i| i.key).collect();
-    assert!(keys.len() > 590, "a picture drawn twice is changed in two ways");
+    assert!(keys.len() > 590, "an image drawn twice is changed in two ways");
 }
 
 #[test]

@@ -98,12 +98,8 @@ impl RunConfig {
         self.filled("data.train_split", &data.train_split)?;
         self.ensure(!data.val_splits.is_empty(), "data.val_splits", "empty", "at least one split, for example [\"val\"]")?;
         self.check_splits()?;
-        if !data.also.is_empty() && data.items != ItemPer::Picture {
-            return Err(self.contradict(
-                "data.also",
-                "data.items",
-                "several sets are mixed picture by picture: items = \"picture\"",
-            ));
+        if !data.also.is_empty() && data.items != ItemPer::Image {
+            return Err(self.contradict("data.also", "data.items", "several sets are mixed image by image: items = \"image\""));
         }
         self.side("data.image_size", data.image_size)?;
         self.ensure(
@@ -340,6 +336,6 @@ impl RunConfig {
         if let Some(limit) = eval.limit {
             self.at_least_one("eval.limit", limit as u64)?;
         }
-        self.ensure(eval.pictures <= 200, "eval.pictures", eval.pictures, "a number from 0 to 200")
+        self.ensure(eval.figures <= 200, "eval.figures", eval.figures, "a number from 0 to 200")
     }
 }

@@ -41,7 +41,7 @@ pub struct DataSection {
     pub dataset: String,
     /// Who made the splits: "unc", "umd", "google"; "vg" for PhraseCut. Default "unc".
     pub split_by: String,
-    /// Further data sets below `root` that are trained on. Items must be pictures: each is drawn from one of all sets, every
+    /// Further data sets below `root` that are trained on. Items must be images: each is drawn from one of all sets, every
     /// set as likely. Default `[]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<DataSource>,
@@ -54,9 +54,9 @@ pub struct DataSection {
     /// How the image lies on the canvas: "centre", "top-left", or over all of it, "stretched" or "stretched-bicubic". Default
     /// "centre".
     pub fit: Fit,
-    /// What counts as one training item: "referent", "sentence", "image" or "picture". Default "referent".
+    /// What counts as one training item: "referent", "grouped-referent", "sentence" or "image". Default "referent".
     pub items: ItemPer,
-    /// Most sentences of an image, drawn anew each epoch, where items are pictures. Default 3.
+    /// Most sentences of an image, drawn anew each epoch, where items are images. Default 3.
     pub expressions: usize,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,

@@ -310,7 +310,7 @@ pub struct EvalSection {
     /// Metric that chooses the best checkpoint. Default "miou".
     pub select: Select,
     /// Examples drawn into the page of examples; 0 draws none. Default 8.
-    pub pictures: usize,
+    pub figures: usize,
     /// At the end, also judge with the sentences shuffled between the items. Default false.
     pub shuffled_text: bool,
 }
@@ -325,7 +325,7 @@ impl Default for EvalSection {
             batch_size: 8,
             limit: None,
             select: Select::Miou,
-            pictures: 8,
+            figures: 8,
             shuffled_text: false,
         }
     }

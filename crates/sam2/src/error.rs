@@ -1,4 +1,4 @@
-//! Everything that can go wrong between pictures or frames and their masks.
+//! Everything that can go wrong between images or frames and their masks.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ pub enum Sam2Error {
     },
     /// A frame of another size than those before it.
     #[error(
-        "frame {index} is {found:?} (height, width of the picture and of its features), the frames before it {expected:?}: all frames of a video must have one size; start a new video"
+        "frame {index} is {found:?} (height, width of the image and of its features), the frames before it {expected:?}: all frames of a video must have one size; start a new video"
     )]
     FrameSize {
         /// Number of the frame.

@@ -46,9 +46,9 @@ mod tests {
     /// A hole of two diagonal neighbours and one at the border are filled at an area of 2; three pixels are not.
     #[test]
     fn small_holes_anywhere() {
-        let picture = "0##0###0##\n##0####000";
+        let map = "0##0###0##\n##0####000";
         let values: Vec<f32> =
-            picture.bytes().filter(|b| *b != b'\n').map(|b| if b == b'#' { 3.0 } else { -2.0 + f32::from(b - b'0') }).collect();
+            map.bytes().filter(|b| *b != b'\n').map(|b| if b == b'#' { 3.0 } else { -2.0 + f32::from(b - b'0') }).collect();
         let logits = Tensor::<4>::from_data(TensorData::new(values.clone(), [1, 1, 2, 10]), &Device::flex());
         let got = fill_holes(logits.clone(), 2).unwrap().into_data().try_to_vec::<f32>().unwrap();
         let filled: Vec<usize> = (0..20).filter(|i| got[*i] != values[*i]).collect();

@@ -136,7 +136,7 @@ impl Sam2 {
         }
     }
 
-    /// Features of a picture, which has no memory: what an image's prompts, and a video's first ones, are decoded on.
+    /// Features of a image, which has no memory: what an image's prompts, and a video's first ones, are decoded on.
     #[must_use]
     pub fn without_memory(&self, features: Features) -> Features {
         let embed = self.no_mem_embed.val();

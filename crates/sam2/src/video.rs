@@ -23,7 +23,7 @@ use crate::sam2::{ObjectHeads, Sam2};
 pub struct Frame {
     /// Its number. Numbers need not begin at 0, and some may be missing.
     pub index: i64,
-    /// (height, width) of the picture.
+    /// (height, width) of the image.
     pub size: (usize, usize),
     /// Features without any memory, of one image.
     pub features: Features,
@@ -60,7 +60,7 @@ pub struct FrameMask {
     pub object: u32,
     /// Number of the frame.
     pub index: i64,
-    /// (height, width) of the picture.
+    /// (height, width) of the image.
     pub size: (usize, usize),
     /// Logit of the object being there; it is where this is above 0.
     pub object_score: f32,
@@ -82,7 +82,7 @@ impl FrameMask {
         self.object_score > 0.0
     }
 
-    /// Logits at the picture's size.
+    /// Logits at the image's size.
     ///
     /// # Shapes
     /// output: [height, width]
@@ -91,7 +91,7 @@ impl FrameMask {
         at_size(self.low_res.clone().reshape([height, width]), self.size)
     }
 
-    /// Mask, score and box at the picture's size.
+    /// Mask, score and box at the image's size.
     ///
     /// # Errors
     /// A device that cannot be read.

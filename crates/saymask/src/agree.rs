@@ -151,7 +151,7 @@ impl Agreement {
         format!(
             "{} against {}, {}, {} expressions of {}\n\
              IoU between the masks: mean {:.5}, lowest {:.5} (\"{}\"); bound of the mean {}\n\
-             empty, or the whole picture, on both devices: {} of {}\n\
+             empty, or the whole image, on both devices: {} of {}\n\
              mIoU against the truth: {here:.2} and {there:.2}\n\
              {}",
             self.device,

@@ -38,10 +38,10 @@ pub fn run(args: &AttendArgs) -> Result<()> {
     let maps = chosen(maps, &args.words)?;
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", found.label));
     let page = HeatPage { notes, ..page };
-    let picture = page.draw(&image.to_rgb8(), &maps)?;
+    let figure = page.draw(&image.to_rgb8(), &maps)?;
     let name = args.out.file_name().with_context(|| format!("--out {}: is no file", args.out.display()))?;
     let folder = args.out.parent().unwrap_or(Path::new("."));
-    let file = Outputs::open(folder, std::slice::from_ref(&args.image))?.picture(&name.to_string_lossy(), &picture)?;
+    let file = Outputs::open(folder, std::slice::from_ref(&args.image))?.figure(&name.to_string_lossy(), &figure)?;
     crate::say!("{}", file.display());
     Ok(())
 }

@@ -45,7 +45,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let (report, results) = judge(None)?;
         if let Some(dir) = &found.dir {
             let written = report::write_results(dir, &data, &report, &results)
-                .and_then(|()| report::write_pictures(dir, &data, &report, &results, run_config.eval.pictures));
+                .and_then(|()| report::write_figures(dir, &data, &report, &results, run_config.eval.figures));
             // The work is done: what cannot be kept is still told.
             unwritten = unwritten.or(written.err());
         }

@@ -66,8 +66,8 @@ impl Outputs {
     }
 
     /// Writes a figure.
-    pub fn picture(&mut self, name: &str, picture: &RgbImage) -> Result<PathBuf> {
-        let bytes = png(picture).with_context(|| name.to_owned())?;
+    pub fn figure(&mut self, name: &str, figure: &RgbImage) -> Result<PathBuf> {
+        let bytes = png(figure).with_context(|| name.to_owned())?;
         self.write(name, &bytes)
     }
 

@@ -38,8 +38,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let model = args.source.find()?.model(&device::open(args.source.device())?)?;
     let mut outputs = Outputs::open(&args.out, &images)?;
     let suffix = |number: usize| if args.sentences.len() == 1 { String::new() } else { format!("-{}", number + 1) };
-    let pictures = (0..args.sentences.len()).map(|number| format!("{}.png", suffix(number)));
-    let endings: Vec<String> = pictures.chain([".json".to_owned()]).collect();
+    let overlays = (0..args.sentences.len()).map(|number| format!("{}.png", suffix(number)));
+    let endings: Vec<String> = overlays.chain([".json".to_owned()]).collect();
     let stems = outputs.stems(&images, &endings);
     let mut failed = 0;
     for (path, stem) in images.iter().zip(&stems) {
@@ -66,14 +66,14 @@ fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], ou
     let begun = Instant::now();
     let found = model.predict(&image, &words)?;
     let took = begun.elapsed();
-    let picture = image.to_rgb8();
+    let pixels = image.to_rgb8();
     let mut entries = Vec::with_capacity(found.len());
     for (number, (sentence, prediction)) in sentences.iter().zip(&found).enumerate() {
         let bytes = prediction.mask.to_row_major();
-        let mask = Mask::new(picture.width(), picture.height(), &bytes)?;
+        let mask = Mask::new(pixels.width(), pixels.height(), &bytes)?;
         let colour = colour::MASKS[number % colour::MASKS.len()];
         let caption = format!("{sentence}  {:.2}", prediction.score);
-        let file = outputs.picture(&names[number], &captioned(&picture, &[(mask, colour)], &caption)?)?;
+        let file = outputs.figure(&names[number], &captioned(&pixels, &[(mask, colour)], &caption)?)?;
         let [x, y, w, h] = prediction.bbox;
         crate::say!(
             "{}  score {:.3}  box {x:.0},{y:.0} {w:.0}x{h:.0}  area {}  \"{sentence}\"",
@@ -87,7 +87,7 @@ fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], ou
             "bbox": prediction.bbox,
             "score": prediction.score,
             "area": prediction.mask.area(),
-            "picture": file,
+            "overlay": file,
         }));
     }
     let report = json!({ "image": path, "width": image.width(), "height": image.height(), "predictions": entries });

@@ -227,19 +227,19 @@ fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
     let inputs = [args.image.clone(), args.weights.clone()];
     let mut outputs = Outputs::open(&args.out, &inputs)?;
     let stem = &outputs.stems(&inputs[..1], &[".png".to_owned(), ".json".to_owned()])[0];
-    let picture = image.to_rgb8();
+    let pixels = image.to_rgb8();
     let bytes: Vec<Vec<u8>> = found.iter().map(|f| f.mask.to_row_major()).collect();
     let mut masks = Vec::with_capacity(found.len());
     for (number, bytes) in bytes.iter().enumerate() {
-        let mask = Mask::new(picture.width(), picture.height(), bytes)?;
+        let mask = Mask::new(pixels.width(), pixels.height(), bytes)?;
         masks.push((found[number].mask.area(), (mask, colour::MASKS[number % colour::MASKS.len()])));
     }
     masks.sort_by_key(|(area, _)| std::cmp::Reverse(*area));
     let layers: Vec<_> = masks.into_iter().map(|(_, layer)| layer).collect();
-    let file = outputs.picture(&format!("{stem}.png"), &overlay_many(&picture, &layers)?)?;
+    let file = outputs.figure(&format!("{stem}.png"), &overlay_many(&pixels, &layers)?)?;
     let entries: Vec<Value> = found.iter().map(entry).collect();
     let report =
-        json!({ "image": args.image, "width": image.width(), "height": image.height(), "picture": file, "masks": entries });
+        json!({ "image": args.image, "width": image.width(), "height": image.height(), "overlay": file, "masks": entries });
     outputs.json(&format!("{stem}.json"), &report)?;
     crate::say!("{}", file.display());
     for one in found {

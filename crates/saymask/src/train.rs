@@ -119,7 +119,7 @@ fn report(run_config: &RunConfig, summary: &Summary) {
     crate::say!("{}", table::reports(&summary.reports, summary.shuffled.as_ref()));
     crate::say!("{} steps in {:.0} s; weights of step {} judged.", summary.step, summary.seconds, summary.judged_step);
     crate::say!();
-    crate::say!("  pictures   {}", summary.dir.pictures().display());
+    crate::say!("  figures    {}", summary.dir.figures().display());
     crate::say!("  curves     {}", summary.dir.curves().display());
     crate::say!("  figures    {}", summary.dir.eval().display());
     crate::say!();

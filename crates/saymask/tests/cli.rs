@@ -36,7 +36,7 @@ const SMALL: &[&str] = &[
     "train.eval_every=6",
     "train.save_every=2",
     "eval.limit=6",
-    "eval.pictures=3",
+    "eval.figures=3",
 ];
 
 fn session() -> Session {
@@ -58,7 +58,7 @@ fn refs(args: &[String]) -> Vec<&str> {
 fn train_eval_predict_export() {
     let s = session();
     let said = s.ok(&refs(&train(&["run.name=first"])));
-    for word in ["mIoU", "text shuffled", "colour", "pictures", "Next: saymask predict"] {
+    for word in ["mIoU", "text shuffled", "colour", "figures", "Next: saymask predict"] {
         assert!(said.contains(word), "`{word}` is missing in:\n{said}");
     }
     let run = s.path("runs/first");
@@ -69,7 +69,7 @@ fn train_eval_predict_export() {
         "eval/val.json",
         "eval/val-results.json",
         "eval/val-shuffled.json",
-        "pictures/val-1.png",
+        "figures/val-1.png",
     ] {
         assert!(run.join(file).exists(), "{file} is missing");
     }
@@ -94,8 +94,8 @@ fn train_eval_predict_export() {
     assert_eq!(predictions.len(), 2);
     let size = predictions[0]["segmentation"]["size"].as_array().unwrap();
     assert_eq!((size[0].as_u64(), size[1].as_u64()), (found["height"].as_u64(), found["width"].as_u64()));
-    let picture = s.path("found/COCO_train2014_000000000001-2.png");
-    assert_eq!(&std::fs::read(picture).unwrap()[1..4], b"PNG");
+    let figure = s.path("found/COCO_train2014_000000000001-2.png");
+    assert_eq!(&std::fs::read(figure).unwrap()[1..4], b"PNG");
 
     s.ok(&["export", "weights.safetensors"]);
     assert!(s.path("vocab.txt").exists());
@@ -148,7 +148,7 @@ const SHORT: &[&str] = &[
     "train.eval_every=never",
     "train.save_every=never",
     "eval.limit=6",
-    "eval.pictures=3",
+    "eval.figures=3",
 ];
 
 #[test]
@@ -239,7 +239,7 @@ fn wrong_input_is_named() {
     std::fs::write(s.path("config.toml"), "[data]\nroot = \"data\"\n[model.dit]\ndeph = 3\n").unwrap();
     says(&["train", "--config", "config.toml"], &["model.dit.deph"]);
     says(&["predict", "nope.jpg", "x"], &["nope.jpg"]);
-    std::fs::write(s.path("bad.jpg"), b"not a picture").unwrap();
+    std::fs::write(s.path("bad.jpg"), b"not an image").unwrap();
     says(&["predict", "bad.jpg", "the circle"], &["run"]);
     says(&["eval", "--run", "data"], &["data"]);
     says(&["check", "nope"], &["nope"]);

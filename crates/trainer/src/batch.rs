@@ -162,7 +162,7 @@ impl HostBatch {
     /// The images from `from` to `to`, with their sentences.
     pub fn part(&self, from: usize, to: usize) -> Self {
         let area = self.side * self.side;
-        let [a, b] = [from, to].map(|picture| self.image_of.partition_point(|i| *i < picture));
+        let [a, b] = [from, to].map(|image| self.image_of.partition_point(|i| *i < image));
         Self {
             images: self.images.get(from * 3 * area..to * 3 * area).map(<[_]>::to_vec).unwrap_or_default(),
             photos: self.photos.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),

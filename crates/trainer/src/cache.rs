@@ -67,7 +67,7 @@ impl FeatureCache {
             return Err(wrong(format!("nothing, for {} is trained", moving.name)).into());
         }
         if run_config.data.augment != refcoco_data::Augment::default() {
-            return Err(wrong("nothing, for data.augment changes the pictures in every epoch".into()).into());
+            return Err(wrong("nothing, for data.augment changes the images in every epoch".into()).into());
         }
         let settings = serde_json::json!({
             "weights": digest(net, segmenter, prefix),
@@ -102,7 +102,7 @@ impl FeatureCache {
         let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
         let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
-        let pictures = ImageCache::new(0);
+        let images = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
@@ -110,7 +110,7 @@ impl FeatureCache {
         let first = missing.len().min(1);
         for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
             let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
-            let batch = host_batch(data, &items, &transform, &pictures, &canvas)?;
+            let batch = host_batch(data, &items, &transform, &images, &canvas)?;
             let features = segmenter.features(net, batch.images(device))?;
             let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
             let written = group.par_iter().enumerate().map(|(row, (image, _))| {
@@ -121,7 +121,7 @@ impl FeatureCache {
             if done == 0 {
                 let each = bytes[0] as f64 / 1e6;
                 on_event(Event::Note(format!(
-                    "{}: {} of {} pictures to compute, {each:.2} MB each, {:.1} MB in all",
+                    "{}: {} of {} images to compute, {each:.2} MB each, {:.1} MB in all",
                     self.folder.display(),
                     missing.len(),
                     used.len(),

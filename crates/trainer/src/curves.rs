@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_journals_still_give_a_picture() {
+    fn odd_logs_still_give_a_figure() {
         assert_eq!(curves_svg("x", &[]).matches("nothing yet").count(), 3);
         let mut lines = one_split();
         lines.truncate(1);

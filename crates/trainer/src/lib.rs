@@ -17,7 +17,7 @@
 //!      [model.dit.bert]\nhidden = 8\nlayers = 1\nheads = 1\nffn = 8\n\
 //!      [model.dit.sam]\ndecoder_heads = 1\ndecoder_depth = 1\ndecoder_mlp_dim = 8\n\
 //!      [model.dit.sam.image_encoder]\nimage_size = 32\npatch_size = 8\nembed_dim = 8\ndepth = 1\nheads = 1\nout_channels = 8\nglobal_blocks = [0]\n\
-//!      [train]\nbatch_size = 2\nsteps = 2\n[schedule]\nkind = \"constant\"\n[eval]\nlimit = 2\npictures = 1",
+//!      [train]\nbatch_size = 2\nsteps = 2\n[schedule]\nkind = \"constant\"\n[eval]\nlimit = 2\nfigures = 1",
 //!     None,
 //!     &[format!("data.root={}", folder.join("data").display()), format!("run.dir={}", folder.join("runs").display())],
 //! )?;

@@ -53,7 +53,7 @@ pub fn write_shuffled(dir: &RunDir, report: &Report) -> Result<(), TrainError> {
 ///
 /// # Errors
 /// Images that cannot be read, or when the system refuses.
-pub fn write_pictures(
+pub fn write_figures(
     dir: &RunDir,
     data: &EvalData,
     report: &Report,
@@ -88,9 +88,9 @@ pub fn write_pictures(
         }
         let subtitle =
             format!("{}, mIoU {:.3}, oIoU {:.3}, {} expressions", report.split, report.miou, report.oiou, report.samples);
-        let picture = Page::new("Predictions", subtitle).draw(&rows)?;
-        let path = dir.pictures().join(format!("{}-{}.png", report.split, number + 1));
-        save_png(&picture, &path)?;
+        let figure = Page::new("Predictions", subtitle).draw(&rows)?;
+        let path = dir.figures().join(format!("{}-{}.png", report.split, number + 1));
+        save_png(&figure, &path)?;
     }
     Ok(())
 }
@@ -99,8 +99,8 @@ pub fn write_pictures(
 ///
 /// # Errors
 /// When the system refuses.
-pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), TrainError> {
-    let bytes = figures::png(picture).map_err(|e| file(path, e))?;
+pub fn save_png(figure: &RgbImage, path: &Path) -> Result<(), TrainError> {
+    let bytes = figures::png(figure).map_err(|e| file(path, e))?;
     Ok(write_whole(path, &bytes)?)
 }
 

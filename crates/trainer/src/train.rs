@@ -311,7 +311,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
         if !first {
             return Ok((report, None));
         }
-        report::write_pictures(&self.dir, split, &report, &found, self.run_config.eval.pictures)?;
+        report::write_figures(&self.dir, split, &report, &found, self.run_config.eval.figures)?;
         if !self.run_config.eval.shuffled_text || split.items.len() < 2 {
             return Ok((report, None));
         }

@@ -48,7 +48,7 @@ impl Segmenter for Told {
     }
 }
 
-/// A picture of 40 x 30 with two squares of 10 x 10 at the top, 20 apart, and one record an expression.
+/// An image of 40 x 30 with two squares of 10 x 10 at the top, 20 apart, and one record an expression.
 fn grefcoco(root: &std::path::Path, expressions: &[(&str, &[i64])]) {
     let images = root.join("images/train2014");
     std::fs::create_dir_all(&images).unwrap();

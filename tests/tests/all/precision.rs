@@ -170,7 +170,7 @@ fn a_run_in_bf16_leaves_f32_behind() {
         let checkpoint = models::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
         let device = Device::flex();
         let found = |run_config: &RunConfig| found(run_config, Some(checkpoint.clone()));
-        // Prediction and its pictures of attention run in bf16, too.
+        // Prediction and its maps of attention run in bf16, too.
         let image = Image::new(40, 30, 3, (0..3600u32).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
         let model = found(&run_config).model(&device).unwrap();
         assert_eq!(model.predict(&image, &["the red circle", "left"]).unwrap().len(), 2);

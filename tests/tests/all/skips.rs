@@ -83,7 +83,7 @@ fn spoilt_steps_are_named_counted_and_leave_no_trace() {
             Method::Risam,
             folder.path(),
             name,
-            &[&["train.log_every=7", "eval.pictures=0", "train.ema.enabled=false"], set].concat(),
+            &[&["train.log_every=7", "eval.figures=0", "train.ema.enabled=false"], set].concat(),
         )
     };
     let whole = run(&run_config("whole", &[]), some, false).unwrap();

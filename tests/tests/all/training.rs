@@ -108,7 +108,7 @@ fn a_checkpoint_of_another_plan_is_refused() {
 #[test]
 fn eight_samples_are_learned_by_heart() {
     let folder = tempfile::tempdir().unwrap();
-    // Pictures as large as the canvas and a patch of 4 make low-resolution masks as fine as the truth.
+    // Images as large as the canvas and a patch of 4 make low-resolution masks as fine as the truth.
     let config = SynthConfig { images: 24, size: 48, seed: 3, max_objects: 2, scale: 1.3, ..SynthConfig::default() };
     generate(&config, &folder.path().join("data")).unwrap();
     let run_config = toy(

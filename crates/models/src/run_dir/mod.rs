@@ -6,7 +6,7 @@
 //! timing.jsonl           wall-clock values of the same steps
 //! checkpoints/step-N/    files and manifest.json
 //! eval/*.json            results
-//! pictures/*.png         examples
+//! figures/*.png         examples
 //! curves.svg             loss, learning rate, metrics
 //! ```
 //!
@@ -168,7 +168,7 @@ impl RunDir {
             return Err(RunDirError::Exists { path: dir.root });
         }
         let text = run_config.to_toml()?;
-        for path in [dir.checkpoints(), dir.eval(), dir.pictures()] {
+        for path in [dir.checkpoints(), dir.eval(), dir.figures()] {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         write_whole(&dir.config_path(), text.as_bytes())?;
@@ -183,7 +183,7 @@ impl RunDir {
     pub fn resume(run_config: &RunConfig) -> Result<Self, RunDirError> {
         let dir = Self::of(run_config);
         same_config(&dir.root, run_config, &dir.config()?)?;
-        for path in [dir.checkpoints(), dir.eval(), dir.pictures()] {
+        for path in [dir.checkpoints(), dir.eval(), dir.figures()] {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         Ok(dir)
@@ -236,10 +236,10 @@ impl RunDir {
         self.root.join("eval")
     }
 
-    /// `pictures/`: examples.
+    /// `figures/`: examples.
     #[must_use]
-    pub fn pictures(&self) -> PathBuf {
-        self.root.join("pictures")
+    pub fn figures(&self) -> PathBuf {
+        self.root.join("figures")
     }
 
     /// `curves.svg`.

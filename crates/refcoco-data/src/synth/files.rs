@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::choose::{Said, Target};
 use super::scene::{Scene, Shape};
-use super::{Picture, image_name};
+use super::{Sample, image_name};
 use crate::{DataError, SentenceKind};
 
 #[derive(Serialize)]
@@ -72,14 +72,14 @@ pub(super) fn split(index: usize, images: usize) -> &'static str {
     }
 }
 
-pub(super) fn write_sets(root: &Path, pictures: &[Picture]) -> Result<Vec<(String, usize, usize)>, DataError> {
-    let instances = instances(pictures).to_string();
+pub(super) fn write_sets(root: &Path, samples: &[Sample]) -> Result<Vec<(String, usize, usize)>, DataError> {
+    let instances = instances(samples).to_string();
     for set in ["refcoco", "refcoco+", "refcocog", "grefcoco"] {
         let folder = root.join(set);
         std::fs::create_dir_all(&folder).map_err(|e| DataError::io(&folder, "create", e))?;
         write(&folder.join("instances.json"), instances.as_bytes())?;
     }
-    let n = pictures.len();
+    let n = samples.len();
     let unc = |i: usize, _: i64| split(i, n).to_owned();
     let umd = |i: usize, _: i64| split(i, n).trim_end_matches(['A', 'B']).to_owned();
     // Google split RefCOCOg by object, so images of train and val overlap, and never released its test split.
@@ -97,13 +97,13 @@ pub(super) fn write_sets(root: &Path, pictures: &[Picture]) -> Result<Vec<(Strin
         }
         Ok(())
     };
-    pickle("refcoco", "unc", singles(pictures, |p| &p.refcoco, unc, 0, false), true)?;
-    pickle("refcoco+", "unc", singles(pictures, |p| &p.plus, unc, 0, false), true)?;
-    pickle("refcocog", "umd", singles(pictures, |p| &p.long, umd, 0, true), true)?;
+    pickle("refcoco", "unc", singles(samples, |p| &p.refcoco, unc, 0, false), true)?;
+    pickle("refcoco+", "unc", singles(samples, |p| &p.plus, unc, 0, false), true)?;
+    pickle("refcocog", "umd", singles(samples, |p| &p.long, umd, 0, true), true)?;
     // The two RefCOCOg files share sentence ids but not ref ids.
-    pickle("refcocog", "google", singles(pictures, |p| &p.long, google, 1_000_000_000, true), false)?;
+    pickle("refcocog", "google", singles(samples, |p| &p.long, google, 1_000_000_000, true), false)?;
 
-    let general = generalised(pictures, unc);
+    let general = generalised(samples, unc);
     let path = root.join("grefcoco/grefs(unc).json");
     let text = serde_json::to_vec(&general).map_err(|e| DataError::Json { path: path.clone(), reason: e.to_string() })?;
     write(&path, &text)?;
@@ -128,17 +128,17 @@ fn sentences(said: &[Said], next: &mut i64) -> Vec<SentenceOut> {
 }
 
 fn singles(
-    pictures: &[Picture],
-    of: fn(&Picture) -> &Vec<Target>,
+    samples: &[Sample],
+    of: fn(&Sample) -> &Vec<Target>,
     split: impl Fn(usize, i64) -> String,
     first_ref: i64,
     by_ann: bool,
 ) -> Vec<RefOut<i64>> {
     let mut next_sentence = 0;
-    let targets = pictures.iter().enumerate().flat_map(|(i, p)| of(p).iter().map(move |t| (i, p, t)));
+    let targets = samples.iter().enumerate().flat_map(|(i, p)| of(p).iter().map(move |t| (i, p, t)));
     targets
         .zip(0..)
-        .map(|((i, picture, target), r)| {
+        .map(|((i, sample, target), r)| {
             let object = target.objects[0];
             let sentences = sentences(&target.said, &mut next_sentence);
             // Not the image's name: upstream puts the object's index (or RefCOCOg its annotation id) behind it.
@@ -151,19 +151,19 @@ fn singles(
                 image_id: image_id(i),
                 split: split(i, r),
                 sentences,
-                category_id: category(picture.scene.objects[object].shape),
+                category_id: category(sample.scene.objects[object].shape),
                 no_target: None,
             }
         })
         .collect()
 }
 
-fn generalised(pictures: &[Picture], split: impl Fn(usize, i64) -> String) -> Vec<RefOut<Vec<i64>>> {
+fn generalised(samples: &[Sample], split: impl Fn(usize, i64) -> String) -> Vec<RefOut<Vec<i64>>> {
     let mut next_sentence = 0;
-    let targets = pictures.iter().enumerate().flat_map(|(i, p)| p.general.iter().map(move |t| (i, p, t)));
+    let targets = samples.iter().enumerate().flat_map(|(i, p)| p.general.iter().map(move |t| (i, p, t)));
     targets
         .zip(0..)
-        .map(|((i, picture, target), r)| {
+        .map(|((i, sample, target), r)| {
             let sentences = sentences(&target.said, &mut next_sentence);
             let none = target.objects.is_empty();
             let list = |id: &dyn Fn(usize) -> i64| {
@@ -177,20 +177,20 @@ fn generalised(pictures: &[Picture], split: impl Fn(usize, i64) -> String) -> Ve
                 image_id: image_id(i),
                 split: split(i, r),
                 sentences,
-                category_id: list(&|o| category(picture.scene.objects[o].shape)),
+                category_id: list(&|o| category(sample.scene.objects[o].shape)),
                 no_target: Some(none),
             }
         })
         .collect()
 }
 
-fn instances(pictures: &[Picture]) -> serde_json::Value {
-    let images: Vec<_> = pictures
+fn instances(samples: &[Sample]) -> serde_json::Value {
+    let images: Vec<_> = samples
         .iter()
         .enumerate()
         .map(|(i, p)| json!({"id": image_id(i), "file_name": image_name(i), "height": p.scene.height, "width": p.scene.width}))
         .collect();
-    let annotations: Vec<_> = pictures
+    let annotations: Vec<_> = samples
         .iter()
         .enumerate()
         .flat_map(|(i, p)| p.scene.objects.iter().enumerate().map(move |(k, o)| (i, k, o)))

@@ -115,7 +115,7 @@ pub struct SynthSummary {
 }
 
 /// An image's content and everything said about it.
-pub(crate) struct Picture {
+pub(crate) struct Sample {
     pub(crate) scene: Scene,
     pub(crate) refcoco: Vec<Target>,
     pub(crate) plus: Vec<Target>,
@@ -140,11 +140,11 @@ fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
     Rng::keyed(&[cfg.seed, index as u64, stream as u64])
 }
 
-pub(crate) fn picture(cfg: &SynthConfig, index: usize) -> Result<Picture, coco_mask::MaskError> {
+pub(crate) fn sample(cfg: &SynthConfig, index: usize) -> Result<Sample, coco_mask::MaskError> {
     let scene = Scene::random(cfg, &mut stream(cfg, index, Stream::Scene))?;
     let rules = |style, places| Rules { style, places };
     let said = |r: Rules, s: Stream| choose::singles(&scene, r, &mut stream(cfg, index, s));
-    Ok(Picture {
+    Ok(Sample {
         refcoco: said(rules(Style::Short, true), Stream::Refcoco),
         plus: said(rules(Style::Short, false), Stream::Plus),
         long: said(rules(Style::Long, true), Stream::Long),
@@ -223,24 +223,24 @@ fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, Dat
     let folder = if phrasecut { part.join(folder_name(PHRASECUT)).join("images") } else { part.join("images/train2014") };
     let name = if phrasecut { phrasecut::image_name } else { image_name };
     std::fs::create_dir_all(&folder).map_err(|e| DataError::io(&folder, "create", e))?;
-    let pictures = (0..cfg.images)
+    let samples = (0..cfg.images)
         .into_par_iter()
         .map(|i| {
             let path = folder.join(name(i));
-            let picture = picture(cfg, i).map_err(|e| DataError::Image { path: path.clone(), reason: e.to_string() })?;
-            let pixels = draw::render(&picture.scene, &mut stream(cfg, i, Stream::Pixels));
-            files::write_image(&path, &picture.scene, &pixels, cfg.quality)?;
-            Ok(picture)
+            let sample = sample(cfg, i).map_err(|e| DataError::Image { path: path.clone(), reason: e.to_string() })?;
+            let pixels = draw::render(&sample.scene, &mut stream(cfg, i, Stream::Pixels));
+            files::write_image(&path, &sample.scene, &pixels, cfg.quality)?;
+            Ok(sample)
         })
         .collect::<Result<Vec<_>, DataError>>()?;
-    let sets = if phrasecut { phrasecut::write_set(part, &pictures)? } else { files::write_sets(part, &pictures)? };
+    let sets = if phrasecut { phrasecut::write_set(part, &samples)? } else { files::write_sets(part, &samples)? };
     let note = part.join(NOTE);
     let text = serde_json::to_string_pretty(cfg).unwrap_or_default();
     std::fs::write(&note, text).map_err(|e| DataError::io(&note, "write", e))?;
     Ok(SynthSummary {
         path: out.into(),
-        images: pictures.len(),
-        objects: pictures.iter().map(|p| p.scene.objects.len()).sum(),
+        images: samples.len(),
+        objects: samples.iter().map(|p| p.scene.objects.len()).sum(),
         sets,
     })
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use coco_mask::Rle;
 use serde_json::{Value, json};
 
-use super::Picture;
+use super::Sample;
 use super::choose::{RELATIONS, own};
 use super::files::{ann_id, image_id, split, write};
 use super::meaning::{Filter, Meaning, Relation};
@@ -118,10 +118,10 @@ fn part(index: usize, images: usize) -> &'static str {
     }
 }
 
-pub(super) fn write_set(root: &Path, pictures: &[Picture]) -> Result<Vec<(String, usize, usize)>, DataError> {
+pub(super) fn write_set(root: &Path, samples: &[Sample]) -> Result<Vec<(String, usize, usize)>, DataError> {
     let folder = root.join(folder_name(PHRASECUT));
-    let n = pictures.len();
-    let images: Vec<_> = (pictures.iter().enumerate())
+    let n = samples.len();
+    let images: Vec<_> = (samples.iter().enumerate())
         .map(|(i, p)| {
             let (width, height) = (p.scene.width, p.scene.height);
             json!({"image_id": image_id(i), "coco_id": null, "flickr_id": null, "width": width, "height": height, "url": "",
@@ -131,12 +131,12 @@ pub(super) fn write_set(root: &Path, pictures: &[Picture]) -> Result<Vec<(String
     put(&folder, "image_data_split.json", &json!(images))?;
     let mut counts: [BTreeMap<&str, i64>; 3] = Default::default();
     let mut tasks: BTreeMap<&str, Vec<Value>> = SPLITS.map(|s| (s, Vec::new())).into();
-    for (i, picture) in pictures.iter().enumerate() {
-        for phrase in &picture.phrases {
+    for (i, sample) in samples.iter().enumerate() {
+        for phrase in &sample.phrases {
             *counts[0].entry(phrase.name).or_default() += 1;
             phrase.attributes.iter().for_each(|a| *counts[1].entry(a).or_default() += 1);
             phrase.relation.iter().for_each(|r| *counts[2].entry(r.0).or_default() += 1);
-            tasks.entry(part(i, n)).or_default().push(task(i, &picture.scene, phrase));
+            tasks.entry(part(i, n)).or_default().push(task(i, &sample.scene, phrase));
         }
     }
     let [cat, att, rel] = counts.map(|counts| {

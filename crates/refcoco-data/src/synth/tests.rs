@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::scene::{Object, Scene};
-use super::{Picture, SynthConfig, SynthFormat, generate, phrasecut, picture};
+use super::{Sample, SynthConfig, SynthFormat, generate, phrasecut, sample};
 use coco_mask::{Merge, Rle, intersection_union, merge};
 
 use crate::{Dataset, DatasetSpec, SentenceKind};
@@ -132,17 +132,17 @@ fn read(scene: &Scene, text: &str) -> Vec<usize> {
     found
 }
 
-fn pictures(seeds: u64, images: usize) -> Vec<Picture> {
+fn samples(seeds: u64, images: usize) -> Vec<Sample> {
     (0..seeds)
         .flat_map(|seed| (0..images).map(move |i| (seed, i)))
-        .map(|(seed, i)| picture(&SynthConfig { seed, images, size: 96, ..SynthConfig::default() }, i).unwrap())
+        .map(|(seed, i)| sample(&SynthConfig { seed, images, size: 96, ..SynthConfig::default() }, i).unwrap())
         .collect()
 }
 
 #[test]
 fn every_sentence_means_its_referent_and_nothing_else() {
     let (mut sentences, mut groups, mut none) = (0, 0, 0);
-    for p in pictures(20, 60) {
+    for p in samples(20, 60) {
         for target in p.refcoco.iter().chain(&p.plus).chain(&p.long).chain(&p.general) {
             for said in &target.said {
                 assert_eq!(read(&p.scene, &said.text), target.objects, "\"{}\"", said.text);
@@ -159,7 +159,7 @@ fn every_sentence_means_its_referent_and_nothing_else() {
 fn sets_differ_as_their_models_do() {
     let place = ["left", "right", "top", "bottom", "middle", "center", "above", "below"];
     let (mut short, mut long) = ((0, 0), (0, 0));
-    for p in pictures(4, 60) {
+    for p in samples(4, 60) {
         for said in p.plus.iter().flat_map(|t| &t.said) {
             assert!(place.iter().all(|w| !said.text.contains(w)), "\"{}\"", said.text);
         }
@@ -177,7 +177,7 @@ fn sets_differ_as_their_models_do() {
 
 #[test]
 fn objects_are_visible_and_several() {
-    for p in pictures(4, 60) {
+    for p in samples(4, 60) {
         let s = &p.scene;
         assert!((2..=5).contains(&s.objects.len()));
         for (i, o) in s.objects.iter().enumerate() {
@@ -266,7 +266,7 @@ fn reads_back_and_has_a_fair_share_of_each_kind() {
 #[test]
 fn every_phrase_means_its_objects_and_nothing_else() {
     let mut seen: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    for p in pictures(4, 60) {
+    for p in samples(4, 60) {
         for phrase in &p.phrases {
             assert_eq!(read(&p.scene, &phrase.text), phrase.objects, "\"{}\"", phrase.text);
             *seen.entry((phrase.kind(), phrase.objects.len() > 1)).or_default() += 1;
@@ -313,7 +313,7 @@ fn a_phrasecut_set_reads_back() {
     let mut exact = 0;
     for referent in &test.referents {
         let id = test.images[referent.image].id as usize;
-        let scene = picture(&cfg, id - 1).unwrap().scene;
+        let scene = sample(&cfg, id - 1).unwrap().scene;
         let objects = read(&scene, &referent.sentences[0].text);
         let masks: Vec<Rle> = objects.iter().map(|&o| scene.objects[o].mask.clone()).collect();
         let (i, u) = intersection_union(&merge(&masks, Merge::Union).unwrap(), &referent.mask).unwrap();

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use sam_vit::{AutomaticConfig, Output, PromptSet, SamError, nms};
 
-use crate::toy::{config, picture, sam};
+use crate::toy::{config, sam, test_image};
 
 /// Nothing is filtered but duplicates.
 fn open() -> AutomaticConfig {
@@ -29,7 +29,7 @@ fn defaults_are_the_published_ones() {
 #[test]
 fn regions_are_the_predictors_masks() {
     let sam = sam(&config(), &Device::flex());
-    let image = picture(48, 80);
+    let image = test_image(48, 80);
     let regions = sam.segment_everything(&image, &open()).unwrap();
     assert!(!regions.is_empty());
     assert!(regions.windows(2).all(|w| w[0].predicted_iou >= w[1].predicted_iou));
@@ -56,7 +56,7 @@ fn regions_are_the_predictors_masks() {
 #[test]
 fn filters_close() {
     let sam = sam(&config(), &Device::flex());
-    let image = picture(48, 80);
+    let image = test_image(48, 80);
     let all = sam.segment_everything(&image, &open()).unwrap();
     let middle = all[all.len() / 2].predicted_iou;
     let some = sam.segment_everything(&image, &AutomaticConfig { pred_iou_thresh: middle, ..open() }).unwrap();
@@ -70,7 +70,7 @@ fn filters_close() {
 #[test]
 fn crops_find_masks_inside_themselves() {
     let sam = sam(&config(), &Device::flex());
-    let image = picture(200, 260);
+    let image = test_image(200, 260);
     let config = AutomaticConfig { points_per_side: 2, crop_n_layers: 1, crop_nms_thresh: 1.0, ..open() };
     let regions = sam.segment_everything(&image, &config).unwrap();
     assert!(!regions.is_empty());
@@ -89,7 +89,7 @@ fn crops_find_masks_inside_themselves() {
 #[test]
 fn small_parts_go() {
     let sam = sam(&config(), &Device::flex());
-    let image = picture(48, 80);
+    let image = test_image(48, 80);
     let clean = AutomaticConfig { min_mask_region_area: 40, ..open() };
     for region in sam.segment_everything(&image, &clean).unwrap() {
         let bytes = region.mask.to_row_major();
@@ -103,5 +103,5 @@ fn small_parts_go() {
 fn wrong_settings_are_errors() {
     let sam = sam(&config(), &Device::flex());
     let none = AutomaticConfig { points_per_batch: 0, ..open() };
-    assert!(matches!(sam.segment_everything(&picture(9, 9), &none), Err(SamError::Config(_))));
+    assert!(matches!(sam.segment_everything(&test_image(9, 9), &none), Err(SamError::Config(_))));
 }

@@ -3,11 +3,11 @@
 use burn::tensor::{Device, Int, Tensor};
 use sam_vit::{ImageEmbedding, MaskPrediction, Output, PromptSet, Prompts, Sam, SamError};
 
-use crate::toy::{assert_close, config, formula, picture, sam, values};
+use crate::toy::{assert_close, config, formula, sam, test_image, values};
 
 fn setup() -> (Sam, ImageEmbedding) {
     let sam = sam(&config(), &Device::flex());
-    let embedding = sam.embed(&picture(48, 80)).unwrap();
+    let embedding = sam.embed(&test_image(48, 80)).unwrap();
     (sam, embedding)
 }
 
@@ -83,7 +83,7 @@ fn prompts_in_a_batch_equal_prompts_alone() {
 #[test]
 fn images_in_a_batch_equal_images_alone() {
     let sam = sam(&config(), &Device::flex());
-    let images = [picture(48, 80), picture(64, 64), picture(100, 30)];
+    let images = [test_image(48, 80), test_image(64, 64), test_image(100, 30)];
     for canvas in [64, 96] {
         let all = sam.embed_batch(&images, canvas).unwrap();
         assert_eq!(all.iter().map(|e| e.letterbox.original).collect::<Vec<_>>(), [(48, 80), (64, 64), (100, 30)]);
@@ -123,10 +123,10 @@ fn prompts_that_make_no_sense_are_errors() {
 #[test]
 fn thin_images_are_answered_and_wrong_inputs_refused() {
     let sam = sam(&config(), &Device::flex());
-    let thin = sam.embed(&picture(1, 500)).unwrap();
+    let thin = sam.embed(&test_image(1, 500)).unwrap();
     let mask = &sam.predict(&thin, &PromptSet::click(250.0, 0.5), Output::Single).unwrap()[0].mask;
     assert_eq!((mask.height(), mask.width()), (1, 500));
     for canvas in [0, 8, 72, usize::MAX] {
-        assert!(matches!(sam.embed_batch(&[picture(9, 9)], canvas), Err(SamError::Canvas { .. })), "{canvas}");
+        assert!(matches!(sam.embed_batch(&[test_image(9, 9)], canvas), Err(SamError::Canvas { .. })), "{canvas}");
     }
 }

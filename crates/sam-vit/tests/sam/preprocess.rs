@@ -2,7 +2,7 @@
 
 use sam_vit::preprocess;
 
-use crate::toy::picture;
+use crate::toy::test_image;
 
 fn fnv(data: &[u8]) -> u64 {
     data.iter().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01B3))
@@ -15,7 +15,7 @@ fn equals_pillow_in_every_bit() {
     for line in text.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let size: Vec<usize> = fields[..5].iter().map(|f| f.parse().unwrap()).collect();
-        let (values, letterbox) = preprocess(&picture(size[0], size[1]), size[2]).unwrap();
+        let (values, letterbox) = preprocess(&test_image(size[0], size[1]), size[2]).unwrap();
         assert_eq!((letterbox.height, letterbox.width), (size[3], size[4]), "{}", fields[..3].join(" x "));
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         if let Some(hex) = fields.get(6) {

@@ -25,7 +25,7 @@ pub(crate) fn sam(config: &SamConfig, device: &Device) -> Sam {
 }
 
 /// Bytes of a linear congruential generator, the same as in `fixtures/make_preprocess.py`.
-pub(crate) fn picture(height: usize, width: usize) -> Image {
+pub(crate) fn test_image(height: usize, width: usize) -> Image {
     let mut state = (height * 65536 + width) as u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use nn_ops::weights::load_formula;
 use sam2::{Answer, Features, Naming, Sam2Video, VideoPrompt};
 
-use crate::toy::{config, formula, picture, sam2, values};
+use crate::toy::{config, formula, sam2, test_image, values};
 
 /// A text's tokens get gradients from whichever mask answers, and their step changes that mask as they say.
 #[test]
@@ -69,7 +69,7 @@ fn bf16() {
     }
     let follow = |sam2: &sam2::Sam2, tokens: Tensor<3>| {
         let mut video = Sam2Video::new();
-        let frame = |index: i64| sam2.frame(index, &picture(index as u32, 30, 40)).unwrap();
+        let frame = |index: i64| sam2.frame(index, &test_image(index as u32, 30, 40)).unwrap();
         let first = video.prompt(sam2, 1, &frame(0), &VideoPrompt::Tokens { tokens, padded: true }).unwrap();
         let second = video.track(sam2, &frame(1)).unwrap().remove(0);
         [first, second].map(|mask| (values(&mask.decoded.low_res), values(&mask.memory)))

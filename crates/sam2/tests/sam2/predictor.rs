@@ -4,12 +4,12 @@ use burn::tensor::{Int, Tensor};
 use sam_vit::{PromptSet, Prompts, SamError};
 use sam2::{Answer, Features, Resampling, Sam2Error};
 
-use crate::toy::{assert_close, config, distance, formula, picture, sam2, values};
+use crate::toy::{assert_close, config, distance, formula, sam2, test_image, values};
 
 #[test]
 fn masks_have_the_size_of_the_image() {
     let sam2 = sam2(&config());
-    let embedding = sam2.embed(&picture(1, 30, 50)).unwrap();
+    let embedding = sam2.embed(&test_image(1, 30, 50)).unwrap();
     let prompt = PromptSet::boxed([5.0, 5.0, 40.0, 20.0]).with_point([20.0, 10.0], 0);
     let three = sam2.predict(&embedding, &prompt, Answer::Three).unwrap();
     assert_eq!(three.len(), 3);
@@ -27,7 +27,7 @@ fn masks_have_the_size_of_the_image() {
 #[test]
 fn batches_keep_their_order() {
     let sam2 = sam2(&config());
-    let embedding = sam2.embed(&picture(2, 40, 40)).unwrap();
+    let embedding = sam2.embed(&test_image(2, 40, 40)).unwrap();
     let click = |x: f64| PromptSet::click(x, 12.0);
     let prompts = [click(3.0), PromptSet::boxed([1.0, 2.0, 30.0, 35.0]), click(22.0), PromptSet::default(), click(30.0)];
     let together = sam2.predict_batch(&embedding, &prompts, Answer::StableElseBest).unwrap();
@@ -75,7 +75,7 @@ fn features_can_be_kept() {
 #[test]
 fn other_sizes_and_ways() {
     let sam2 = sam2(&config());
-    let image = picture(3, 20, 70);
+    let image = test_image(3, 20, 70);
     assert_eq!(sam2.input_multiple(), 32);
     let large = sam2.embed_batch(std::slice::from_ref(&image), 96, Resampling::TorchU8Bilinear).unwrap().remove(0);
     assert_eq!(large.features.image.dims(), [1, 32, 6, 6]);
@@ -92,7 +92,7 @@ fn other_sizes_and_ways() {
 #[test]
 fn images_share_a_pass() {
     let sam2 = sam2(&config());
-    let images = [picture(5, 30, 50), picture(6, 90, 20)];
+    let images = [test_image(5, 30, 50), test_image(6, 90, 20)];
     let together = sam2.embed_batch(&images, 64, Resampling::default()).unwrap();
     for (image, got) in images.iter().zip(&together) {
         let alone = sam2.embed(image).unwrap();
@@ -106,7 +106,7 @@ fn images_share_a_pass() {
 #[test]
 fn prompts_that_make_no_sense() {
     let sam2 = sam2(&config());
-    let embedding = sam2.embed(&picture(4, 8, 8)).unwrap();
+    let embedding = sam2.embed(&test_image(4, 8, 8)).unwrap();
     let wrong = [
         PromptSet::default().with_point([1.0, f64::NAN], 1),
         PromptSet::default().with_point([1.0, 1.0], 2),
@@ -132,7 +132,7 @@ fn a_box_is_two_points() {
     assert_eq!(as_points.dims(), [1, 3, 32]);
     assert_close(&as_points.clone().narrow(1, 0, 2), &as_box, 1e-6, "corners");
     // The predictor asks in the same way: the image is as large as the input here.
-    let image = picture(5, 64, 64);
+    let image = test_image(5, 64, 64);
     let embedding = sam2.embed(&image).unwrap();
     let b = values(&boxes).iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
     let (x, y) = ([b[0].min(b[2]), b[0].max(b[2])], [b[1].min(b[3]), b[1].max(b[3])]);

@@ -33,7 +33,7 @@ pub(crate) fn sam2(config: &Sam2Config) -> Sam2 {
 }
 
 /// Bytes of a linear congruential generator.
-pub(crate) fn picture(seed: u32, height: usize, width: usize) -> Image {
+pub(crate) fn test_image(seed: u32, height: usize, width: usize) -> Image {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

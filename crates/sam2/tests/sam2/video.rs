@@ -7,14 +7,14 @@ use sam2::{
     Answer, Direction, Frame, FrameMask, MemoryTokens, Sam2, Sam2Config, Sam2Error, Sam2Video, VideoPrompt, fill_holes, sine,
 };
 
-use crate::toy::{assert_close, config, distance, formula, picture, sam2};
+use crate::toy::{assert_close, config, distance, formula, sam2, test_image};
 
 fn text(name: &str) -> VideoPrompt {
     VideoPrompt::Tokens { tokens: formula(name, [1, 1, 32]), padded: false }
 }
 
 fn frame(sam2: &Sam2, index: i64) -> Frame {
-    sam2.frame(index, &picture(index.unsigned_abs() as u32 + 7, 30, 40)).unwrap()
+    sam2.frame(index, &test_image(index.unsigned_abs() as u32 + 7, 30, 40)).unwrap()
 }
 
 /// Follows one object from a text on the first of `numbers`.
@@ -114,7 +114,7 @@ fn frames_of_another_size_are_refused() {
     let sam2 = sam2(&config());
     let mut video = Sam2Video::new();
     let first = follow(&sam2, &mut video, &[0, 1]);
-    let small = sam2.frame(2, &picture(9, 20, 40)).unwrap();
+    let small = sam2.frame(2, &test_image(9, 20, 40)).unwrap();
     let error = video.track(&sam2, &small).unwrap_err();
     assert!(matches!(error, Sam2Error::FrameSize { index: 2, .. }), "{error}");
     assert!(video.prompt(&sam2, 2, &small, &text("text")).is_err());
@@ -149,7 +149,7 @@ fn backwards() {
     let want = follow(&sam2, &mut Sam2Video::new(), &[0, 1, 2, 3]);
     let mut video = Sam2Video::new();
     video.direction = Direction::Backward;
-    // The pictures depend on the distance from 0.
+    // The images depend on the distance from 0.
     let got = follow(&sam2, &mut video, &[0, -1, -2, -3]);
     for (got, want) in got.iter().zip(&want) {
         assert_close(&got.low_res, &want.low_res, 0.0, "backwards");
@@ -193,7 +193,7 @@ fn prompts_on_any_frame_are_kept() {
     assert_eq!(video.bank(1).unwrap().kept(), (5, 6));
 }
 
-/// A given mask is its own answer, at the picture's size; one of nothing is an absent object.
+/// A given mask is its own answer, at the image's size; one of nothing is an absent object.
 #[test]
 fn a_mask_as_prompt() {
     let sam2 = sam2(&config());

@@ -80,7 +80,7 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
             bank(golden, &sam2, name, frame)?;
         }
         if let Some(side) = case.size {
-            pictures(golden, name, side)?;
+            resizes(golden, name, side)?;
         }
         if let (Some(numbers), Some(text)) = (&case.frames, &case.text) {
             for number in numbers {
@@ -260,7 +260,7 @@ fn bank(golden: &mut Golden, sam2: &Sam2, name: &str, frame: usize) -> Result<()
 }
 
 /// The ways of resizing, on bytes.
-fn pictures(golden: &mut Golden, name: &str, side: usize) -> Result<()> {
+fn resizes(golden: &mut Golden, name: &str, side: usize) -> Result<()> {
     let ways = [
         ("pil_bilinear", Resampling::PilBilinear),
         ("torch_u8_bilinear", Resampling::TorchU8Bilinear),

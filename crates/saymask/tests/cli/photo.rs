@@ -20,12 +20,12 @@ fn photograph(s: &Session) {
 }
 
 /// What was stored in the first row is seen in the last column: the overlay's corners say which way up it is.
-fn is_upright(s: &Session, picture: &str) {
-    let seen = image::open(s.path(picture)).unwrap().to_rgb8();
-    assert!(seen.width() == 3024 && seen.height() >= 4032, "{picture}: {:?}", seen.dimensions());
+fn is_upright(s: &Session, figure: &str) {
+    let seen = image::open(s.path(figure)).unwrap().to_rgb8();
+    assert!(seen.width() == 3024 && seen.height() >= 4032, "{figure}: {:?}", seen.dimensions());
     // Red grew along stored rows, which are seen as columns from top to bottom.
     let red = |x: u32, y: u32| i32::from(seen.get_pixel(x, y)[0]);
-    assert!(red(1500, 3900) > red(1500, 100) + 60, "{picture}: {} above {}", red(1500, 100), red(1500, 3900));
+    assert!(red(1500, 3900) > red(1500, 100) + 60, "{figure}: {} above {}", red(1500, 100), red(1500, 3900));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_command_that_a_person_points_at_a_file_sees_it_upright() {
     is_upright(&s, "cut/phone.png");
 
     s.ok(&["attend", "phone.jpg", "left one", "--out", "seen.png"]);
-    // The picture itself stands at the left of the page, higher than wide.
+    // The image itself stands at the left of the page, higher than wide.
     let page = image::open(s.path("seen.png")).unwrap().to_rgb8();
     let paper = *page.get_pixel(1, 1);
     let filled = |x: u32, y: u32| page.get_pixel(x, y) != &paper;

@@ -30,12 +30,12 @@ fn prepare() -> (Session, RgbImage) {
     for (naming, file) in [(Naming::Facebook, "toy.safetensors"), (Naming::HuggingFace, "port.safetensors")] {
         sam.export(naming).unwrap().save(s.path(file), &[]).unwrap();
     }
-    let picture = RgbImage::from_fn(90, 60, |x, y| {
+    let image = RgbImage::from_fn(90, 60, |x, y| {
         let inside = (20..50).contains(&x) && (15..45).contains(&y);
         image::Rgb(if inside { [210, 60, 50] } else { [(x * 2) as u8, (y * 3) as u8, 120] })
     });
-    picture.save(s.path("red.png")).unwrap();
-    (s, picture)
+    image.save(s.path("red.png")).unwrap();
+    (s, image)
 }
 
 /// The masks of a report, each checked against what is said about it.
@@ -54,11 +54,11 @@ fn masks(report: &Value) -> Vec<Rle> {
 
 #[test]
 fn segment_with_prompts_and_everywhere() {
-    let (s, picture) = prepare();
+    let (s, image) = prepare();
     let run = |out: &str, weights: &str, more: &[&str]| {
         let said = s.ok(&[&["segment", "red.png", "--weights", weights, "--out", out], more].concat());
         let drawn = image::open(s.path(out).join("red.png")).unwrap().to_rgb8();
-        assert_eq!(drawn.dimensions(), picture.dimensions());
+        assert_eq!(drawn.dimensions(), image.dimensions());
         (said, json(&s.path(out).join("red.json")), drawn)
     };
     let (said, report, drawn) = run("point", "toy.safetensors", &["--point", "35,30", "--point", "5,5,0"]);
@@ -69,7 +69,7 @@ fn segment_with_prompts_and_everywhere() {
     // Inside the mask every pixel is tinted or outlined; far from it none is touched.
     let bytes = found[0].to_row_major();
     assert!(found[0].area() > 0, "formula weights give some mask");
-    let touched = |x: u32, y: u32| drawn.get_pixel(x, y) != picture.get_pixel(x, y);
+    let touched = |x: u32, y: u32| drawn.get_pixel(x, y) != image.get_pixel(x, y);
     for (x, y) in (0..60).flat_map(|y| (0..90).map(move |x| (x, y))) {
         let inside = bytes[(y * 90 + x) as usize] != 0;
         let near = (0..60 * 90).any(|i| bytes[i as usize] != 0 && (i % 90u32).abs_diff(x) + (i / 90).abs_diff(y) <= 2);

@@ -38,8 +38,8 @@ impl Segmenter for RisamMethod {
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
-        let of_pictures = batch.areas();
-        let areas: Vec<_> = batch.image_of.iter().map(|picture| of_pictures[*picture]).collect();
+        let per_image = batch.areas();
+        let areas: Vec<_> = batch.image_of.iter().map(|image| per_image[*image]).collect();
         let valid = valid_areas(&areas, [batch.side; 2], &logits.device());
         let RisamLoss { focal, dice, total } = loss(&self.config, logits, masks, Some(valid));
         Ok(Loss { total, terms: vec![("focal", focal), ("dice", dice)] })
