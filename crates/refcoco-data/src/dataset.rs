@@ -1,13 +1,15 @@
 //! `Dataset`: images, referents and their sentences of one split.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coco_mask::Rle;
 use serde::{Deserialize, Serialize};
 
+use crate::classes::{self, ClassImage, ClassSet, LAYOUTS};
 use crate::layout;
-use crate::{AnnId, Sentence};
+use crate::{AnnId, DataError, Sentence};
 
 /// Which set to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,30 +17,83 @@ use crate::{AnnId, Sentence};
 pub struct DatasetSpec {
     /// The folder that holds the sets and `images`.
     pub root: PathBuf,
-    /// `refcoco`, `refcoco+`, `refcocog`, `grefcoco`, `refclef` or `phrasecut`.
+    /// `refcoco`, `refcoco+`, `refcocog`, `grefcoco`, `refclef` or `phrasecut`; or a set whose masks belong to classes: `ade20k`,
+    /// `mapillary`, `humanparsing`, `partimagenet`, `pascal_part` or `objects365`.
     pub name: String,
-    /// Who made the splits: `unc`, `google`, `umd`, `berkeley`, or `vg` for PhraseCut, which has one set of them.
+    /// Who made the splits: `unc`, `google`, `umd`, `berkeley`; or the one version of sets that have one: `vg` for PhraseCut,
+    /// `challenge` for ADE20K, `v2.0` for Mapillary Vistas, `atr` for human parsing, `seg` for PartImageNet, `vlpart` for
+    /// PASCAL-Part, `v1` for Objects365.
     pub split_by: String,
 }
 
 impl DatasetSpec {
-    /// A set with its usual splits (`umd` for RefCOCOg, `vg` for PhraseCut, `unc` otherwise).
+    /// A set with its usual splits (`umd` for RefCOCOg, the only ones of sets that have one version, `unc` otherwise).
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, name: &str) -> Self {
         let split_by = match name {
             "refcocog" => "umd",
             layout::PHRASECUT => "vg",
-            _ => "unc",
+            name => LAYOUTS.iter().find(|layout| layout.name == name).map_or("unc", |layout| layout.by),
         };
         Self { root: root.into(), name: name.into(), split_by: split_by.into() }
+    }
+}
+
+/// Whose photographs a set shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Collection {
+    /// COCO's, by their ids: RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO, and what PhraseCut has of them.
+    Coco,
+    /// SAIAPR TC-12: RefCLEF.
+    Saiapr,
+    /// Visual Genome's that COCO does not have: PhraseCut.
+    VisualGenome,
+    /// ADE20K's.
+    Ade20k,
+    /// Mapillary Vistas'.
+    Mapillary,
+    /// ATR's: human parsing.
+    Atr,
+    /// ImageNet's: PartImageNet.
+    ImageNet,
+    /// PASCAL VOC's: PASCAL-Part.
+    Voc,
+    /// Objects365's.
+    Objects365,
+}
+
+/// Which photograph an image is, so that sets which share some can be kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Photo {
+    /// Whose it is.
+    pub collection: Collection,
+    /// Its number there; a hash of its name (FNV-1a of 64 bits) where numbers are not the collection's own.
+    pub number: u64,
+}
+
+impl Photo {
+    /// A photograph with a number.
+    #[must_use]
+    pub fn numbered(collection: Collection, id: i64) -> Self {
+        Self { collection, number: id.cast_unsigned() }
+    }
+
+    /// A photograph known by its file name, folders and extension aside.
+    #[must_use]
+    pub fn named(collection: Collection, file_name: &str) -> Self {
+        let stem = Path::new(file_name).file_stem().and_then(|s| s.to_str()).unwrap_or(file_name);
+        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self { collection, number: stem.bytes().fold(0xcbf2_9ce4_8422_2325, fnv) }
     }
 }
 
 /// An image of the set; nothing is decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// `images[].id`.
+    /// `images[].id`; the number in the file's name, or its place in the split, where a set has no table of images.
     pub id: i64,
+    /// Which photograph it is.
+    pub photo: Photo,
     /// `images[].file_name` (the `file_name` of a refs record is another thing).
     pub file_name: String,
     /// Where the file lies.
@@ -47,6 +102,12 @@ pub struct ImageInfo {
     pub width: u32,
     /// Rows.
     pub height: u32,
+}
+
+impl ImageInfo {
+    pub(crate) fn pixels(&self) -> usize {
+        self.width as usize * self.height as usize
+    }
 }
 
 /// What one or more sentences point at.
@@ -81,7 +142,10 @@ pub struct Dataset {
     pub images: Vec<ImageInfo>,
     /// Referents in the order of the file.
     pub referents: Vec<Referent>,
-    /// Referents left out because they have no words (gRefCOCO has some) or a known broken image (RefCLEF).
+    /// Images whose masks belong to classes and are read when an image is loaded, in the order of the images.
+    pub class_images: Vec<ClassImage>,
+    /// What was left out: referents without words (gRefCOCO has some) or with a known broken image (RefCLEF), images without a
+    /// label map, records without a mask.
     pub skipped: usize,
     /// What was passed over, one line each: sentences without words, by file, ref and sentence.
     pub warnings: Vec<String>,
@@ -92,8 +156,9 @@ pub struct Dataset {
 impl Dataset {
     /// A split to be filled.
     pub(crate) fn empty(spec: &DatasetSpec, split: &str) -> Self {
-        let (images, referents, parts, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { spec: spec.clone(), split: split.into(), images, referents, skipped: 0, warnings, parts }
+        let (images, referents, class_images) = (Vec::new(), Vec::new(), Vec::new());
+        let (parts, warnings) = (Vec::new(), Vec::new());
+        Self { spec: spec.clone(), split: split.into(), images, referents, class_images, skipped: 0, warnings, parts }
     }
 
     /// This set with another behind it, to train on both. `spec` and `split` stay those of the first.
@@ -104,6 +169,7 @@ impl Dataset {
         self.parts.extend(other.parts.iter().map(|part| part + first));
         self.images.extend(other.images);
         self.referents.extend(other.referents.into_iter().map(|r| Referent { image: r.image + first, ..r }));
+        self.class_images.extend(other.class_images.into_iter().map(|c| ClassImage { image: c.image + first, ..c }));
         self.skipped += other.skipped;
         self.warnings.extend(other.warnings);
         self
@@ -115,24 +181,57 @@ impl Dataset {
         self.referents.iter().map(|r| r.sentences.len()).sum()
     }
 
-    /// Ids of the images in use.
-    #[must_use]
-    pub fn image_ids(&self) -> BTreeSet<i64> {
-        self.images.iter().map(|i| i.id).collect()
+    /// Puts every sentence, or the name of every class, into a prompt, at its `{}`: "[semantic] {}" makes "[semantic] circle" of
+    /// "circle".
+    ///
+    /// # Errors
+    /// A prompt that has not exactly one `{}`.
+    pub fn with_prompt(mut self, prompt: &str) -> Result<Self, DataError> {
+        classes::check_prompt(prompt)?;
+        if prompt == classes::PLACE {
+            return Ok(self);
+        }
+        for sentence in self.referents.iter_mut().flat_map(|r| &mut r.sentences) {
+            sentence.text = prompt.replace(classes::PLACE, &sentence.text);
+        }
+        // Images of a set share its classes, before and after.
+        let mut renamed: Option<(Arc<ClassSet>, Arc<ClassSet>)> = None;
+        for image in &mut self.class_images {
+            let new = match &renamed {
+                Some((old, new)) if Arc::ptr_eq(old, &image.set) => new.clone(),
+                _ => Arc::new(image.set.with_prompt(prompt)),
+            };
+            renamed = Some((std::mem::replace(&mut image.set, new.clone()), new));
+        }
+        Ok(self)
     }
 
-    /// Removes every referent on one of these images; returns how many went.
-    pub fn exclude(&mut self, image_ids: &BTreeSet<i64>) -> usize {
-        let before = self.referents.len();
+    /// The photographs in use.
+    #[must_use]
+    pub fn photos(&self) -> BTreeSet<Photo> {
+        self.images.iter().map(|i| i.photo).collect()
+    }
+
+    /// Removes every image that shows one of these photographs, with all that is said about it; returns how many referents and
+    /// images with classes went.
+    pub fn exclude(&mut self, photos: &BTreeSet<Photo>) -> usize {
+        let before = self.referents.len() + self.class_images.len();
         let images = std::mem::take(&mut self.images);
         let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
+        let first = std::mem::take(&mut self.parts);
+        let mut first = first.into_iter().peekable();
         for (old, image) in images.into_iter().enumerate() {
-            if !image_ids.contains(&image.id) {
+            while first.next_if_eq(&old).is_some() {
+                self.parts.push(self.images.len());
+            }
+            if !photos.contains(&image.photo) {
                 moved.insert(old, self.images.len());
                 self.images.push(image);
             }
         }
+        self.parts.extend(first.map(|_| self.images.len()));
         self.referents.retain_mut(|r| moved.get(&r.image).map(|&new| r.image = new).is_some());
-        before - self.referents.len()
+        self.class_images.retain_mut(|c| moved.get(&c.image).map(|&new| c.image = new).is_some());
+        before - self.referents.len() - self.class_images.len()
     }
 }

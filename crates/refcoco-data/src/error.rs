@@ -94,6 +94,14 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// A label map that cannot be used.
+    #[error("{path}: unusable label map: {reason}", path = path.display())]
+    LabelMap {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
     /// A kept intermediate result that cannot be used.
     #[error("{path}: unusable kept features: {reason}", path = path.display())]
     Kept {

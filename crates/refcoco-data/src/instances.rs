@@ -167,17 +167,29 @@ impl Instances {
     /// The mask of an annotation, as large as its image.
     pub(crate) fn mask(&self, path: &Path, id: &AnnId, image: &ImageRecord) -> Result<Rle, DataError> {
         let Some(annotation) = self.annotations.get(id) else {
-            return Rle::empty(image.height, image.width).map_err(|e| mask_error(path, id, &e));
+            let field = format!("annotations[id={id}].segmentation");
+            return Rle::empty(image.height, image.width).map_err(|e| mask_error(path, field, &e));
         };
-        if annotation.segmentation.is_list_of_points() {
-            let reason = "its points are lists of their own, [[x, y], ..]; a polygon is one flat list, [[x, y, x, y, ..]]".into();
-            return Err(DataError::Mask { path: path.into(), field: format!("annotations[id={id}].segmentation"), reason });
-        }
-        annotation.segmentation.mask(image.height, image.width).map_err(|e| mask_error(path, id, &e))
+        let field = || format!("annotations[id={id}].segmentation");
+        segmentation_mask(path, field, &annotation.segmentation, (image.height, image.width))
     }
 }
 
-fn mask_error(path: &Path, id: &AnnId, error: &MaskError) -> DataError {
+/// The mask of a segmentation, as large as its image, (height, width).
+pub(crate) fn segmentation_mask(
+    path: &Path,
+    field: impl Fn() -> String,
+    segmentation: &Segmentation,
+    (height, width): (u32, u32),
+) -> Result<Rle, DataError> {
+    if segmentation.is_list_of_points() {
+        let reason = "its points are lists of their own, [[x, y], ..]; a polygon is one flat list, [[x, y, x, y, ..]]".into();
+        return Err(DataError::Mask { path: path.into(), field: field(), reason });
+    }
+    segmentation.mask(height, width).map_err(|e| mask_error(path, field(), &e))
+}
+
+fn mask_error(path: &Path, field: String, error: &MaskError) -> DataError {
     let reason = match error {
         MaskError::Mismatch { first, other } => format!(
             "the mask is {} x {} but its image is {} x {} (height x width); both must be equal",
@@ -185,7 +197,7 @@ fn mask_error(path: &Path, id: &AnnId, error: &MaskError) -> DataError {
         ),
         other => other.to_string(),
     };
-    DataError::Mask { path: path.into(), field: format!("annotations[id={id}].segmentation"), reason }
+    DataError::Mask { path: path.into(), field, reason }
 }
 
 impl Segmentation {
@@ -294,7 +306,7 @@ fn pixels(at: &At<'_>) -> Result<(), DataError> {
     }
 }
 
-fn inspect_image(image: &At<'_>) -> Result<(), DataError> {
+pub(crate) fn inspect_image(image: &At<'_>) -> Result<(), DataError> {
     image.key("id")?.integer()?;
     image.key("file_name")?.text()?;
     pixels(&image.key("height")?)?;
@@ -328,7 +340,7 @@ fn inspect_annotation(ann: &At<'_>) -> Result<(), DataError> {
     }
 }
 
-fn inspect_category(category: &At<'_>) -> Result<(), DataError> {
+pub(crate) fn inspect_category(category: &At<'_>) -> Result<(), DataError> {
     category.key("id")?.integer()?;
     category.key("name")?.text()?;
     Ok(())

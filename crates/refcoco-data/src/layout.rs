@@ -3,16 +3,34 @@
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
+use crate::classes::Layout;
 
 /// The sets this crate knows.
-pub const SETS: [&str; 6] = ["refcoco", "refcoco+", "refcocog", "grefcoco", "refclef", PHRASECUT];
+pub const SETS: [&str; 12] = [
+    "refcoco",
+    "refcoco+",
+    "refcocog",
+    "grefcoco",
+    "refclef",
+    PHRASECUT,
+    "ade20k",
+    "mapillary",
+    "humanparsing",
+    "partimagenet",
+    "pascal_part",
+    "objects365",
+];
 
 /// PhraseCut, which lies in a folder of another name and in files of its own.
 pub(crate) const PHRASECUT: &str = "phrasecut";
 
-/// The name of a set's folder.
+/// The name of a set's folder below the root, the usual one where there are several.
 pub(crate) fn folder_name(set: &str) -> &str {
-    if set == PHRASECUT { "VGPhraseCut_v0" } else { set }
+    match Layout::find(set) {
+        Some(layout) => layout.folders[0],
+        None if set == PHRASECUT => "VGPhraseCut_v0",
+        None => set,
+    }
 }
 
 /// Folders below the root in which images are looked for, in this order.
@@ -27,6 +45,11 @@ pub(crate) fn folder(root: &Path, name: &str) -> Result<PathBuf, DataError> {
         return Err(DataError::Name { what: "data set", found: name.into(), valid: SETS.join(", ") });
     }
     let below = folder_name(name);
+    if let Some(layout) = Layout::find(name) {
+        let hint = || format!("expected {} below the root", layout.folders.join(" or "));
+        let missing = || DataError::Missing { path: root.join(below), what: "folder", hint: hint() };
+        return layout.folder(root).ok_or_else(missing);
+    }
     let folder = root.join(below);
     if !folder.is_dir() {
         let files =

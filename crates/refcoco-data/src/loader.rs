@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pil_ops::Image;
 use rayon::prelude::*;
 
-use crate::{DataError, Dataset, Item, Transform, Transformed};
+use crate::classes;
+use crate::{DataError, Dataset, Draw, Item, Transform, Transformed};
 
 fn bad(path: &Path, reason: impl ToString) -> DataError {
     DataError::Image { path: path.into(), reason: reason.to_string() }
@@ -72,33 +73,67 @@ impl ImageCache {
     }
 }
 
-/// Decodes and transforms one item.
-///
-/// # Errors
-/// If the image cannot be read or has another size than its record.
-pub fn load(dataset: &Dataset, item: &Item, transform: &Transform, cache: &ImageCache) -> Result<Transformed, DataError> {
-    let referent = &dataset.referents[item.referent];
-    let info = &dataset.images[referent.image];
-    let image = cache.get(&info.path)?;
-    let (h, w) = (info.height as usize, info.width as usize);
-    if (image.height(), image.width()) != (h, w) {
-        let reason = format!("the file is {} x {} but its record says {w} x {h} (width x height)", image.width(), image.height());
-        return Err(bad(&info.path, reason));
-    }
-    let mask = referent.mask.to_row_major();
-    transform.apply(info, &image, &mask, &referent.sentences[item.sentence].text, item.key)
+/// A drawn item, ready for the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it is; of an image with classes, one that was drawn.
+    pub item: Item,
+    /// Its image, mask and words.
+    pub sample: Transformed,
 }
 
-/// Loads the items of a batch in parallel, in order.
+/// Loads draws in parallel, in order. An image whose classes are drawn becomes several items, which follow each other; neighbours
+/// that show one image under one key share its decoding.
 ///
 /// # Errors
-/// On the first item, in order, that cannot be loaded.
+/// On the first item, in order, that cannot be loaded: an image or a label map that cannot be read or has another size than its
+/// record.
 pub fn load_batch(
     dataset: &Dataset,
-    items: &[Item],
+    draws: &[Draw],
     transform: &Transform,
     cache: &ImageCache,
-) -> Result<Vec<Transformed>, DataError> {
-    let loaded: Vec<_> = items.par_iter().map(|item| load(dataset, item, transform, cache)).collect();
-    loaded.into_iter().collect()
+) -> Result<Vec<Loaded>, DataError> {
+    let shown = |draw: &Draw| match draw {
+        Draw::Item(item) => Some((dataset.image_index(item), item.key)),
+        Draw::Classes { .. } => None,
+    };
+    let runs: Vec<&[Draw]> = draws.chunk_by(|a, b| shown(a).is_some() && shown(a) == shown(b)).collect();
+    let loaded: Vec<Result<Vec<Loaded>, DataError>> =
+        runs.into_par_iter().map(|run| load_run(dataset, run, transform, cache)).collect();
+    Ok(loaded.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Draws that show one image: one of its classes, or neighbouring items.
+fn load_run(dataset: &Dataset, run: &[Draw], transform: &Transform, cache: &ImageCache) -> Result<Vec<Loaded>, DataError> {
+    let (items, opened) = match run {
+        [Draw::Classes { image, instead, most, key }] => {
+            let (items, opened) = dataset.draw_classes(*image, instead, *most, *key)?;
+            (items, Some(opened))
+        }
+        run => {
+            let items: Vec<Item> =
+                run.iter().filter_map(|draw| if let Draw::Item(item) = draw { Some(*item) } else { None }).collect();
+            let opened = dataset.open_classes(&items)?;
+            (items, opened)
+        }
+    };
+    let Some(first) = items.first() else { return Ok(Vec::new()) };
+    let info = dataset.image(first);
+    let image = cache.get(&info.path)?;
+    let size = (image.width() as u32, image.height() as u32);
+    if let Some((map, of_map)) = opened.as_ref().and_then(|opened| opened.wrong_size(size)) {
+        return Err(classes::wrong_size(&map, of_map, &info.path, size));
+    }
+    if size != (info.width, info.height) {
+        let (w, h) = (info.width, info.height);
+        let reason = format!("the file is {} x {} but its record says {w} x {h} (width x height)", size.0, size.1);
+        return Err(bad(&info.path, reason));
+    }
+    let loaded = items.into_par_iter().map(|item| {
+        let mask = dataset.pixels(&item, opened.as_ref())?;
+        let sample = transform.apply(info, &image, &mask, &dataset.text(&item), item.key)?;
+        Ok(Loaded { item, sample })
+    });
+    loaded.collect::<Vec<Result<Loaded, DataError>>>().into_iter().collect()
 }

@@ -7,7 +7,8 @@ use coco_mask::{Merge, Rle, merge};
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::dataset::{Dataset, DatasetSpec, ImageInfo, Referent};
+use crate::classes::{self, Layout};
+use crate::dataset::{Collection, Dataset, DatasetSpec, ImageInfo, Photo, Referent};
 use crate::instances::Instances;
 use crate::layout::{self, ImageFinder};
 use crate::phrasecut::{self, ImageTable};
@@ -19,12 +20,18 @@ impl Dataset {
     /// Annotations are united. A crowd annotation among several is skipped, as GRES does. Polygons of fewer than three
     /// points cover nothing.
     ///
+    /// Sets whose masks belong to classes hold no mask: of label maps the first bytes are read, of annotation files the places of
+    /// the records, and what is wrong further in is named when an image is loaded.
+    ///
     /// # Errors
     /// On the first thing that is wrong, naming file and field. [`crate::verify`] lists everything instead.
     pub fn open(spec: &DatasetSpec, split: &str) -> Result<Self, DataError> {
         let folder = layout::folder(&spec.root, &spec.name)?;
         if spec.name == layout::PHRASECUT {
             return phrasecut::open(spec, &folder, split);
+        }
+        if let Some(layout) = Layout::find(&spec.name) {
+            return classes::open(layout, spec, &folder, split);
         }
         let refs_path = layout::refs_file(&folder, &spec.split_by)?;
         let (records, errors) = refs::read(&refs_path)?;
@@ -66,6 +73,7 @@ impl Dataset {
                 None => {
                     out.images.push(ImageInfo {
                         id: info.id,
+                        photo: Photo::numbered(collection(&spec.name), info.id),
                         file_name: info.file_name.clone(),
                         path: finder.find(&info.file_name)?,
                         width: info.width,
@@ -83,6 +91,11 @@ impl Dataset {
             .collect::<Result<_, _>>()?;
         Ok(out)
     }
+}
+
+/// Whose photographs a set of REFER's layout has.
+fn collection(set: &str) -> Collection {
+    if set == "refclef" { Collection::Saiapr } else { Collection::Coco }
 }
 
 /// REFER's rule: `testA` to `testC` go by the last letter, `test` by substring, everything else is exact.
@@ -156,15 +169,15 @@ pub(crate) fn target(
     Ok((merge(&masks, Merge::Union).map_err(as_error)?, [x0, y0, x1 - x0, y1 - y0]))
 }
 
-/// Ids of all images that serve any split but `train` in these sets.
+/// All photographs that serve any split but `train` in these sets.
 ///
 /// The sets of the family share COCO's train2014 images, so an image of one set's training split may be a test image of
-/// another. Hand the result to [`Dataset::exclude`] to train without that leak. Of PhraseCut's images those count that COCO
-/// has, by COCO's ids.
+/// another. Hand the result to [`Dataset::exclude`] to train without that leak. PhraseCut's images count as COCO's where COCO has
+/// them. Photographs of other collections are known by their names.
 ///
 /// # Errors
-/// If a refs file is missing or malformed.
-pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<i64>, DataError> {
+/// If a refs file, image table or annotation file is missing or malformed.
+pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<Photo>, DataError> {
     let mut out = BTreeSet::new();
     for spec in specs {
         let folder = layout::folder(&spec.root, &spec.name)?;
@@ -172,11 +185,15 @@ pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<i64>, DataError
             out.extend(ImageTable::read(&folder)?.held_out());
             continue;
         }
+        if let Some(layout) = Layout::find(&spec.name) {
+            out.extend(classes::held_out(layout, &folder)?);
+            continue;
+        }
         let (records, errors) = refs::read(&layout::refs_file(&folder, &spec.split_by)?)?;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
-        out.extend(records.iter().filter(|r| r.split != "train").map(|r| r.image_id));
+        out.extend(records.iter().filter(|r| r.split != "train").map(|r| Photo::numbered(collection(&spec.name), r.image_id)));
     }
     Ok(out)
 }

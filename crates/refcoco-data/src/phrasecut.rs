@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::dataset::{Dataset, DatasetSpec, ImageInfo, Referent};
+use crate::dataset::{Collection, Dataset, DatasetSpec, ImageInfo, Photo, Referent};
 use crate::layout::{ImageFinder, PHRASECUT};
 use crate::value::{At, read_list};
 use crate::{AnnId, DataError, Sentence};
@@ -31,6 +31,16 @@ pub(crate) struct ImageRow {
     split: String,
     #[serde(default)]
     coco_id: Option<i64>,
+}
+
+impl ImageRow {
+    /// COCO's photograph where it is one.
+    fn photo(&self) -> Photo {
+        match self.coco_id {
+            Some(id) if id != 0 => Photo::numbered(Collection::Coco, id),
+            _ => Photo::numbered(Collection::VisualGenome, self.image_id),
+        }
+    }
 }
 
 /// A phrase and its region, a row of `refer_SPLIT.json`.
@@ -191,9 +201,9 @@ impl ImageTable {
         Ok(Self { by_id: rows.into_iter().map(|p| (p.image_id, p)).collect(), ranks })
     }
 
-    /// COCO ids of images outside `train`.
-    pub(crate) fn held_out(&self) -> impl Iterator<Item = i64> {
-        self.by_id.values().filter(|p| p.split != "train").filter_map(|p| p.coco_id)
+    /// Photographs outside `train`.
+    pub(crate) fn held_out(&self) -> impl Iterator<Item = Photo> {
+        self.by_id.values().filter(|p| p.split != "train").map(ImageRow::photo)
     }
 
     fn find(&self, path: &Path, i: usize, task: &Task) -> Result<&ImageRow, DataError> {
@@ -308,7 +318,14 @@ pub(crate) fn open(spec: &DatasetSpec, folder: &Path, split: &str) -> Result<Dat
             if place == next {
                 let file_name = format!("{}.jpg", task.image_id);
                 let path = finder.find(&file_name)?;
-                out.images.push(ImageInfo { id: task.image_id, file_name, path, width: row.width, height: row.height });
+                out.images.push(ImageInfo {
+                    id: task.image_id,
+                    photo: row.photo(),
+                    file_name,
+                    path,
+                    width: row.width,
+                    height: row.height,
+                });
             }
             places.push(place);
         }

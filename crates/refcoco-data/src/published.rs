@@ -51,6 +51,15 @@ pub(crate) const TABLE: &[Published] = &[
     row("phrasecut", "vg", "val", 0, 19_495, 2_871),
     row("phrasecut", "vg", "test", 0, 14_354, 2_545),
     row("phrasecut", "vg", "miniv", 0, 821, 100),
+    row("ade20k", "challenge", "train", 0, 0, 20_210),
+    row("ade20k", "challenge", "val", 0, 0, 2_000),
+    row("mapillary", "v2.0", "train", 0, 0, 18_000),
+    row("mapillary", "v2.0", "val", 0, 0, 2_000),
+    row("humanparsing", "atr", "train", 0, 0, 17_706),
+    row("partimagenet", "seg", "train", 0, 0, 20_481),
+    row("partimagenet", "seg", "val", 0, 0, 1_206),
+    row("partimagenet", "seg", "test", 0, 0, 2_408),
+    row("pascal_part", "vlpart", "train", 0, 0, 4_366),
 ];
 
 /// The published row of a split.

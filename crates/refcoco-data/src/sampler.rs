@@ -1,7 +1,10 @@
+//! Which items make up a batch, as a function of seed, epoch, step and rank.
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::rng::Rng;
-use crate::{DataError, Dataset};
+use crate::{DataError, Dataset, Draw, Item, Target};
 
 /// What one item of an epoch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,20 +17,9 @@ pub enum ItemPer {
     /// As `Referent`, with the referents of an image side by side: a batch then holds images under several sentences,
     /// which differ in nothing but the text.
     GroupedReferent,
-    /// An image with several of its sentences, drawn anew each epoch without replacement (EVF-SAM). They share one key,
-    /// so the image is changed once for all of them.
+    /// An image with several of its sentences or classes, drawn anew each epoch without replacement (EVF-SAM). They share one
+    /// key, so the image is changed once for all of them. Sets of classes are drawn so only.
     Image,
-}
-
-/// One item: indices into [`Dataset::referents`] and its sentences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Item {
-    /// Index of the referent.
-    pub referent: usize,
-    /// Index of the sentence within the referent.
-    pub sentence: usize,
-    /// Key for augmentation: differs between epochs and items, not between threads or ranks.
-    pub key: u64,
 }
 
 /// Which items make up a batch: a pure function of seed, epoch, step and rank, so resuming needs nothing but these.
@@ -35,7 +27,8 @@ pub struct Item {
 /// Every epoch is a keyed permutation of all items. Step `s` takes the next `batch * world` of them, and rank `r` the
 /// `r`-th run of `batch`; the incomplete last step is dropped. With [`ItemPer::Image`] a batch counts images, and the
 /// sentences of an image follow each other; where several sets were put together, each image is drawn from all of one of
-/// them, every set as likely (EVF-SAM), instead of in the order of a permutation.
+/// them, sets as likely as their rates say (EVF-SAM), instead of in the order of a permutation. Classes of an image are left to
+/// the loader to draw, as its label map says what there is ([`Draw::Classes`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampler {
     seed: u64,
@@ -43,49 +36,76 @@ pub struct Sampler {
     batch: usize,
     rank: usize,
     world: usize,
-    // (referent, first sentence or all)
-    items: Vec<(usize, usize)>,
+    // what there is to draw from; with `Image` its images
+    items: usize,
+    // with `Sentence`
+    targets: Vec<Target>,
+    // sentences of each referent
     sentences: Vec<usize>,
     // image of each referent
     images: Vec<usize>,
     // with `Image`: what can be said about each, and how much of it is
-    by_image: Vec<Vec<(usize, usize)>>,
+    by_image: Vec<About>,
     // where the images of each set begin, and the end
     sets: Vec<usize>,
+    // how often each set is drawn from
+    rates: Vec<u32>,
     expressions: usize,
+}
+
+/// What can be said about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum About {
+    Sentences(Vec<Target>),
+    /// An index into [`Dataset::class_images`], and those of its set.
+    Classes(usize, Range<usize>),
 }
 
 impl Sampler {
     /// A sampler over a data set, for one process.
     ///
     /// # Errors
-    /// If the batch is 0 or larger than the set.
+    /// If the batch is 0 or larger than the set, or a set of classes is not to be drawn image by image.
     pub fn new(dataset: &Dataset, per: ItemPer, batch: usize, seed: u64) -> Result<Self, DataError> {
-        let mut by_image = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+        if per != ItemPer::Image && !dataset.class_images.is_empty() {
+            let (found, expected) =
+                (format!("{per:?}").to_lowercase(), "must be image where a set has classes instead of sentences");
+            return Err(DataError::Setting { key: "items", found, expected });
+        }
+        let mut by_image = BTreeMap::<usize, About>::new();
         if per == ItemPer::Image {
-            for pair in pairs(dataset) {
-                by_image.entry(dataset.referents[pair.0].image).or_default().push(pair);
+            for target in dataset.sentence_targets() {
+                let Target::Sentence { referent, .. } = target else { continue };
+                let about = by_image.entry(dataset.referents[referent].image).or_insert_with(|| About::Sentences(Vec::new()));
+                if let About::Sentences(targets) = about {
+                    targets.push(target);
+                }
+            }
+            for set in dataset.class_ranges() {
+                by_image.extend(set.clone().map(|i| (dataset.class_images[i].image, About::Classes(i, set.clone()))));
             }
         }
-        let begin = |image: &usize| by_image.range(..image).count();
-        let sets = [0].iter().chain(&dataset.parts).map(begin).chain([by_image.len()]).collect();
+        let keys: Vec<usize> = by_image.keys().copied().collect();
+        let begin = |image: &usize| keys.partition_point(|key| key < image);
+        let sets: Vec<usize> = [0].iter().chain(&dataset.parts).map(begin).chain([keys.len()]).collect();
         let by_image: Vec<_> = by_image.into_values().collect();
-        let items = match per {
-            ItemPer::Referent | ItemPer::GroupedReferent => (0..dataset.referents.len()).map(|r| (r, 0)).collect(),
-            ItemPer::Sentence => pairs(dataset),
-            ItemPer::Image => (0..by_image.len()).map(|p| (p, 0)).collect(),
-        };
-        let sentences = dataset.referents.iter().map(|r| r.sentences.len()).collect();
+        let targets: Vec<Target> = if per == ItemPer::Sentence { dataset.sentence_targets().collect() } else { Vec::new() };
         let out = Self {
             seed,
             per,
             batch,
             rank: 0,
             world: 1,
-            items,
-            sentences,
+            items: match per {
+                ItemPer::Referent | ItemPer::GroupedReferent => dataset.referents.len(),
+                ItemPer::Sentence => targets.len(),
+                ItemPer::Image => by_image.len(),
+            },
+            targets,
+            sentences: dataset.referents.iter().map(|r| r.sentences.len()).collect(),
             images: dataset.referents.iter().map(|r| r.image).collect(),
             by_image,
+            rates: vec![1; sets.len() - 1],
             sets,
             expressions: 1,
         };
@@ -93,7 +113,27 @@ impl Sampler {
         Ok(out)
     }
 
-    /// Up to `count` sentences per image, for [`ItemPer::Image`].
+    /// How often each of several sets is drawn from, relative to the others: a whole number per set, in the order in which they
+    /// were put together. Without it every set is as likely. Rates of EVF-SAM's published mixture are 16, 4, 4, 2, 2, 1, the first
+    /// of them shared by four sets alike.
+    ///
+    /// # Errors
+    /// If there are not as many rates as sets, one is 0, or a set has nothing to draw.
+    pub fn with_rates(self, rates: &[u32]) -> Result<Self, DataError> {
+        let wrong = |expected| Err(DataError::Setting { key: "rate", found: format!("{rates:?}"), expected });
+        if rates.len() != self.rates.len() {
+            return wrong("must be one for each set");
+        }
+        if rates.contains(&0) {
+            return wrong("must be whole numbers of 1 or more");
+        }
+        if self.per == ItemPer::Image && self.sets.windows(2).any(|set| set[0] == set[1]) {
+            return wrong("needs an image to draw in every set");
+        }
+        Ok(Self { rates: rates.to_vec(), ..self })
+    }
+
+    /// Up to `count` sentences or classes per image, for [`ItemPer::Image`].
     #[must_use]
     pub fn with_expressions(self, count: usize) -> Self {
         Self { expressions: count, ..self }
@@ -115,7 +155,7 @@ impl Sampler {
 
     fn check(&self) -> Result<(), DataError> {
         let step = self.batch.saturating_mul(self.world);
-        if self.batch == 0 || step > self.items.len() {
+        if self.batch == 0 || step > self.items {
             let expected = "must be at least 1, and one step of all processes must not exceed the set";
             return Err(DataError::Setting { key: "batch", found: self.batch.to_string(), expected });
         }
@@ -125,24 +165,24 @@ impl Sampler {
     /// Items of an epoch over all processes, before the last step is dropped.
     #[must_use]
     pub fn items_per_epoch(&self) -> usize {
-        self.items.len()
+        self.items
     }
 
     /// Whole steps of an epoch.
     #[must_use]
     pub fn steps_per_epoch(&self) -> usize {
-        self.items.len() / (self.batch * self.world)
+        self.items / (self.batch * self.world)
     }
 
     /// The items of one step of one epoch; steps beyond the epoch are empty.
     #[must_use]
-    pub fn batch(&self, epoch: u64, step: usize) -> Vec<Item> {
+    pub fn batch(&self, epoch: u64, step: usize) -> Vec<Draw> {
         self.epoch(epoch).batch(step)
     }
 
     /// The items of step `step` counted from the start of training, over epochs.
     #[must_use]
-    pub fn at(&self, step: u64) -> Vec<Item> {
+    pub fn at(&self, step: u64) -> Vec<Draw> {
         let per_epoch = self.steps_per_epoch() as u64;
         self.batch(step / per_epoch, (step % per_epoch) as usize)
     }
@@ -150,12 +190,12 @@ impl Sampler {
     /// An epoch's order, computed once for many steps.
     #[must_use]
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
-        let mut order: Vec<u32> = (0..self.items.len() as u32).collect();
+        let mut order: Vec<u32> = (0..self.items as u32).collect();
         Rng::keyed(&[self.seed, epoch, 1]).shuffle(&mut order);
         if self.per == ItemPer::GroupedReferent {
             let place = |image: usize| Rng::keyed(&[self.seed, epoch, 4, image as u64]).next();
             // Stable, so that the referents of an image stay in the shuffled order.
-            order.sort_by_cached_key(|&i| place(self.images[self.items[i as usize].0]));
+            order.sort_by_cached_key(|&i| place(self.images[i as usize]));
         }
         Epoch { sampler: self, epoch, order }
     }
@@ -172,29 +212,36 @@ pub struct Epoch<'a> {
 impl Epoch<'_> {
     /// The items of a step; empty beyond the last whole one.
     #[must_use]
-    pub fn batch(&self, step: usize) -> Vec<Item> {
+    pub fn batch(&self, step: usize) -> Vec<Draw> {
         let s = self.sampler;
         if step >= s.steps_per_epoch() {
             return Vec::new();
         }
         let first = (step * s.world + s.rank) * s.batch;
         (first..first + s.batch)
-            .flat_map(|place| {
+            .flat_map(|place| -> Vec<Draw> {
                 let i = self.drawn(place).unwrap_or(self.order[place] as usize);
-                let (referent, sentence) = s.items[i];
                 let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]);
                 let chosen = match s.per {
-                    ItemPer::Referent | ItemPer::GroupedReferent => vec![(referent, rng.below(s.sentences[referent]))],
-                    ItemPer::Sentence => vec![(referent, sentence)],
-                    ItemPer::Image => {
-                        let mut all = s.by_image[i].clone();
-                        rng.shuffle(&mut all);
-                        all.truncate(s.expressions);
-                        all
+                    ItemPer::Referent | ItemPer::GroupedReferent => {
+                        vec![Target::Sentence { referent: i, sentence: rng.below(s.sentences[i]) }]
                     }
+                    ItemPer::Sentence => vec![s.targets[i]],
+                    ItemPer::Image => match &s.by_image[i] {
+                        About::Sentences(all) => {
+                            let mut all = all.clone();
+                            rng.shuffle(&mut all);
+                            all.truncate(s.expressions);
+                            all
+                        }
+                        About::Classes(image, set) => {
+                            let (image, instead, most) = (*image, set.clone(), s.expressions);
+                            return vec![Draw::Classes { image, instead, most, key: rng.next() }];
+                        }
+                    },
                 };
                 let key = rng.next();
-                chosen.into_iter().map(move |(referent, sentence)| Item { referent, sentence, key })
+                chosen.into_iter().map(|target| Item { target, key }.into()).collect()
             })
             .collect()
     }
@@ -208,18 +255,12 @@ impl Epoch<'_> {
             return None;
         }
         let mut rng = Rng::keyed(&[s.seed, self.epoch, 5, place as u64]);
-        let set = rng.below(s.sets.len() - 1);
+        let mut ticket = rng.below(s.rates.iter().map(|rate| *rate as usize).sum());
+        let mut set = 0;
+        while ticket >= s.rates[set] as usize {
+            ticket -= s.rates[set] as usize;
+            set += 1;
+        }
         Some(s.sets[set] + rng.below((s.sets[set + 1] - s.sets[set]).max(1)))
     }
-}
-
-fn pairs(dataset: &Dataset) -> Vec<(usize, usize)> {
-    let sentences = |(r, referent): (usize, &crate::Referent)| (0..referent.sentences.len()).map(move |s| (r, s));
-    dataset.referents.iter().enumerate().flat_map(sentences).collect()
-}
-
-/// Every sentence once, in the order of the file: the order of evaluation.
-#[must_use]
-pub fn sequential(dataset: &Dataset) -> Vec<Item> {
-    pairs(dataset).into_iter().map(|(referent, sentence)| Item { referent, sentence, key: 0 }).collect()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::classes::{self, LAYOUTS, Layout};
 use crate::instances::{Instances, repeated};
 use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
 use crate::open::target;
@@ -21,9 +22,9 @@ pub struct SplitCount {
     pub split_by: String,
     /// Split.
     pub split: String,
-    /// Referents.
+    /// Referents; in sets of classes, classes counted per image.
     pub refs: u64,
-    /// Sentences.
+    /// Sentences; in sets of classes the same.
     pub sentences: u64,
     /// Images.
     pub images: u64,
@@ -80,14 +81,16 @@ fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
     if !root.is_dir() {
         return Err(missing("give the folder that holds refcoco, refcoco+, ... and images".into()));
     }
-    let sets: Vec<&str> = SETS.into_iter().filter(|s| root.join(layout::folder_name(s)).is_dir()).collect();
-    if sets.is_empty() {
+    let of_classes: Vec<_> = LAYOUTS.iter().filter_map(|layout| Some((layout, layout.folder(root)?))).collect();
+    let sets: Vec<&str> =
+        (SETS.into_iter()).filter(|s| Layout::find(s).is_none() && root.join(layout::folder_name(s)).is_dir()).collect();
+    if sets.is_empty() && of_classes.is_empty() {
         let names = SETS.map(layout::folder_name).join(", ");
         return Err(missing(format!("the folder exists but holds none of {names}")));
     }
     let mut report = VerifyReport::default();
     let finder = ImageFinder::new(root, &IMAGE_FOLDERS);
-    if !finder.has_folder() && sets != [PHRASECUT] {
+    if !finder.has_folder() && sets.iter().any(|set| *set != PHRASECUT) {
         let folders = IMAGE_FOLDERS.join(", ");
         report.errors.push(format!("{}: no image folder; expected one of {folders}", root.display()));
     }
@@ -99,6 +102,17 @@ fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
         };
         if let Err(error) = checked {
             report.errors.push(error.to_string());
+        }
+    }
+    for (layout, folder) in of_classes {
+        match classes::check(layout, &folder, decode) {
+            Ok(mut found) => {
+                let counted = found.images.iter().map(|(split, image, classes)| (*split, *image, *classes, *classes));
+                count(layout.name, layout.by, counted, &mut report);
+                report.errors.append(&mut found.errors);
+                report.warnings.append(&mut found.warnings);
+            }
+            Err(error) => report.errors.push(error.to_string()),
         }
     }
     Ok(report)
@@ -129,7 +143,7 @@ fn check_set(
             }
         };
         report.errors.extend(errors.iter().map(ToString::to_string));
-        count(set, &by, records.iter().map(|r| (r.split.as_str(), r.image_id, r.sentences.len() as u64)), report);
+        count(set, &by, records.iter().map(|r| (r.split.as_str(), r.image_id, 1, r.sentences.len() as u64)), report);
         let ids = repeated(&path, "refs", records.iter().map(|r| r.ref_id.to_string()));
         let sentences = records.iter().flat_map(|r| &r.sentences).map(|s| s.id.to_string());
         let ids = ids.into_iter().chain(repeated(&path, "sentences", sentences));
@@ -206,7 +220,7 @@ fn check_phrasecut(root: &Path, decode: bool, report: &mut VerifyReport) -> Resu
                 Ok(true) => warn(".Polygons`: the mask has no pixel"),
                 Err(error) => report.errors.push(error.to_string()),
             }
-            rows.push((split, task.image_id, 1));
+            rows.push((split, task.image_id, 1, 1));
             used.insert(task.image_id);
         }
     }
@@ -246,12 +260,12 @@ fn check_images(images: &[(i64, String, (u32, u32))], finder: &ImageFinder, deco
     report.errors.extend(errors.into_iter().flatten());
 }
 
-/// Counts records given as (split, image, sentences).
-fn count<'a>(set: &str, by: &str, records: impl Iterator<Item = (&'a str, i64, u64)>, report: &mut VerifyReport) {
+/// Counts records given as (split, image, referents, sentences).
+fn count<'a>(set: &str, by: &str, records: impl Iterator<Item = (&'a str, i64, u64, u64)>, report: &mut VerifyReport) {
     let mut splits: BTreeMap<&str, (u64, u64, BTreeSet<i64>)> = BTreeMap::new();
-    for (split, image, sentences) in records {
+    for (split, image, refs, sentences) in records {
         let entry = splits.entry(split).or_default();
-        entry.0 += 1;
+        entry.0 += refs;
         entry.1 += sentences;
         entry.2.insert(image);
     }
@@ -280,11 +294,11 @@ impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  published",
+            "{:<12} {:<9} {:<7} {:>8} {:>10} {:>8}  published",
             "set", "split by", "split", "refs", "sentences", "images"
         )?;
         for s in &self.splits {
-            write!(f, "{:<10} {:<9} {:<7} {:>8} {:>10} {:>8}  ", s.set, s.split_by, s.split, s.refs, s.sentences, s.images)?;
+            write!(f, "{:<12} {:<9} {:<7} {:>8} {:>10} {:>8}  ", s.set, s.split_by, s.split, s.refs, s.sentences, s.images)?;
             match s.published {
                 None => writeln!(f, "-")?,
                 Some(_) if s.matches() => writeln!(f, "same")?,
@@ -308,8 +322,8 @@ mod tests {
     use super::*;
 
     /// `images` images with one referent of three sentences each.
-    fn records(first: i64, images: i64, split: &str) -> impl Iterator<Item = (&str, i64, u64)> {
-        (first..first + images).map(move |i| (split, i, 3))
+    fn records(first: i64, images: i64, split: &str) -> impl Iterator<Item = (&str, i64, u64, u64)> {
+        (first..first + images).map(move |i| (split, i, 1, 3))
     }
 
     #[test]

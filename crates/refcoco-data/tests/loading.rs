@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use pil_ops::{Filter, resize};
 use refcoco_data::{
-    Augment, Dataset, DatasetSpec, Fit, FlipText, ImageCache, ImageInfo, ItemPer, Prefetcher, Sampler, SynthConfig, Transform,
-    generate, load_batch, sequential,
+    Augment, Collection, Dataset, DatasetSpec, Draw, Fit, FlipText, ImageCache, ImageInfo, Item, ItemPer, Photo, Prefetcher,
+    Sampler, SynthConfig, Target, Transform, generate, load_batch, sequential,
 };
 
 fn set() -> (tempfile::TempDir, Dataset) {
@@ -18,30 +18,42 @@ fn set() -> (tempfile::TempDir, Dataset) {
     (temp, set)
 }
 
+/// The items of draws that are whole.
+fn items(draws: Vec<Draw>) -> Vec<Item> {
+    let item = |draw| if let Draw::Item(item) = draw { item } else { panic!("classes are drawn later") };
+    draws.into_iter().map(item).collect()
+}
+
+/// Referent and sentence of an item.
+fn said(item: &Item) -> (usize, usize) {
+    let Target::Sentence { referent, sentence } = item.target else { panic!("no sentence") };
+    (referent, sentence)
+}
+
 #[test]
 fn sampler_is_a_function_of_its_arguments() {
     let (_temp, set) = set();
     let sampler = Sampler::new(&set, ItemPer::Referent, 3, 9).unwrap();
     let steps = sampler.steps_per_epoch();
     assert_eq!(steps, set.referents.len() / 3);
-    let epoch = |e: u64| (0..steps).flat_map(|s| sampler.batch(e, s)).collect::<Vec<_>>();
+    let epoch = |e: u64| (0..steps).flat_map(|s| items(sampler.batch(e, s))).collect::<Vec<_>>();
     assert_eq!(epoch(4), epoch(4));
     assert_ne!(epoch(4), epoch(5));
     assert_eq!(sampler.at(steps as u64 + 1), sampler.batch(1, 1));
-    let seen: BTreeSet<usize> = epoch(0).iter().map(|i| i.referent).collect();
+    let seen: BTreeSet<usize> = epoch(0).iter().map(|i| said(i).0).collect();
     assert_eq!(seen.len(), steps * 3, "no referent twice in an epoch");
     assert!(sampler.batch(0, steps).is_empty());
-    let drawn: BTreeSet<_> = (0..40).flat_map(epoch).map(|i| (i.referent, i.sentence)).collect();
+    let drawn: BTreeSet<_> = (0..40).flat_map(epoch).map(|i| said(&i)).collect();
     assert_eq!(drawn.len(), set.sentences(), "every sentence is drawn sooner or later");
 
     // Two processes of batch 3 see what one of batch 6 sees, in order.
     let one = Sampler::new(&set, ItemPer::Sentence, 6, 9).unwrap();
     let ranks = [0, 1].map(|r| Sampler::new(&set, ItemPer::Sentence, 3, 9).unwrap().distributed(r, 2).unwrap());
     assert_eq!([ranks[0].batch(2, 1), ranks[1].batch(2, 1)].concat(), one.batch(2, 1));
-    assert_eq!(sequential(&set).len(), set.sentences());
+    assert_eq!(sequential(&set, None).unwrap().len(), set.sentences());
     // By image: every referent once, those of an image without another's between them, in another order each epoch.
     let side = Sampler::new(&set, ItemPer::GroupedReferent, 1, 9).unwrap();
-    let order = |epoch| -> Vec<usize> { (0..side.steps_per_epoch()).map(|s| side.batch(epoch, s)[0].referent).collect() };
+    let order = |epoch| -> Vec<usize> { (0..side.steps_per_epoch()).map(|s| said(&items(side.batch(epoch, s))[0]).0).collect() };
     let mut images: Vec<usize> = order(0).iter().map(|&r| set.referents[r].image).collect();
     images.dedup();
     assert_eq!(images.len(), set.images.len());
@@ -63,12 +75,12 @@ fn images_come_with_several_of_their_sentences() {
     for epoch in 0..30 {
         let mut images = BTreeSet::new();
         for step in 0..sampler.steps_per_epoch() {
-            let items = sampler.batch(epoch, step);
-            let image = set.referents[items[0].referent].image;
+            let items = items(sampler.batch(epoch, step));
+            let image = set.image_index(&items[0]);
             let all: usize = set.referents.iter().filter(|r| r.image == image).map(|r| r.sentences.len()).sum();
             assert_eq!(items.len(), all.min(3));
-            assert!(items.iter().all(|i| set.referents[i.referent].image == image && i.key == items[0].key));
-            let pairs: BTreeSet<_> = items.iter().map(|i| (i.referent, i.sentence)).collect();
+            assert!(items.iter().all(|i| set.image_index(i) == image && i.key == items[0].key));
+            let pairs: BTreeSet<_> = items.iter().map(said).collect();
             assert_eq!(pairs.len(), items.len(), "no sentence twice");
             images.insert(image);
             drawn.extend(pairs);
@@ -87,13 +99,46 @@ fn sets_that_are_mixed_are_drawn_from_alike() {
     let (many, both) = (set.images.len(), set.clone().with(few));
     assert_eq!((both.images.len(), both.parts.clone()), (many + 2, vec![many]));
     let sampler = Sampler::new(&both, ItemPer::Image, 2, 9).unwrap();
-    let items: Vec<_> = (0..300).flat_map(|step| sampler.at(step)).collect();
-    let from_few = items.iter().filter(|i| both.referents[i.referent].image >= many).count();
+    let items: Vec<_> = (0..300).flat_map(|step| items(sampler.at(step))).collect();
+    let from_few = items.iter().filter(|i| both.image_index(i) >= many).count();
     assert!((240..360).contains(&from_few), "{from_few} of 600 from the small set");
-    assert!(items.iter().any(|i| both.referents[i.referent].image == 0));
+    assert!(items.iter().any(|i| both.image_index(i) == 0));
     assert_eq!(sampler.at(17), sampler.at(17));
     let keys: BTreeSet<u64> = items.iter().map(|i| i.key).collect();
     assert!(keys.len() > 590, "an image drawn twice is changed in two ways");
+}
+
+#[test]
+fn rates_say_how_often_a_set_is_drawn_from() {
+    let (_temp, set) = set();
+    let (n, three) = (set.images.len(), set.clone().with(set.clone()).with(set.clone()));
+    let sampler = || Sampler::new(&three, ItemPer::Image, 4, 9).unwrap();
+    let count = |sampler: &Sampler| {
+        let items: Vec<Item> = (0..500).flat_map(|step| items(sampler.at(step))).collect();
+        let images: BTreeSet<(u64, usize)> = items.iter().map(|i| (i.key, three.image_index(i) / n)).collect();
+        [0, 1, 2].map(|part| images.iter().filter(|(_, p)| *p == part).count())
+    };
+    let rated = sampler().with_rates(&[16, 4, 1]).unwrap();
+    let [a, b, c] = count(&rated);
+    assert!((1450..1600).contains(&a) && (320..440).contains(&b) && (60..135).contains(&c), "{a} {b} {c} of 2000");
+    // Equal rates change nothing, and a drawing depends on its step alone.
+    assert_eq!(sampler().with_rates(&[1, 1, 1]).unwrap(), sampler());
+    let (again, other) = (sampler().with_rates(&[16, 4, 1]).unwrap(), Sampler::new(&three, ItemPer::Image, 4, 8).unwrap());
+    assert_eq!(again.at(431), rated.at(431));
+    assert_ne!(other.with_rates(&[16, 4, 1]).unwrap().at(431), rated.at(431));
+    let halves = [0, 1].map(|r| {
+        let half = Sampler::new(&three, ItemPer::Image, 2, 9).unwrap().with_rates(&[16, 4, 1]).unwrap();
+        half.distributed(r, 2).unwrap().at(5)
+    });
+    assert_eq!(halves.concat(), rated.at(5), "two processes draw what one would");
+    for (rates, words) in [(&[1, 2][..], "one for each"), (&[1, 0, 1], "1 or more")] {
+        let error = sampler().with_rates(rates).unwrap_err().to_string();
+        assert!(error.contains("`rate`") && error.contains(words), "{error}");
+    }
+    let mut gap = three.clone();
+    gap.referents.retain(|r| r.image < n || r.image >= 2 * n);
+    let gap = Sampler::new(&gap, ItemPer::Image, 4, 9).unwrap().with_rates(&[1, 1, 1]);
+    assert!(gap.unwrap_err().to_string().contains("every set"));
 }
 
 #[test]
@@ -124,14 +169,15 @@ fn an_unreadable_image_names_its_file() {
     let (_temp, set) = set();
     let path = set.images[0].path.clone();
     std::fs::write(&path, b"\xff\xd8\xff broken").unwrap();
-    let items = sequential(&set);
+    let items: Vec<Draw> = sequential(&set, None).unwrap().into_iter().map(Draw::from).collect();
     let transform = Transform::eval(48, Fit::TopLeft).unwrap();
     let error = load_batch(&set, &items, &transform, &ImageCache::default()).unwrap_err();
     assert!(error.to_string().contains(path.file_name().unwrap().to_str().unwrap()), "{error}");
 }
 
 fn info(width: u32, height: u32) -> ImageInfo {
-    ImageInfo { id: 1, file_name: "a.jpg".into(), path: "a.jpg".into(), width, height }
+    let photo = Photo::numbered(Collection::Coco, 1);
+    ImageInfo { id: 1, photo, file_name: "a.jpg".into(), path: "a.jpg".into(), width, height }
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! PhraseCut's folder, whole and damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
-
-use refcoco_data::{AnnId, Dataset, DatasetSpec, held_out_images, verify, verify_deep};
+use refcoco_data::{AnnId, Collection, Dataset, DatasetSpec, Photo, held_out_images, verify, verify_deep};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -98,7 +96,10 @@ fn whole() {
     let counts: Vec<_> = report.splits.iter().map(|s| (s.split.as_str(), s.sentences, s.images)).collect();
     assert_eq!(counts, [("val", 1, 1), ("miniv", 2, 1), ("test", 2, 1)]);
     let held = held_out_images(&[DatasetSpec::new(root.path(), "phrasecut")]).unwrap();
-    assert_eq!(held, BTreeSet::from([581_857]));
+    let photos = [(Collection::Coco, 581_857), (Collection::VisualGenome, 9)];
+    assert_eq!(held, photos.map(|(collection, id)| Photo::numbered(collection, id)).into());
+    let mut test = open(&root, "test").unwrap();
+    assert_eq!((test.exclude(&held), test.images.len()), (2, 0), "COCO's photographs are known by COCO's ids");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use refcoco_data::{AnnId, Dataset, DatasetSpec, held_out_images, verify, verify_deep};
+use refcoco_data::{AnnId, Collection, Dataset, DatasetSpec, Photo, held_out_images, verify, verify_deep};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -216,10 +216,10 @@ fn refclef_and_grefcoco() {
     assert!(report.is_ok(), "{report}");
     assert!(report.warnings[0].contains("refs[3].sentences"), "{report}");
     let text = report.to_string();
-    assert!(text.contains("grefcoco   unc       train          4          3        2"), "{text}");
+    assert!(text.contains("grefcoco     unc       train          4          3        2"), "{text}");
 
     let held = held_out_images(&[spec]).unwrap();
-    assert_eq!(held, BTreeSet::from([2]));
+    assert_eq!(held, BTreeSet::from([Photo::numbered(Collection::Coco, 2)]));
     assert_eq!(set.exclude(&held), 1);
     assert_eq!((set.images.len(), set.referents.len()), (1, 2));
     assert!(set.referents.iter().all(|r| r.image == 0));

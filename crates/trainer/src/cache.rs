@@ -16,7 +16,7 @@ use burn::tensor::{Device, Tensor};
 use half::f16;
 use nn_ops::weights::{parameters, trained};
 use rayon::prelude::*;
-use refcoco_data::{DataError, Dataset, ImageCache, Item, Transform};
+use refcoco_data::{DataError, Dataset, Draw, ImageCache, Item, Target, Transform};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -95,12 +95,10 @@ impl FeatureCache {
         device: &Device,
         on_event: &mut OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        let mut shown: Vec<Option<usize>> = vec![None; data.images.len()];
-        for (number, referent) in data.referents.iter().enumerate() {
-            shown[referent.image].get_or_insert(number);
-        }
-        let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
-        let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
+        let mut shown = vec![false; data.images.len()];
+        data.referents.iter().map(|r| r.image).chain(data.class_images.iter().map(|c| c.image)).for_each(|i| shown[i] = true);
+        let used: Vec<usize> = (0..shown.len()).filter(|image| shown[*image]).collect();
+        let missing: Vec<usize> = used.iter().copied().filter(|image| !self.path(*image).exists()).collect();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
         let images = ImageCache::new(0);
         // The features are of the canvas alone.
@@ -109,11 +107,12 @@ impl FeatureCache {
         // The first image alone says how large the cache will be, before more of the disk is taken.
         let first = missing.len().min(1);
         for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
-            let items: Vec<Item> = group.iter().map(|(_, referent)| Item { referent: *referent, sentence: 0, key: 0 }).collect();
-            let batch = host_batch(data, &items, &transform, &images, &canvas)?;
+            let alone = |image: &usize| Draw::Item(Item { target: Target::Image(*image), key: 0 });
+            let draws: Vec<Draw> = group.iter().map(alone).collect();
+            let (_, batch) = host_batch(data, &draws, &transform, &images, &canvas)?;
             let features = segmenter.features(net, batch.images(device))?;
             let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
-            let written = group.par_iter().enumerate().map(|(row, (image, _))| {
+            let written = group.par_iter().enumerate().map(|(row, image)| {
                 let of: Vec<&HostTensor> = features.iter().map(|f| &f[row]).collect();
                 self.write(*image, &of)
             });

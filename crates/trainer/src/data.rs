@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
-use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform};
+use refcoco_data::{DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
@@ -43,8 +43,8 @@ pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
 /// # Errors
 /// As there.
 pub fn open_tokenizer(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<RunTokenizer, TrainError> {
-    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-    Ok(RunTokenizer::open(run_config, sentences, resumed)?)
+    let texts: Vec<_> = data.texts().collect();
+    Ok(RunTokenizer::open(run_config, texts.iter().map(AsRef::as_ref), resumed)?)
 }
 
 /// Batches of training items, from any step on.
@@ -123,10 +123,14 @@ impl TrainData {
             if step >= to {
                 return Ok(None);
             }
-            let items = sampler.at(step);
-            // Referents of one image share its key, but not their points.
-            let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
-            let mut batch = host_batch(&dataset, &items, &transform, &cache, &inputs)?.with_prompts(&prompts, keys);
+            let (items, batch) = host_batch(&dataset, &sampler.at(step), &transform, &cache, &inputs)?;
+            // What is meant in one image shares its key, but not its points.
+            let keys = items.iter().map(|item| match item.target {
+                Target::Sentence { referent, .. } => item.key.wrapping_add(referent as u64),
+                Target::Class { class, .. } => item.key.wrapping_add(u64::from(class)),
+                Target::Image(_) => item.key,
+            });
+            let mut batch = batch.with_prompts(&prompts, keys);
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
@@ -142,7 +146,7 @@ impl TrainData {
 pub struct EvalData {
     /// The split.
     pub dataset: Arc<Dataset>,
-    /// Its items, one per sentence.
+    /// Its items, one per sentence, or one per class of an image.
     pub items: Vec<Item>,
     transform: Transform,
     cache: Arc<ImageCache>,
@@ -163,12 +167,9 @@ impl EvalData {
     /// A data set that is open already.
     ///
     /// # Errors
-    /// Settings out of range.
+    /// Settings out of range, or a label map that cannot be used.
     pub fn of(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
-        let mut items = refcoco_data::sequential(&dataset);
-        if let Some(limit) = run_config.eval.limit {
-            items.truncate(limit);
-        }
+        let items = refcoco_data::sequential(&dataset, run_config.eval.limit)?;
         Ok(Self {
             dataset,
             items,
@@ -188,8 +189,8 @@ impl EvalData {
         Prefetcher::spawn(2, move |i| {
             let first = i as usize * batch;
             let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
-            let items = &rest[..batch.min(rest.len())];
-            let batch = host_batch(&dataset, items, &transform, &cache, &inputs)?;
+            let draws: Vec<Draw> = rest[..batch.min(rest.len())].iter().copied().map(Draw::from).collect();
+            let (_, batch) = host_batch(&dataset, &draws, &transform, &cache, &inputs)?;
             // An evaluation item has no key of its own: its number decides its points.
             let keys = (first..).map(|item| item as u64);
             Ok::<_, DataError>(Some((first, batch.with_prompts(&[prompt], keys))))

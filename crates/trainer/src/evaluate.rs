@@ -1,5 +1,7 @@
 //! Evaluation: masks at the original size, metrics under a named profile.
 
+use std::borrow::Cow;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use coco_mask::Rle;
@@ -66,16 +68,17 @@ pub fn evaluate<S: Segmenter>(
     for batch in data.batches() {
         let (first, mut batch) = batch?;
         if let Some(other) = &other {
-            batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect();
+            batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).into_owned()).collect();
         }
         let logits = segmenter.judged(net, &batch, device)?;
         let side = logits.dims()[3];
         let maps = split(logits)?;
+        let truths = data.dataset.masks(&data.items[first..first + batch.len()])?;
         let results: Vec<Result<(ItemResult, Sample), TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
-                let referent = &data.dataset.referents[item.referent];
+                let truth = &truths[i];
                 let letterbox = batch.letterboxes[batch.image_of[i]];
                 // A map of another side is one that a stretched image fills.
                 let letterbox = if side == letterbox.canvas { letterbox } else { letterbox.rescaled(side) };
@@ -85,11 +88,11 @@ pub fn evaluate<S: Segmenter>(
                 if says_none {
                     (mask, score) = (Rle::empty(mask.height(), mask.width())?, 0.0);
                 }
-                let kind = referent.sentences[item.sentence].kind.map(|k| k.name());
+                let kind = data.dataset.kind(item).map(|k| k.name());
                 let sample = Sample {
                     says_none,
-                    kinds: kind.into_iter().chain(referent.groups.iter().copied()).map(str::to_owned).collect(),
-                    ..Sample::new(Confusion::from_rle(&mask, &referent.mask)?, referent.mask.area())
+                    kinds: kind.into_iter().chain(data.dataset.groups(item).iter().copied()).map(str::to_owned).collect(),
+                    ..Sample::new(Confusion::from_rle(&mask, truth)?, truth.area())
                 };
                 Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample))
             })
@@ -106,9 +109,8 @@ pub fn evaluate<S: Segmenter>(
 }
 
 /// The sentence of an item.
-pub fn sentence(data: &EvalData, item: usize) -> &str {
-    let item = &data.items[item];
-    &data.dataset.referents[item.referent].sentences[item.sentence].text
+pub fn sentence(data: &EvalData, item: usize) -> Cow<'_, str> {
+    data.dataset.text(&data.items[item])
 }
 
 /// Logits of a batch on the host, one map a sample with its sides.

@@ -1,12 +1,12 @@
 //! Items of a data set as a batch.
 
-use refcoco_data::{DataError, Dataset, ImageCache, Item, Transform, load_batch};
+use refcoco_data::{DataError, Dataset, Draw, ImageCache, Item, Transform, load_batch};
 
 use crate::batch::{HostBatch, Inputs};
 
 /// Items that follow each other and show one image, changed in one way, share it.
 fn image_of(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
-    let shown = |item: &Item| (dataset.referents[item.referent].image, item.key);
+    let shown = |item: &Item| (dataset.image_index(item), item.key);
     let mut count = 0;
     items
         .iter()
@@ -22,20 +22,22 @@ fn image_of(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
 pub(crate) fn images(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
     let of = image_of(dataset, items);
     let first = |(i, _): &(usize, &Item)| *i == 0 || of[*i] != of[*i - 1];
-    items.iter().enumerate().filter(first).map(|(_, item)| dataset.referents[item.referent].image).collect()
+    items.iter().enumerate().filter(first).map(|(_, item)| dataset.image_index(item)).collect()
 }
 
-/// Items as a batch.
+/// Draws as a batch, with the items that they became.
 pub(crate) fn host_batch(
     dataset: &Dataset,
-    items: &[Item],
+    draws: &[Draw],
     transform: &Transform,
     cache: &ImageCache,
     inputs: &Inputs,
-) -> Result<HostBatch, DataError> {
-    let first =
-        || items.first().map_or_else(Default::default, |i| dataset.images[dataset.referents[i.referent].image].path.clone());
+) -> Result<(Vec<Item>, HostBatch), DataError> {
+    let (items, samples): (Vec<Item>, Vec<_>) =
+        load_batch(dataset, draws, transform, cache)?.into_iter().map(|loaded| (loaded.item, loaded.sample)).unzip();
+    let first = || items.first().map_or_else(Default::default, |item| dataset.image(item).path.clone());
     let of_batch =
         |e: pil_ops::ImageError| DataError::Image { path: first(), reason: format!("in the batch that begins with it: {e}") };
-    HostBatch::new(load_batch(dataset, items, transform, cache)?, image_of(dataset, items), inputs).map_err(of_batch)
+    let batch = HostBatch::new(samples, image_of(dataset, &items), inputs).map_err(of_batch)?;
+    Ok((items, batch))
 }

@@ -25,11 +25,10 @@ pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[It
         .iter()
         .map(|one| {
             let item = &data.items[one.item];
-            let referent = &data.dataset.referents[item.referent];
             json!({
-                "image_id": data.dataset.images[referent.image].id,
-                "ref_id": referent.ref_id,
-                "sent_id": referent.sentences[item.sentence].id,
+                "image_id": data.dataset.image(item).id,
+                "ref_id": data.dataset.ref_id(item),
+                "sent_id": data.dataset.sent_id(item),
                 "sentence": one.sentence,
                 "segmentation": { "size": [one.mask.height(), one.mask.width()], "counts": one.mask.to_compressed() },
                 "bbox": one.mask.bbox(),
@@ -67,13 +66,11 @@ pub fn write_figures(
     let chosen: Vec<&ItemResult> = (0..count).map(|i| &found[i * found.len() / count]).collect();
     for (number, page) in chosen.chunks(PER_PAGE).enumerate() {
         let mut drawn = Vec::with_capacity(page.len());
-        for one in page {
-            let item = &data.items[one.item];
-            let referent = &data.dataset.referents[item.referent];
-            let info = &data.dataset.images[referent.image];
-            let image = refcoco_data::decode(&info.path)?.to_rgb8();
-            let kind = referent.sentences[item.sentence].kind.map_or(String::new(), |k| k.name().to_owned());
-            drawn.push((image, referent.mask.to_row_major(), one.mask.to_row_major(), kind));
+        let items: Vec<_> = page.iter().map(|one| data.items[one.item]).collect();
+        for ((one, item), truth) in page.iter().zip(&items).zip(data.dataset.masks(&items)?) {
+            let image = refcoco_data::decode(&data.dataset.image(item).path)?.to_rgb8();
+            let kind = data.dataset.kind(item).map_or(String::new(), |k| k.name().to_owned());
+            drawn.push((image, truth.to_row_major(), one.mask.to_row_major(), kind));
         }
         let mut rows = Vec::with_capacity(page.len());
         for (one, (image, truth, prediction, kind)) in page.iter().zip(&drawn) {

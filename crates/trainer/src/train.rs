@@ -84,7 +84,7 @@ pub fn train<S: Segmenter>(
         step: training.step,
         total: schedule.total_steps(),
         parameters: (training.net.num_params(), trainable),
-        items: (data.referents.len(), data.sentences()),
+        items: (data.referents.len() + data.class_images.len(), data.sentences()),
     });
     let mut run =
         Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun: Instant::now(), on_event };

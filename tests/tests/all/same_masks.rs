@@ -35,9 +35,9 @@ fn same(method: Method, folder: &Path, set: &[&str]) {
     let from_memory = in_memory(&found, folder, &device);
     let (mut pixels, mut all) = (0, 0);
     for result in &results {
-        let referent = &data.dataset.referents[data.items[result.item].referent];
-        let image = Image::open(&data.dataset.images[referent.image].path).unwrap();
+        let image = Image::open(&data.dataset.image(&data.items[result.item]).path).unwrap();
         let sentence = sentence(&data, result.item);
+        let sentence = sentence.as_ref();
         let predicted = &model.predict(&image, &[sentence]).unwrap()[0];
         assert_eq!(predicted, &from_memory.predict(&image, &[sentence]).unwrap()[0], "{what}: item {}", result.item);
         assert_eq!(result.mask, predicted.mask, "{what}: item {}", result.item);
@@ -52,8 +52,9 @@ fn same(method: Method, folder: &Path, set: &[&str]) {
 /// A threshold above which about half of the first image lies.
 fn middle(found: &Found, device: &Device) -> f64 {
     let data = EvalData::open(&found.run_config, "val", evaluator(found, device).unwrap().inputs()).unwrap();
-    let image = Image::open(&data.dataset.images[data.dataset.referents[data.items[0].referent].image].path).unwrap();
-    let (model, words) = (found.model(device).unwrap(), [sentence(&data, 0)]);
+    let image = Image::open(&data.dataset.image(&data.items[0]).path).unwrap();
+    let said = sentence(&data, 0);
+    let (model, words) = (found.model(device).unwrap(), [said.as_ref()]);
     let area = |threshold: f64| {
         let predicted = match &model {
             AnyModel::Dit(model) => model.clone().with_threshold(threshold).unwrap().predict(&image, &words).unwrap(),

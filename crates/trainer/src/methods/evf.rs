@@ -111,7 +111,7 @@ fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Te
 mod tests {
     use super::*;
     use pil_ops::Fit;
-    use refcoco_data::{ImageInfo, Transform};
+    use refcoco_data::{Collection, ImageInfo, Photo, Transform};
 
     /// Two photographs of other shapes: logits grow to each one's size, targets are the file's own pixels.
     #[test]
@@ -121,7 +121,14 @@ mod tests {
             let image = Image::new(width, height, 3, vec![90; 3 * height * width]).unwrap();
             let mask: Vec<u8> = (0..height * width).map(|i| u8::from(i % width < width / 2)).collect();
             let (file_name, path) = (String::new(), "x.png".into());
-            let info = ImageInfo { id: 1, file_name, path, width: width as u32, height: height as u32 };
+            let info = ImageInfo {
+                id: 1,
+                photo: Photo::numbered(Collection::Coco, 1),
+                file_name,
+                path,
+                width: width as u32,
+                height: height as u32,
+            };
             let transform = Transform::eval(16, Fit::TopLeft).unwrap().with_full_masks(full);
             transform.apply(&info, &image, &mask, "left", 1).unwrap()
         };
