@@ -10,7 +10,7 @@ use refcoco_data::{SynthConfig, SynthFormat, generate, verify, verify_deep};
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     /// Generate a set in RefCOCO's file formats (refcoco, refcoco+, refcocog, and grefcoco with several targets or none,
-    /// over the same images) or in PhraseCut's.
+    /// over the same images), in PhraseCut's, or in those of sets that have classes instead of sentences.
     Synth(SynthArgs),
     /// Count a folder's splits, compare known sets with the published counts, and name every fault.
     Verify(VerifyArgs),
@@ -42,12 +42,26 @@ enum Format {
     Refcoco,
     /// phrasecut.
     Phrasecut,
+    /// ade20k: label maps, a class per shape.
+    Ade20k,
+    /// mapillary: label maps with a palette.
+    Mapillary,
+    /// humanparsing: label maps, its own classes given to shapes.
+    Humanparsing,
+    /// partimagenet: upper and lower halves of shapes, as polygons.
+    Partimagenet,
+    /// pascal_part: left and right halves of shapes, as run lengths.
+    PascalPart,
+    /// objects365: shapes that occur once in their image.
+    Objects365,
+    /// refcoco's sets and the six above side by side.
+    Multitask,
 }
 
 /// Options of `data verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder that holds `refcoco`, `images`, `VGPhraseCut_v0` and so on.
+    /// Folder that holds `refcoco`, `images`, `VGPhraseCut_v0`, `ade20k` and so on.
     dir: PathBuf,
     /// Decode every image instead of its header alone.
     #[arg(long)]
@@ -64,6 +78,13 @@ pub fn run(command: &DataCommand) -> Result<bool> {
             let format = match args.format {
                 Format::Refcoco => SynthFormat::Refcoco,
                 Format::Phrasecut => SynthFormat::Phrasecut,
+                Format::Ade20k => SynthFormat::Ade20k,
+                Format::Mapillary => SynthFormat::Mapillary,
+                Format::Humanparsing => SynthFormat::Humanparsing,
+                Format::Partimagenet => SynthFormat::Partimagenet,
+                Format::PascalPart => SynthFormat::PascalPart,
+                Format::Objects365 => SynthFormat::Objects365,
+                Format::Multitask => SynthFormat::Multitask,
             };
             let SynthArgs { images, size, seed, .. } = *args;
             let config = SynthConfig { images, size, seed, format, ..SynthConfig::default() };

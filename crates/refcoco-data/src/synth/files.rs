@@ -35,12 +35,13 @@ struct RefOut<Id> {
     no_target: Option<bool>,
 }
 
-pub(super) fn write_image(path: &Path, scene: &Scene, pixels: &[u8], quality: u8) -> Result<(), DataError> {
+/// A scene's pixels as a JPEG file, or why it cannot be one.
+pub(super) fn jpeg(scene: &Scene, pixels: &[u8], quality: u8) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
         .write_image(pixels, scene.width, scene.height, image::ExtendedColorType::Rgb8)
-        .map_err(|e| DataError::Image { path: path.into(), reason: e.to_string() })?;
-    write(path, &bytes)
+        .map_err(|e| e.to_string())?;
+    Ok(bytes)
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {

@@ -1,15 +1,18 @@
-//! A generated data set in RefCOCO's file formats.
+//! A generated data set in RefCOCO's file formats, and the same scenes in those of other sets.
 
 mod choose;
 mod draw;
 mod files;
+mod maps;
 mod meaning;
 mod phrase;
 mod phrasecut;
+mod records;
 mod scene;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -19,7 +22,9 @@ use crate::DataError;
 use crate::layout::{PHRASECUT, folder_name};
 use crate::rng::Rng;
 use choose::{Rules, Target};
+use maps::MapSet;
 use phrase::Style;
+use records::RecordSet;
 use scene::Scene;
 
 /// In whose files a generated set is written.
@@ -31,6 +36,79 @@ pub enum SynthFormat {
     Refcoco,
     /// PhraseCut's: the set `phrasecut`.
     Phrasecut,
+    /// ADE20K's: a label map per image, a class per shape.
+    Ade20k,
+    /// Mapillary Vistas': label maps with a palette, a class per shape and one for the rest.
+    Mapillary,
+    /// Human parsing's (ATR): label maps, its own classes given to shapes.
+    Humanparsing,
+    /// PartImageNet's: upper and lower halves of shapes, as polygons.
+    Partimagenet,
+    /// PASCAL-Part's as VLPart converted it: left and right halves of shapes, as run lengths.
+    PascalPart,
+    /// Objects365's with machine masks: shapes that occur once in their image.
+    Objects365,
+    /// RefCOCO's and the six above side by side, as EVF-SAM's multi-task data. An image serves the same split in all of them.
+    Multitask,
+}
+
+impl SynthFormat {
+    /// What a format consists of.
+    fn parts(self) -> Vec<Part> {
+        match self {
+            Self::Refcoco => vec![Part::Refcoco],
+            Self::Phrasecut => vec![Part::Phrasecut],
+            Self::Ade20k => vec![Part::Maps(MapSet::Ade20k)],
+            Self::Mapillary => vec![Part::Maps(MapSet::Mapillary)],
+            Self::Humanparsing => vec![Part::Maps(MapSet::Humanparsing)],
+            Self::Partimagenet => vec![Part::Records(RecordSet::Partimagenet)],
+            Self::PascalPart => vec![Part::Records(RecordSet::PascalPart)],
+            Self::Objects365 => vec![Part::Records(RecordSet::Objects365)],
+            Self::Multitask => [
+                Self::Refcoco,
+                Self::Ade20k,
+                Self::Mapillary,
+                Self::Humanparsing,
+                Self::Partimagenet,
+                Self::PascalPart,
+                Self::Objects365,
+            ]
+            .into_iter()
+            .flat_map(Self::parts)
+            .collect(),
+        }
+    }
+}
+
+/// Files of one owner's layout.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Refcoco,
+    Phrasecut,
+    Maps(MapSet),
+    Records(RecordSet),
+}
+
+impl Part {
+    /// Where an image lies below the root; none where the set has no split for it.
+    fn image(self, index: usize, images: usize) -> Option<PathBuf> {
+        match self {
+            Self::Refcoco => Some(Path::new("images/train2014").join(image_name(index))),
+            Self::Phrasecut => Some(Path::new(folder_name(PHRASECUT)).join("images").join(phrasecut::image_name(index))),
+            Self::Maps(set) => set.image(index, images),
+            Self::Records(set) => set.image(index, images),
+        }
+    }
+
+    /// Writes everything but the images.
+    fn write(self, root: &Path, samples: &[Sample]) -> Result<Vec<(String, usize, usize)>, DataError> {
+        match self {
+            Self::Refcoco => files::write_sets(root, samples),
+            Self::Phrasecut => phrasecut::write_set(root, samples),
+            Self::Maps(set) => set.write(root, samples),
+            Self::Records(set) => set.write(root, samples),
+        }
+    }
 }
 
 /// What to generate.
@@ -110,7 +188,7 @@ pub struct SynthSummary {
     pub images: usize,
     /// Objects.
     pub objects: usize,
-    /// (set, referents, sentences), splits by UNC or UMD only.
+    /// (set, referents, sentences), splits by UNC or UMD only; in sets of classes, classes counted per image.
     pub sets: Vec<(String, usize, usize)>,
 }
 
@@ -159,7 +237,7 @@ pub(crate) fn image_name(index: usize) -> String {
     format!("COCO_train2014_{:012}.jpg", index + 1)
 }
 
-/// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`, or `VGPhraseCut_v0`.
+/// Writes `images/train2014`, `refcoco`, `refcoco+`, `refcocog` and `grefcoco` below `out`, or the folders of the format asked for.
 ///
 /// Scenes hold two objects or more; sentences are kept only when exactly the intended objects satisfy them with a
 /// margin. Bytes depend on the configuration alone, not on threads. Everything is written beside `out` and renamed at
@@ -219,21 +297,28 @@ impl Drop for Partial<'_> {
 }
 
 fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, DataError> {
-    let phrasecut = cfg.format == SynthFormat::Phrasecut;
-    let folder = if phrasecut { part.join(folder_name(PHRASECUT)).join("images") } else { part.join("images/train2014") };
-    let name = if phrasecut { phrasecut::image_name } else { image_name };
-    std::fs::create_dir_all(&folder).map_err(|e| DataError::io(&folder, "create", e))?;
+    let parts = cfg.format.parts();
+    let paths = |i: usize| parts.iter().filter_map(move |p| p.image(i, cfg.images)).map(|below| part.join(below));
+    let folders: BTreeSet<PathBuf> = (0..cfg.images).flat_map(paths).filter_map(|p| p.parent().map(Path::to_path_buf)).collect();
+    for folder in &folders {
+        std::fs::create_dir_all(folder).map_err(|e| DataError::io(folder, "create", e))?;
+    }
     let samples = (0..cfg.images)
         .into_par_iter()
         .map(|i| {
-            let path = folder.join(name(i));
-            let sample = sample(cfg, i).map_err(|e| DataError::Image { path: path.clone(), reason: e.to_string() })?;
+            let bad = |e: coco_mask::MaskError| DataError::Image { path: part.join(image_name(i)), reason: e.to_string() };
+            let sample = sample(cfg, i).map_err(bad)?;
             let pixels = draw::render(&sample.scene, &mut stream(cfg, i, Stream::Pixels));
-            files::write_image(&path, &sample.scene, &pixels, cfg.quality)?;
+            let bytes = files::jpeg(&sample.scene, &pixels, cfg.quality)
+                .map_err(|reason| DataError::Image { path: part.join(image_name(i)), reason })?;
+            paths(i).try_for_each(|path| files::write(&path, &bytes))?;
             Ok(sample)
         })
         .collect::<Result<Vec<_>, DataError>>()?;
-    let sets = if phrasecut { phrasecut::write_set(part, &samples)? } else { files::write_sets(part, &samples)? };
+    let mut sets = Vec::new();
+    for format in &parts {
+        sets.append(&mut format.write(part, &samples)?);
+    }
     let note = part.join(NOTE);
     let text = serde_json::to_string_pretty(cfg).unwrap_or_default();
     std::fs::write(&note, text).map_err(|e| DataError::io(&note, "write", e))?;

@@ -324,3 +324,93 @@ fn a_phrasecut_set_reads_back() {
     }
     assert!(exact > 0);
 }
+
+/// Every class of every image of a set, by the image's place among the scenes: the number at the end of its name.
+fn classes(root: &std::path::Path, set: &str, split: &str) -> BTreeMap<(usize, String), Rle> {
+    let set = Dataset::open(&DatasetSpec::new(root, set), split).unwrap();
+    let items = crate::sequential(&set, None).unwrap();
+    let masks = set.masks(&items).unwrap();
+    let number =
+        |name: &str| -> usize { name.split(|c: char| !c.is_ascii_digit()).rfind(|n| !n.is_empty()).unwrap().parse().unwrap() };
+    let key = |item| (number(&set.image(item).file_name) - 1, set.text(item).into_owned());
+    items.iter().map(key).zip(masks).collect()
+}
+
+#[test]
+fn a_multitask_set_reads_back_as_its_scenes() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("set");
+    let cfg = SynthConfig { images: 40, size: 64, seed: 4, format: SynthFormat::Multitask, ..SynthConfig::default() };
+    let summary = generate(&cfg, &out).unwrap();
+    let report = crate::verify_deep(&out).unwrap();
+    assert!(report.is_ok() && report.warnings.is_empty(), "{report}");
+    let names: Vec<_> = summary.sets.iter().map(|s| s.0.as_str()).collect();
+    assert_eq!(names[4..], ["ade20k", "mapillary", "humanparsing", "partimagenet", "pascal_part", "objects365"]);
+    for (name, classes, _) in &summary.sets[4..] {
+        let counted: u64 = report.splits.iter().filter(|s| s.set == *name).map(|s| s.refs).sum();
+        assert_eq!(counted as usize, *classes, "{name}");
+    }
+    let scenes: Vec<Scene> = (0..40).map(|i| sample(&cfg, i).unwrap().scene).collect();
+    let of = |scene: &Scene, accepts: &dyn Fn(&Object) -> bool| -> Option<Rle> {
+        let masks: Vec<Rle> = scene.objects.iter().filter(|o| accepts(o)).map(|o| o.mask.clone()).collect();
+        (!masks.is_empty()).then(|| merge(&masks, Merge::Union).unwrap())
+    };
+    let (mut left_arms, mut single) = (0, 0);
+    for (split, images) in [("train", 0..29), ("val", 29..34)] {
+        let (semantic, street) = (classes(&out, "ade20k", split), classes(&out, "mapillary", split));
+        let (parts, sides) = (classes(&out, "partimagenet", split), classes(&out, "pascal_part", split));
+        assert_eq!(semantic.keys().map(|k| k.0).collect::<std::collections::BTreeSet<_>>(), images.clone().collect(), "{split}");
+        let train = split == "train";
+        let [people, once] =
+            ["humanparsing", "objects365"].map(|set| if train { classes(&out, set, split) } else { BTreeMap::new() });
+        for (i, scene) in images.map(|i| (i, &scenes[i])) {
+            for shape in super::scene::Shape::ALL {
+                let name = shape.name();
+                let wanted = of(scene, &|o| o.shape == *shape);
+                assert_eq!(semantic.get(&(i, name.to_owned())), wanted.as_ref(), "{split} {i} {name}");
+                assert_eq!(street.get(&(i, name.to_owned())), wanted.as_ref());
+                for (set, halves) in [(&parts, ["top", "bottom"]), (&sides, ["left", "right"])] {
+                    let found: Vec<Rle> = halves.iter().filter_map(|h| set.get(&(i, format!("{name} {h}"))).cloned()).collect();
+                    assert_eq!((!found.is_empty()).then(|| merge(&found, Merge::Union).unwrap()), wanted, "{i} {name}");
+                }
+                let count = scene.objects.iter().filter(|o| o.shape == *shape).count();
+                assert_eq!(once.get(&(i, name.to_owned())), wanted.as_ref().filter(|_| train && count == 1), "{i} {name}");
+                single += usize::from(train && count == 1);
+            }
+            let middle = f64::from(scene.width) / 2.0;
+            let arms = of(scene, &|o| o.shape == super::scene::Shape::Cross && o.centre.0 < middle);
+            assert_eq!(people.get(&(i, "left arm".to_owned())), arms.as_ref().filter(|_| train));
+            left_arms += usize::from(arms.is_some());
+        }
+        let ground = "unlabeled".to_owned();
+        assert!(street.iter().filter(|(k, _)| k.1 == ground).all(|((i, _), mask)| {
+            let all = of(&scenes[*i], &|_| true).unwrap();
+            intersection_union(&all, mask).unwrap() == (0, u64::from(mask.width() * mask.height()))
+        }));
+    }
+    assert!(left_arms > 0 && single > 10, "{left_arms} {single}");
+    // What is held out of one set is trained on in none.
+    let train = |set: &str| Dataset::open(&DatasetSpec::new(&out, set), "train").unwrap().images.len();
+    assert_eq!(["refcoco", "ade20k", "humanparsing"].map(train), [29; 3]);
+    assert!((10..29).contains(&train("objects365")), "images whose shapes all occur again are not in it");
+}
+
+#[test]
+fn every_layout_can_be_written_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let formats = [
+        SynthFormat::Ade20k,
+        SynthFormat::Mapillary,
+        SynthFormat::Humanparsing,
+        SynthFormat::Partimagenet,
+        SynthFormat::PascalPart,
+        SynthFormat::Objects365,
+    ];
+    for (i, format) in formats.into_iter().enumerate() {
+        let out = temp.path().join(i.to_string());
+        let summary = generate(&SynthConfig { images: 8, size: 48, format, ..SynthConfig::default() }, &out).unwrap();
+        let report = crate::verify_deep(&out).unwrap();
+        assert!(report.is_ok() && summary.sets.len() == 1, "{report}");
+        assert_eq!(crate::generated_by(&out).unwrap().unwrap().format, format);
+    }
+}
