@@ -1,5 +1,6 @@
 //! A run's tokenizer: made from the training sentences or read from a published vocabulary, and kept with the weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl RunTokenizer {
             return Self::kept(run_config, checkpoint);
         }
         if let Some(path) = run_config.text.vocabulary_file() {
-            return Self::load(run_config.text.tokenizer, path);
+            return Self::load(run_config.text.tokenizer, path)?.with_added(&run_config.text.added_tokens);
         }
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
         let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
@@ -100,6 +101,28 @@ impl RunTokenizer {
         Ok(Self { kind, tokenizer, files })
     }
 
+    /// Makes each text one token, with the ids that follow the vocabulary's; those that are tokens already stay as they are. They are
+    /// kept as `added_tokens.json`, as Hugging Face does.
+    fn with_added(self, texts: &[String]) -> Result<Self, ModelError> {
+        let new = |files: &[(String, Vec<u8>)]| -> Result<Option<Vec<u8>>, serde_json::Error> {
+            let mut tokens: BTreeMap<String, u32> = match files.iter().find(|(name, _)| name == ADDED) {
+                Some((_, bytes)) => serde_json::from_slice(bytes)?,
+                None => BTreeMap::new(),
+            };
+            let known = tokens.len();
+            for text in texts {
+                let next = (self.tokenizer.vocab_size() + tokens.len() - known) as u32;
+                tokens.entry(text.clone()).or_insert(next);
+            }
+            if tokens.len() == known { Ok(None) } else { serde_json::to_vec(&tokens).map(Some) }
+        };
+        let unreadable = |e: serde_json::Error| ModelError::File { path: ADDED.into(), what: e.to_string() };
+        let Some(added) = new(&self.files).map_err(unreadable)? else { return Ok(self) };
+        let (name, bytes) = self.files[0].clone();
+        let tokenizer = TokenizerKind::Beit3.from_bytes(&name, bytes.clone(), Some(added.clone()))?;
+        Ok(Self { kind: self.kind, tokenizer, files: vec![(name, bytes), (ADDED.to_owned(), added)] })
+    }
+
     /// Fails unless the kind is the one that a pretrained encoder's vocabulary was made with. Any kind serves an encoder that
     /// is trained from the beginning.
     ///
@@ -142,5 +165,50 @@ fn names(kind: Tokenizer) -> &'static [&'static str] {
         Tokenizer::Wordpiece => &["vocab.txt"],
         Tokenizer::Clip => &["merges.txt", "tokenizer.json"],
         Tokenizer::Sentencepiece => &["sentencepiece.bpe.model"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn config(folder: &Path, tokens: &str) -> RunConfig {
+        let text = format!(
+            "[text]\ntokenizer = \"sentencepiece\"\nvocabulary = {:?}\nadded_tokens = {tokens}\n",
+            folder.join("beit3.spm").display().to_string()
+        );
+        RunConfig::from_toml_str(&text).unwrap()
+    }
+
+    fn opened(config: &RunConfig) -> RunTokenizer {
+        RunTokenizer::open(config, [], None).unwrap()
+    }
+
+    #[test]
+    fn added_tokens_follow_the_vocabulary_and_are_kept_beside_it() {
+        let published = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../text-encoders/tests/data/tokenizers/beit3.spm");
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::copy(published, temp.path().join("beit3.spm")).unwrap();
+        let ids = |t: &RunTokenizer, text: &str| t.shared().pieces(text).unwrap();
+        let plain = opened(&config(temp.path(), "[]"));
+        let next = plain.shared().vocab_size() as u32;
+        assert_eq!(plain.files().len(), 1);
+        let semantic = config(temp.path(), "[\"[semantic]\"]");
+        let one = opened(&semantic);
+        assert_eq!(ids(&one, "[semantic] hair"), [vec![next], ids(&plain, "hair")].concat());
+        assert_eq!(ids(&one, "hair"), ids(&plain, "hair"));
+        assert_ne!(ids(&plain, "[semantic] hair")[0], next);
+        // The files alone give the same tokenizer, and what is a token already stays.
+        let again = RunTokenizer::from_bytes(&semantic, &one.files()).unwrap();
+        assert_eq!(ids(&again, "[semantic] hair"), ids(&one, "[semantic] hair"));
+        let (_, added) = &one.files()[1];
+        assert_eq!(String::from_utf8_lossy(added), format!("{{\"[semantic]\":{next}}}"));
+        std::fs::write(temp.path().join(ADDED), added).unwrap();
+        assert_eq!(opened(&semantic).files(), one.files());
+        let two = opened(&config(temp.path(), "[\"[part]\", \"[semantic]\"]"));
+        assert_eq!(ids(&two, "[part][semantic]"), [next + 1, next]);
+        let taken = RunTokenizer::open(&config(temp.path(), "[\"<pad>\"]"), [], None).map(|_| ());
+        assert!(taken.unwrap_err().to_string().contains("<pad>"));
     }
 }

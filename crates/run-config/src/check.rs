@@ -2,7 +2,7 @@
 
 use refcoco_data::ItemPer;
 
-use crate::sections::TRAIN_FROM_DATA;
+use crate::sections::{PROMPT_PLACE, TRAIN_FROM_DATA};
 use crate::{ConfigError, Every, LossSize, Method, PromptKind, RunConfig, ScheduleKind, Tokenizer, one_of};
 
 /// Largest whole number that TOML can hold.
@@ -11,7 +11,7 @@ const LARGEST: u64 = i64::MAX as u64;
 const LARGEST_SIDE: u32 = 4096;
 
 /// Splits of the known data sets: name, who split it, splits.
-const KNOWN_SPLITS: [(&str, &str, &[&str]); 9] = [
+const KNOWN_SPLITS: [(&str, &str, &[&str]); 15] = [
     ("refclef", "unc", &["train", "val", "testA", "testB", "testC"]),
     ("refclef", "berkeley", &["train", "test"]),
     ("refcoco", "unc", &["train", "val", "testA", "testB"]),
@@ -21,7 +21,16 @@ const KNOWN_SPLITS: [(&str, &str, &[&str]); 9] = [
     ("refcocog", "google", &["train", "val"]),
     ("grefcoco", "unc", &["train", "val", "testA", "testB"]),
     ("phrasecut", "vg", &["train", "val", "test", "miniv", "val_miniv"]),
+    ("ade20k", "challenge", &["train", "val"]),
+    ("mapillary", "v2.0", &["train", "val"]),
+    ("humanparsing", "atr", &["train"]),
+    ("partimagenet", "seg", &["train", "val", "test"]),
+    ("pascal_part", "vlpart", &["train", "val"]),
+    ("objects365", "v1", &["train"]),
 ];
+
+/// Sets that have classes instead of sentences: which ones an image has is known when it is loaded.
+const SETS_OF_CLASSES: [&str; 6] = ["ade20k", "mapillary", "humanparsing", "partimagenet", "pascal_part", "objects365"];
 
 impl RunConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -98,6 +107,21 @@ impl RunConfig {
         self.filled("data.train_split", &data.train_split)?;
         self.ensure(!data.val_splits.is_empty(), "data.val_splits", "empty", "at least one split, for example [\"val\"]")?;
         self.check_splits()?;
+        self.prompt("data.prompt", &data.prompt)?;
+        self.at_least_one("data.rate", u64::from(data.rate))?;
+        for (index, source) in data.also.iter().enumerate() {
+            let key = |field: &str| format!("data.also[{index}].{field}");
+            self.known_splits(&source.dataset, &source.split_by, &key("split_by"))?;
+            if let Some(root) = &source.root {
+                self.filled(&key("root"), &root.to_string_lossy())?;
+            }
+            self.prompt(&key("prompt"), &source.prompt)?;
+            self.at_least_one(&key("rate"), u64::from(source.rate))?;
+        }
+        if SETS_OF_CLASSES.contains(&data.dataset.as_str()) && data.items != ItemPer::Image {
+            let problem = format!("{} has classes, of which an image's are drawn together: items = \"image\"", data.dataset);
+            return Err(self.contradict("data.dataset", "data.items", problem));
+        }
         if !data.also.is_empty() && data.items != ItemPer::Image {
             return Err(self.contradict("data.also", "data.items", "several sets are mixed image by image: items = \"image\""));
         }
@@ -144,15 +168,7 @@ impl RunConfig {
     /// Names of splits, where the data set is a known one.
     fn check_splits(&self) -> Result<(), ConfigError> {
         let data = &self.data;
-        let known: Vec<_> = KNOWN_SPLITS.iter().filter(|k| k.0 == data.dataset).collect();
-        if known.is_empty() {
-            return Ok(());
-        }
-        let Some((_, _, splits)) = known.iter().find(|k| k.1 == data.split_by) else {
-            let makers: Vec<&str> = known.iter().map(|k| k.1).collect();
-            let expected = format!("{} for {}", one_of(&makers), data.dataset);
-            return Err(self.value_error("data.split_by", format!("{:?}", data.split_by), expected));
-        };
+        let Some(splits) = self.known_splits(&data.dataset, &data.split_by, "data.split_by")? else { return Ok(()) };
         let named = std::iter::once(("data.train_split".to_owned(), &data.train_split))
             .chain(data.val_splits.iter().enumerate().map(|(index, split)| (format!("data.val_splits[{index}]"), split)));
         for (key, split) in named {
@@ -160,6 +176,25 @@ impl RunConfig {
             self.ensure(splits.contains(&split.as_str()), &key, format!("{split:?}"), &expected)?;
         }
         Ok(())
+    }
+
+    /// The splits of a set that is a known one; refuses `split_by`, which stands at `key`, if the set has none of that name.
+    fn known_splits(&self, dataset: &str, split_by: &str, key: &str) -> Result<Option<&'static [&'static str]>, ConfigError> {
+        let known: Vec<_> = KNOWN_SPLITS.iter().filter(|k| k.0 == dataset).collect();
+        match known.iter().find(|k| k.1 == split_by) {
+            Some((_, _, splits)) => Ok(Some(splits)),
+            None if known.is_empty() => Ok(None),
+            None => {
+                let makers: Vec<&str> = known.iter().map(|k| k.1).collect();
+                let expected = format!("{} for {dataset}", one_of(&makers));
+                Err(self.value_error(key, format!("{split_by:?}"), expected))
+            }
+        }
+    }
+
+    fn prompt(&self, key: &str, prompt: &str) -> Result<(), ConfigError> {
+        let expected = "a text with one {}, where the sentence or the name of the class goes";
+        self.ensure(prompt.matches(PROMPT_PLACE).count() == 1, key, format!("{prompt:?}"), expected)
     }
 
     fn check_model(&self) -> Result<(), ConfigError> {
@@ -209,6 +244,16 @@ impl RunConfig {
                 "text.tokenizer",
                 format!("only \"wordpiece\" can be \"{TRAIN_FROM_DATA}\"; name the vocabulary's file"),
             ));
+        }
+        if !text.added_tokens.is_empty() && text.tokenizer != Tokenizer::Sentencepiece {
+            let problem =
+                format!("\"{}\" cuts them into its own pieces; only \"sentencepiece\" takes more", text.tokenizer.name());
+            return Err(self.contradict("text.added_tokens", "text.tokenizer", problem));
+        }
+        let most = "at most 8 texts, for which BEiT-3's table of 64010 rows has place";
+        self.ensure(text.added_tokens.len() <= 8, "text.added_tokens", text.added_tokens.len(), most)?;
+        for (index, token) in text.added_tokens.iter().enumerate() {
+            self.filled(&format!("text.added_tokens[{index}]"), token)?;
         }
         self.ensure(
             (3..=1024).contains(&text.max_tokens),

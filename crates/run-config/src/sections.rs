@@ -37,12 +37,18 @@ impl Default for RunSection {
 pub struct DataSection {
     /// Folder of the data set. Default "data/demo".
     pub root: PathBuf,
-    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", ... Default "refcoco".
+    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", "ade20k", ... Default "refcoco".
     pub dataset: String,
-    /// Who made the splits: "unc", "umd", "google"; "vg" for PhraseCut. Default "unc".
+    /// Who made the splits: "unc", "umd", "google"; of a set in one version, its name: "vg" for PhraseCut, "challenge" for ADE20K,
+    /// "v2.0" for Mapillary Vistas, "atr" for human parsing, "seg" for PartImageNet, "vlpart" for PASCAL-Part, "v1" for
+    /// Objects365. Default "unc".
     pub split_by: String,
-    /// Further data sets below `root` that are trained on. Items must be images: each is drawn from one of all sets, every
-    /// set as likely. Default `[]`.
+    /// What is asked, in training and in evaluation: `{}` stands for the sentence, or for the name of the class. Default "{}".
+    pub prompt: String,
+    /// How often an image is drawn from this set, relative to the rates of `also`. Default 1.
+    pub rate: u32,
+    /// Further data sets that are trained on. Items must be images: each is drawn from one of all sets, by their
+    /// rates. Default `[]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<DataSource>,
     /// Split trained on. Default "train".
@@ -56,7 +62,7 @@ pub struct DataSection {
     pub fit: Fit,
     /// What counts as one training item: "referent", "grouped-referent", "sentence" or "image". Default "referent".
     pub items: ItemPer,
-    /// Most sentences of an image, drawn anew each epoch, where items are images. Default 3.
+    /// Most sentences or classes of an image, drawn anew each epoch, where items are images. Default 3.
     pub expressions: usize,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,
@@ -73,6 +79,8 @@ impl Default for DataSection {
             root: PathBuf::from("data/demo"),
             dataset: "refcoco".to_owned(),
             split_by: "unc".to_owned(),
+            prompt: plain_prompt(),
+            rate: 1,
             also: Vec::new(),
             train_split: "train".to_owned(),
             val_splits: vec!["val".to_owned()],
@@ -91,11 +99,33 @@ impl Default for DataSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSource {
+    /// Folder of the set. Default: `data.root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// Data set, as `data.dataset`.
     pub dataset: String,
     /// Who made its splits, as `data.split_by`.
     pub split_by: String,
+    /// What is asked: `{}` stands for the sentence, or for the name of the class. EVF-SAM asks "[semantic] {}" for everything of a
+    /// class. Default "{}".
+    #[serde(default = "plain_prompt")]
+    pub prompt: String,
+    /// How often an image is drawn from this set, relative to the others. Default 1.
+    #[serde(default = "once")]
+    pub rate: u32,
 }
+
+/// The prompt that is the sentence itself.
+fn plain_prompt() -> String {
+    PROMPT_PLACE.to_owned()
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// What stands for the sentence in a prompt.
+pub(crate) const PROMPT_PLACE: &str = "{}";
 
 /// How SAM is made to understand text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,11 +239,15 @@ pub struct TextSection {
     pub vocabulary: String,
     /// Longest sentence in tokens, special ones included. Default 20.
     pub max_tokens: usize,
+    /// Texts that become one token each, after all of the vocabulary's own: EVF-SAM's multi-task data have "[semantic]", which gets
+    /// BEiT-3's id 64002. They are kept beside the weights. "sentencepiece" alone takes them. Default `[]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added_tokens: Vec<String>,
 }
 
 impl Default for TextSection {
     fn default() -> Self {
-        Self { tokenizer: Tokenizer::Wordpiece, vocabulary: TRAIN_FROM_DATA.to_owned(), max_tokens: 20 }
+        Self { tokenizer: Tokenizer::Wordpiece, vocabulary: TRAIN_FROM_DATA.to_owned(), max_tokens: 20, added_tokens: Vec::new() }
     }
 }
 

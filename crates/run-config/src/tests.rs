@@ -332,3 +332,49 @@ fn prompts_other_than_text_are_for_dit() {
     assert!(refused("[eval]\nprompt = \"box\"\nshuffled_text = true").starts_with("`eval.shuffled_text` and `eval.prompt`"));
     assert!(refused("[train]\nprompts = []").starts_with("`train.prompts` in configs/x.toml is empty"));
 }
+
+#[test]
+fn a_mixture_says_what_is_asked_and_how_often() {
+    let mixed = "[data]\nitems = \"image\"\nrate = 4\n[[data.also]]\nroot = \"data\"\ndataset = \"ade20k\"\n\
+                 split_by = \"challenge\"\nprompt = \"[semantic] {}\"\nrate = 4\n[[data.also]]\ndataset = \"refcoco+\"\n\
+                 split_by = \"unc\"\n";
+    let data = RunConfig::from_toml_str(mixed).unwrap().data;
+    let [ade, plus] = data.also.as_slice() else { panic!("{:?}", data.also) };
+    assert_eq!((data.prompt.as_str(), data.rate), ("{}", 4));
+    assert_eq!((ade.prompt.as_str(), ade.rate, ade.root.as_deref()), ("[semantic] {}", 4, Some(Path::new("data"))));
+    assert_eq!((plus.prompt.as_str(), plus.rate, plus.root.as_deref()), ("{}", 1, None));
+    let text = RunConfig::from_toml_str(mixed).unwrap().to_toml().unwrap();
+    assert_eq!(RunConfig::from_toml_str(&text).unwrap().data, data, "{text}");
+    assert_eq!(
+        refused(&mixed.replace("[semantic] {}", "[semantic]")),
+        "`data.also[0].prompt` in configs/x.toml is \"[semantic]\"; it must be a text with one {}, where the sentence or the name of \
+         the class goes"
+    );
+    for (from, to, parts) in [
+        ("rate = 4\n[[data.also]]\nd", "rate = 0\n[[data.also]]\nd", &["`data.also[0].rate`", "1 or more"][..]),
+        ("rate = 4\n[[data.also]]\nr", "rate = 0\n[[data.also]]\nr", &["`data.rate`", "1 or more"]),
+        ("rate = 4\n[[data.also]]\nr", "rate = 1.5\n[[data.also]]\nr", &["`data.rate`", "whole number"]),
+        ("\"challenge\"", "\"unc\"", &["`data.also[0].split_by`", "\"challenge\" for ade20k"]),
+        ("root = \"data\"", "root = \"\"", &["`data.also[0].root`", "not empty"]),
+        ("prompt", "promt", &["data.also[0].promt", "`data.also[0].prompt`"]),
+        ("items = \"image\"\n", "", &["data.also", "items = \"image\""]),
+    ] {
+        assert!(mixed.contains(from), "{from}");
+        let error = refused(&mixed.replacen(from, to, 1));
+        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?} are not all in \"{error}\"");
+    }
+    let ade = "[data]\ndataset = \"ade20k\"\nsplit_by = \"challenge\"\n";
+    assert!(refused(ade).contains("ade20k has classes"));
+    assert!(refused(&format!("{ade}items = \"image\"\nval_splits = [\"test\"]\n")).contains("\"train\" or \"val\""));
+}
+
+#[test]
+fn added_tokens_need_a_tokenizer_that_takes_them() {
+    let text = "[text]\ntokenizer = \"sentencepiece\"\nvocabulary = \"beit3.spm\"\nadded_tokens = [\"[semantic]\"]\n";
+    assert_eq!(RunConfig::from_toml_str(text).unwrap().text.added_tokens, ["[semantic]"]);
+    let clip = refused(&text.replace("sentencepiece", "clip"));
+    assert!(clip.contains("text.added_tokens") && clip.contains("only \"sentencepiece\""), "{clip}");
+    assert!(refused(&text.replace("\"[semantic]\"", "\"\"")).contains("`text.added_tokens[0]`"));
+    let many = format!("{:?}", (0..9).map(|i| format!("<{i}>")).collect::<Vec<_>>());
+    assert!(refused(&text.replace("[\"[semantic]\"]", &many)).contains("at most 8"));
+}

@@ -22,7 +22,7 @@ const CACHE_BYTES: usize = 2 << 30;
 pub fn open_split(run_config: &RunConfig, split: &str) -> Result<Dataset, TrainError> {
     let mut spec = DatasetSpec::new(&run_config.data.root, &run_config.data.dataset);
     spec.split_by.clone_from(&run_config.data.split_by);
-    Ok(Dataset::open(&spec, split)?)
+    Ok(Dataset::open(&spec, split)?.with_prompt(&run_config.data.prompt)?)
 }
 
 /// Opens the config's training split, with that of the further sets behind it.
@@ -32,8 +32,9 @@ pub fn open_split(run_config: &RunConfig, split: &str) -> Result<Dataset, TrainE
 pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
     let (data, mut set) = (&run_config.data, open_split(run_config, &run_config.data.train_split)?);
     for source in &data.also {
-        let spec = DatasetSpec { root: data.root.clone(), name: source.dataset.clone(), split_by: source.split_by.clone() };
-        set = set.with(Dataset::open(&spec, &data.train_split)?);
+        let root = source.root.clone().unwrap_or_else(|| data.root.clone());
+        let spec = DatasetSpec { root, name: source.dataset.clone(), split_by: source.split_by.clone() };
+        set = set.with(Dataset::open(&spec, &data.train_split)?.with_prompt(&source.prompt)?);
     }
     Ok(set)
 }
@@ -95,6 +96,9 @@ impl TrainData {
     pub fn open(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let sampler = Sampler::new(&dataset, run_config.data.items, run_config.train.batch_size, run_config.run.seed)?
             .with_expressions(run_config.data.expressions);
+        let rates: Vec<u32> = [run_config.data.rate].into_iter().chain(run_config.data.also.iter().map(|a| a.rate)).collect();
+        // A set that was opened otherwise has parts of its own, each as likely.
+        let sampler = if rates.len() == dataset.parts.len() + 1 { sampler.with_rates(&rates)? } else { sampler };
         let side = run_config.data.image_size as usize;
         let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
             .with_full_masks(run_config.train.loss_size == LossSize::Original)
