@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use models::ModelError;
 use models::tokenizer::RunTokenizer;
 use nn_ops::weights::{StateDict, export};
-use refcoco_data::{Dataset, SynthConfig, generate};
+use refcoco_data::{Dataset, SynthConfig, SynthFormat, generate};
 use run_config::{Init, Precision, RunConfig};
 use tests::begin;
 use trainer::data::{TrainData, open_tokenizer, open_train};
@@ -30,12 +30,14 @@ const SMALL: &[&str] = &[
     "data.prefetch=0",
     "data.dataset=refcoco",
     "data.split_by=unc",
+    "data.rate=1",
     "data.also=[]",
     "data.val_splits=[\"val\"]",
     "text.max_tokens=12",
     // A vocabulary of the toy set's own serves any encoder.
     "text.tokenizer=wordpiece",
     "text.vocabulary=train-from-data",
+    "text.added_tokens=[]",
     "optim.lr=1e-2",
     "optim.accumulate=1",
     "schedule.kind=constant",
@@ -165,7 +167,8 @@ fn rows_hold<'a>(method: &str, rows: impl Iterator<Item = &'a str>, check: impl 
     assert_eq!(found, stated.iter().map(|s| (*s).to_owned()).collect());
 
     let toy = Toy { folder: tempfile::tempdir().unwrap() };
-    let config = SynthConfig { images: 24, size: 48, seed: 3, ..SynthConfig::default() };
+    let format = SynthFormat::Multitask;
+    let config = SynthConfig { images: 24, size: 48, seed: 3, format, ..SynthConfig::default() };
     generate(&config, &toy.folder.path().join("data")).unwrap();
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let wrong: Vec<String> =
