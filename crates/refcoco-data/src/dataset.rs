@@ -181,7 +181,7 @@ impl Dataset {
         self.referents.iter().map(|r| r.sentences.len()).sum()
     }
 
-    /// Puts every sentence, or the name of every class, into a prompt, at its `{}`: "[semantic] {}" makes "[semantic] circle" of
+    /// Puts every sentence, or the name of every class, into a prompt, at its `{}`: `[semantic] {}` makes `[semantic] circle` of
     /// "circle".
     ///
     /// # Errors

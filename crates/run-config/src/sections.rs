@@ -106,7 +106,7 @@ pub struct DataSource {
     pub dataset: String,
     /// Who made its splits, as `data.split_by`.
     pub split_by: String,
-    /// What is asked: `{}` stands for the sentence, or for the name of the class. EVF-SAM asks "[semantic] {}" for everything of a
+    /// What is asked: `{}` stands for the sentence, or for the name of the class. EVF-SAM asks `[semantic] {}` for everything of a
     /// class. Default "{}".
     #[serde(default = "plain_prompt")]
     pub prompt: String,
@@ -239,7 +239,7 @@ pub struct TextSection {
     pub vocabulary: String,
     /// Longest sentence in tokens, special ones included. Default 20.
     pub max_tokens: usize,
-    /// Texts that become one token each, after all of the vocabulary's own: EVF-SAM's multi-task data have "[semantic]", which gets
+    /// Texts that become one token each, after all of the vocabulary's own: EVF-SAM's multi-task data have `[semantic]`, which gets
     /// BEiT-3's id 64002. They are kept beside the weights. "sentencepiece" alone takes them. Default `[]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub added_tokens: Vec<String>,
