@@ -108,8 +108,13 @@ impl EvfModel {
     /// # Errors
     /// A sentence without words.
     pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, EvfError> {
-        let most = self.mm_extractor.text().max_len().min(self.config().max_tokens);
-        Ok(tokenizer.encode_batch(sentences, most, Padding::Longest)?)
+        Ok(tokenizer.encode_batch(sentences, self.max_tokens(), Padding::Longest)?)
+    }
+
+    /// Most token ids of a sentence, special tokens included; what is beyond is not read.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.mm_extractor.text().max_len().min(self.config().max_tokens)
     }
 
     /// The vector of each sentence about its image; without a graph where the encoder is not trained.

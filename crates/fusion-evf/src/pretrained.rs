@@ -38,7 +38,7 @@ impl Pretrained {
     /// # Errors
     /// A file that is missing or says something else than an EVF-SAM on SAM.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, EvfError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         let config = EvfConfig::from_json(&folder.config()?).map_err(|e| folder.config_error(e))?;
         let (weights, vocabulary) = (folder.weights()?, config.tokenizer_kind().find(folder.path())?);
         Ok(Self { config, weights, vocabulary })
@@ -59,7 +59,7 @@ impl EvfConfig {
     /// # Errors
     /// A file that is missing, the configuration of another model, settings that contradict each other.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, EvfError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         Ok(Self::from_json(&folder.config()?).map_err(|e| folder.config_error(e))?)
     }
 
@@ -140,8 +140,8 @@ impl EvfModel {
 }
 
 impl EvfPredictor {
-    /// Everything from one folder: a published one, or one that [`EvfPredictor::save_pretrained`] wrote. There is no network
-    /// here: who has a hub's id downloads its folder first.
+    /// Everything from one folder: a published one, or one that [`EvfPredictor::save_pretrained`] wrote. Or
+    /// `hf:OWNER/REPO`, a repository of the Hugging Face hub that holds one (`hf:YxZhang/evf-sam`).
     ///
     /// # Errors
     /// A file that is missing or damaged, the folder of another model, weights that do not fit `config.json`.

@@ -347,6 +347,22 @@ fn modules_round_trip() {
 }
 
 #[test]
+fn values_that_are_not_finite_are_refused_by_the_name_of_their_tensor() {
+    let device = Device::flex();
+    for bad in [f32::NAN, f32::NEG_INFINITY] {
+        let mut state_dict = export(&net(&device), &KeyMap::plain(), "diverged.pth");
+        let name = state_dict.names().find(|n| n.ends_with("weight")).unwrap().to_owned();
+        let shape = state_dict.shape(&name).unwrap().to_vec();
+        let mut values = state_dict.read(&name).unwrap();
+        values[1] = bad;
+        state_dict.insert(name.clone(), &shape, values);
+        assert!(state_dict.read(&name).is_ok(), "to look at them is allowed");
+        let error = load(net(&device), &state_dict, &KeyMap::plain(), &Allow::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("diverged.pth: tensor `{name}`: 1 of")), "{error}");
+    }
+}
+
+#[test]
 fn every_tensor_is_accounted_for() {
     let device = Device::flex();
     let names = KeyMap::plain();

@@ -147,6 +147,32 @@ impl Sampler {
         self.batch(step / per_epoch, (step % per_epoch) as usize)
     }
 
+    /// Other items for the `place`-th image of step `step`, whose own ones cannot be read: any of the set, by seed, step,
+    /// place and the number of the attempt.
+    #[must_use]
+    pub fn substitute(&self, step: u64, place: usize, attempt: usize) -> Vec<Item> {
+        let mut rng = Rng::keyed(&[self.seed, step, 6, (self.rank * self.batch + place) as u64, attempt as u64]);
+        let unit = rng.below(self.items.len());
+        self.draw(unit, rng)
+    }
+
+    /// The items of one unit of the set, its sentences drawn.
+    fn draw(&self, unit: usize, mut rng: Rng) -> Vec<Item> {
+        let (referent, sentence) = self.items[unit];
+        let chosen = match self.per {
+            ItemPer::Referent | ItemPer::GroupedReferent => vec![(referent, rng.below(self.sentences[referent]))],
+            ItemPer::Sentence => vec![(referent, sentence)],
+            ItemPer::Image => {
+                let mut all = self.by_image[unit].clone();
+                rng.shuffle(&mut all);
+                all.truncate(self.expressions);
+                all
+            }
+        };
+        let key = rng.next();
+        chosen.into_iter().map(|(referent, sentence)| Item { referent, sentence, key }).collect()
+    }
+
     /// An epoch's order, computed once for many steps.
     #[must_use]
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
@@ -181,20 +207,7 @@ impl Epoch<'_> {
         (first..first + s.batch)
             .flat_map(|place| {
                 let i = self.drawn(place).unwrap_or(self.order[place] as usize);
-                let (referent, sentence) = s.items[i];
-                let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]);
-                let chosen = match s.per {
-                    ItemPer::Referent | ItemPer::GroupedReferent => vec![(referent, rng.below(s.sentences[referent]))],
-                    ItemPer::Sentence => vec![(referent, sentence)],
-                    ItemPer::Image => {
-                        let mut all = s.by_image[i].clone();
-                        rng.shuffle(&mut all);
-                        all.truncate(s.expressions);
-                        all
-                    }
-                };
-                let key = rng.next();
-                chosen.into_iter().map(move |(referent, sentence)| Item { referent, sentence, key })
+                s.draw(i, Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]))
             })
             .collect()
     }

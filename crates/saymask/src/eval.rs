@@ -9,7 +9,7 @@ use trainer::report;
 
 use crate::device;
 use crate::progress::Progress;
-use crate::session::Source;
+use crate::session::{JUDGING, Source};
 use crate::table;
 
 /// Options of `eval`.
@@ -27,7 +27,7 @@ pub struct EvalArgs {
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let found = args.source.find()?;
+    let found = args.source.find("eval", JUDGING)?;
     let evaluator = evaluator(&found, &device::open(args.source.device())?)?;
     let run_config = &found.run_config;
     let splits = if args.split.is_empty() { &run_config.data.val_splits } else { &args.split };
@@ -40,6 +40,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for (number, split) in splits.iter().enumerate() {
         let data = EvalData::open(run_config, split, evaluator.inputs())?;
         data.dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
+        if let Some(cut) = found.tokenizer.truncated(run_config, data.sentences())? {
+            crate::note!("warning: {split}: {cut}");
+        }
         let of = data.items.len();
         let mut judge = |seed| evaluator.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
         let (report, results) = judge(None)?;

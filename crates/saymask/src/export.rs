@@ -25,7 +25,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if args.out.extension().is_none_or(|ending| ending != "safetensors") {
         bail!("{}: weights are written as safetensors; choose a name that ends in .safetensors", args.out.display());
     }
-    let found = args.source.find()?;
+    let found = args.source.find("export", &["model.", "text."])?;
     let weights = found.state_dict(&device::open(args.source.device())?)?;
     let method = found.run_config.model.method.name();
     let says = [("format", "pt"), ("method", method), ("source", found.label.as_str())];

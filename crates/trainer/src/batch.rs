@@ -61,6 +61,8 @@ pub struct HostBatch {
     /// What the method's frozen part makes of each image, where it was read from a
     /// [`FeatureCache`](crate::cache::FeatureCache) instead of being computed.
     pub features: Vec<Vec<HostTensor>>,
+    /// What could not be read while the batch was made; other samples stand in its place.
+    pub unreadable: Vec<String>,
 }
 
 /// A tensor [1, ...] on the host.
@@ -99,8 +101,8 @@ impl HostBatch {
         let prompts = vec![None; samples.len()];
         let (full_masks, sentences): (Vec<_>, _) = samples.into_iter().map(|s| (s.full_mask, s.sentence)).unzip();
         let full_masks = if full_masks.iter().all(Vec::is_empty) { Vec::new() } else { full_masks };
-        let features = Vec::new();
-        Ok(Self { images, photos, masks, full_masks, sentences, prompts, image_of, letterboxes, side, features })
+        let (features, unreadable) = (Vec::new(), Vec::new());
+        Ok(Self { images, photos, masks, full_masks, sentences, prompts, image_of, letterboxes, side, features, unreadable })
     }
 
     /// Puts points or boxes in place of sentences, as `kinds` and the samples' keys say.
@@ -174,6 +176,7 @@ impl HostBatch {
             letterboxes: self.letterboxes[from..to].to_vec(),
             side: self.side,
             features: self.features.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),
+            unreadable: Vec::new(),
         }
     }
 

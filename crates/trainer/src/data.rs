@@ -1,15 +1,18 @@
 //! The config's data, opened and checked.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
+use rayon::prelude::*;
 use refcoco_data::{DataError, Dataset, DatasetSpec, ImageCache, Item, Prefetcher, Sampler, Transform};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::items::{host_batch, images};
+use crate::items::{batch_of, host_batch, images};
+use crate::unreadable::{Loaded, Unreadable};
 use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
@@ -43,8 +46,12 @@ pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
 /// # Errors
 /// As there.
 pub fn open_tokenizer(run_config: &RunConfig, data: &Dataset, resumed: Option<&Checkpoint>) -> Result<RunTokenizer, TrainError> {
-    let sentences = data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()));
-    Ok(RunTokenizer::open(run_config, sentences, resumed)?)
+    Ok(RunTokenizer::open(run_config, sentences(data), resumed)?)
+}
+
+/// All sentences of a set.
+pub fn sentences(data: &Dataset) -> impl Iterator<Item = &str> {
+    data.referents.iter().flat_map(|r| r.sentences.iter().map(|s| s.text.as_str()))
 }
 
 /// Batches of training items, from any step on.
@@ -60,6 +67,7 @@ pub struct TrainData {
     prompts: Vec<PromptKind>,
     scales: Scales,
     ahead: usize,
+    unreadable: Arc<Unreadable>,
 }
 
 /// Sides to which batches are resized, one per step (DIT's released cross-attention configs).
@@ -101,7 +109,8 @@ impl TrainData {
             .with_photo(inputs.photo.is_some());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
-        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
+        let unreadable = Arc::new(Unreadable::new(run_config.data.max_unreadable));
+        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead, unreadable })
     }
 
     /// Takes the features of the method's frozen part from a cache, if there is one; the images in their canvas are then not made.
@@ -117,16 +126,17 @@ impl TrainData {
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
-        let (prompts, scales) = (self.prompts.clone(), self.scales.clone());
+        let (prompts, scales, unreadable) = (self.prompts.clone(), self.scales.clone(), self.unreadable.clone());
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
             if step >= to {
                 return Ok(None);
             }
-            let items = sampler.at(step);
+            let Loaded { items, samples, unreadable } = unreadable.load(&dataset, &sampler, step, &transform, &cache)?;
             // Referents of one image share its key, but not their points.
             let keys = items.iter().map(|item| item.key.wrapping_add(item.referent as u64));
-            let mut batch = host_batch(&dataset, &items, &transform, &cache, &inputs)?.with_prompts(&prompts, keys);
+            let mut batch = batch_of(&dataset, &items, samples, &inputs)?.with_prompts(&prompts, keys);
+            batch.unreadable = unreadable;
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
@@ -179,6 +189,29 @@ impl EvalData {
             prompt: run_config.eval.prompt,
             batch: run_config.eval.batch_size.max(1),
         })
+    }
+
+    /// The sentences that will be judged.
+    pub fn sentences(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().map(|item| self.dataset.referents[item.referent].sentences[item.sentence].text.as_str())
+    }
+
+    /// The image file of an item.
+    #[must_use]
+    pub fn image(&self, item: usize) -> &Path {
+        &self.dataset.images[self.dataset.referents[self.items[item].referent].image].path
+    }
+
+    /// Reads every image that will be judged, so that a damaged one is named now and not after hours of training.
+    ///
+    /// # Errors
+    /// The first image, in order, that cannot be read.
+    pub fn check_images(&self) -> Result<(), DataError> {
+        let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.referents[item.referent].image).collect();
+        images.sort_unstable();
+        images.dedup();
+        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image].path).map(|_| ()));
+        read.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Batches in order, made ahead on another thread, with the number of their first item.

@@ -9,3 +9,4 @@ mod recompute;
 mod same_masks;
 mod skips;
 mod training;
+mod unreadable;

@@ -19,7 +19,7 @@ use crate::ModelError;
 /// # Errors
 /// A folder that is something else, or overrides that do not fit.
 pub fn pretrained_config<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<RunConfig, ModelError> {
-    let folder = PretrainedFolder::new(path);
+    let folder = PretrainedFolder::find(path)?;
     let json = folder.config()?;
     let weights = folder.weights()?;
     let run_config = match json.get("model_type").and_then(Value::as_str) {

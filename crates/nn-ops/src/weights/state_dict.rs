@@ -261,6 +261,23 @@ impl StateDict {
         Ok(widen(&bytes, entry.element))
     }
 
+    /// As [`Self::read`], for weights that a model will compute with.
+    ///
+    /// # Errors
+    /// As there, or values that are NaN or infinite: masks made with them would be empty without a word.
+    pub fn read_finite(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let values = self.read(name)?;
+        let bad = values.iter().filter(|v| !v.is_finite()).count();
+        if bad == 0 {
+            return Ok(values);
+        }
+        let what = format!(
+            "{bad} of {} values are NaN or infinite; the file was saved by a run that had diverged, or is damaged",
+            values.len()
+        );
+        Err(WeightsError::Tensor { path: self.path.clone(), name: name.to_owned(), what })
+    }
+
     /// Writes safetensors in `f32`, beside the target first and then renamed over it.
     ///
     /// # Errors
