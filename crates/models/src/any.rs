@@ -52,7 +52,7 @@ impl AnyModel {
         device: &Device,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, ModelError> {
-        let method = AnyMethod::new(run_config, tokenizer)?;
+        let method = AnyMethod::for_checkpoint(run_config, tokenizer, checkpoint)?;
         with_method!(method, method => {
             let net = method.build(device)?;
             let net = match checkpoint {

@@ -130,7 +130,7 @@ impl Found {
     /// # Errors
     /// As [`Found::model`].
     pub fn state_dict(&self, device: &Device) -> Result<StateDict, ModelError> {
-        let method = AnyMethod::new(&self.run_config, self.tokenizer.clone())?;
+        let method = AnyMethod::for_checkpoint(&self.run_config, self.tokenizer.clone(), self.checkpoint.as_ref())?;
         with_method!(method, method => self.exported(method.build(device)?, &method.names()))
     }
 

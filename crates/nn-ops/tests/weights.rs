@@ -15,6 +15,7 @@ use tempfile::TempDir;
 const EXACT: [f32; 4] = [1.5, -2.0, 0.25, 1024.0];
 const PTH: &[u8] = include_bytes!("fixtures/tiny.pth");
 const NESTED: &[u8] = include_bytes!("fixtures/nested.pth");
+const TRAINED: &[u8] = include_bytes!("fixtures/trained.pth");
 
 fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
@@ -73,13 +74,20 @@ fn safetensors_of_every_precision_widen() {
 fn a_model_is_found_under_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let flat = StateDict::open(put(&folder, "flat.pth", PTH)).unwrap();
-    for (name, bytes) in [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED)] {
+    let kinds = [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED), ("d.pth", TRAINED), ("e.pth.zip", TRAINED), ("f.zip", PTH)];
+    for (name, bytes) in kinds {
         let file = StateDict::open_model(put(&folder, name, bytes)).unwrap();
         assert!(file.names().eq(flat.names()), "{name}: {:?}", file.names().collect::<Vec<_>>());
         assert_eq!(file.read("transposed").unwrap(), flat.read("transposed").unwrap());
     }
     let plain = StateDict::open_model(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
     assert_eq!(plain.read("single").unwrap(), EXACT);
+    // A folder of a model, and a repository that is not at hand.
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    std::fs::write(model.join("model.safetensors"), small_safetensors()).unwrap();
+    assert_eq!(StateDict::open_model(&model).unwrap().read("single").unwrap(), EXACT);
+    assert!(matches!(StateDict::open_model("hf:nobody"), Err(WeightsError::Hub { .. })));
     assert!(matches!(StateDict::open_model(folder.path().join("absent.pth")), Err(WeightsError::Io { .. })));
     assert!(matches!(StateDict::open_model(put(&folder, "bad.pth", b"no zip")), Err(WeightsError::Format { .. })));
 }

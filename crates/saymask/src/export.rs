@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use models::run_dir::write_whole;
 
 use crate::device;
 use crate::session::Source;
@@ -40,7 +41,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     crate::say!("{}: {} tensors", args.out.display(), weights.len());
     for (name, bytes) in found.files()? {
         let path = args.out.with_file_name(name);
-        std::fs::write(&path, bytes)?;
+        write_whole(&path, &bytes)?;
         crate::say!("{}", path.display());
     }
     Ok(())

@@ -18,3 +18,4 @@ pub mod segment;
 pub mod session;
 pub mod table;
 pub mod train;
+pub mod weights;

@@ -1,7 +1,7 @@
 //! The Saymask command line: arguments to commands, errors to exit codes.
 
 use clap::{Parser, Subcommand};
-use saymask::{agree, attend, check, data, device, error, eval, export, predict, segment, train};
+use saymask::{agree, attend, check, data, device, error, eval, export, predict, segment, train, weights};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -34,6 +34,8 @@ enum Command {
     /// Make or check data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// List the published weights that configs ask for: where they are published, and which are here.
+    Weights(weights::WeightsArgs),
     /// List what --device may say here, and why the rest is missing.
     Devices(device::DevicesArgs),
     /// Run golden files against our models.
@@ -51,6 +53,7 @@ fn main() {
         Command::Segment(args) => segment::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command),
+        Command::Weights(args) => weights::run(&args).map(|()| true),
         Command::Devices(args) => device::run(&args).map(|()| true),
         Command::Check(args) => check::check(&args),
         Command::Agree(args) => agree::run(&args),

@@ -134,7 +134,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     let image = open_image(&args.image)?;
     inside(args, &image)?;
     let device = device::open(&args.device)?;
-    let checkpoint = StateDict::open(&args.weights)?;
+    let checkpoint = StateDict::open_model(&args.weights)?;
     if let (Some(want), found) = (args.model.config(), SamConfig::detect(&checkpoint)?)
         && want != found
     {

@@ -4,6 +4,8 @@
 mod device;
 #[path = "cli/photo.rs"]
 mod photo;
+#[path = "cli/reliability.rs"]
+mod reliability;
 #[path = "cli/segment.rs"]
 mod segment;
 

@@ -143,6 +143,9 @@ pub struct TimingLine {
     pub items_per_second: f64,
     /// Share of that time spent waiting for data, 0 to 1.
     pub waiting: f64,
+    /// Main memory that the process holds, in MB of 10^6 bytes, where the system tells it (Linux).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -241,6 +244,15 @@ impl RunLog {
     }
 }
 
+/// Main memory that this process holds, in MB of 10^6 bytes; none where `/proc` does not tell it.
+#[must_use]
+pub fn resident_mb() -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
 /// Reads the lines of a run log; a torn last line is left out.
 ///
 /// # Errors
@@ -326,7 +338,7 @@ mod tests {
     }
 
     fn timing(step: u64) -> TimingLine {
-        TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0 }
+        TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0, memory_mb: Some(1.5) }
     }
 
     fn run(log: &mut RunLog, steps: std::ops::RangeInclusive<u64>) {

@@ -18,7 +18,7 @@ use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate, profile};
 use crate::event::{Event, OnEvent};
 use crate::report;
-use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log};
+use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log, resident_mb};
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
 use crate::state::Training;
@@ -183,6 +183,7 @@ impl Pace {
             seconds: begun.elapsed().as_secs_f64(),
             items_per_second: self.items as f64 / seconds,
             waiting: (self.waited / seconds).min(1.0),
+            memory_mb: resident_mb(),
         }
     }
 }

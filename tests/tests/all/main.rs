@@ -3,6 +3,7 @@
 mod configs;
 mod evaluation;
 mod goldens;
+mod mutations;
 mod precision;
 mod prompts;
 mod recompute;

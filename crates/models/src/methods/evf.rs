@@ -14,7 +14,7 @@ pub struct EvfMethod {
     pub config: EvfConfig,
     /// The tokenizer.
     pub tokenizer: RunTokenizer,
-    init: Init,
+    pub(super) init: Init,
 }
 
 impl EvfMethod {
@@ -55,14 +55,15 @@ impl EvfMethod {
     pub fn build(&self, device: &Device) -> Result<EvfModel, ModelError> {
         let (config, init) = (&self.config, &self.init);
         let mut model = config.init(device)?;
+        // A whole model replaces everything: SAM's and the encoder's files need not be there.
+        if let Some(path) = &init.method {
+            return Ok(model.load(&StateDict::open_model(path)?)?.0);
+        }
         if let Some(path) = &init.sam {
-            (model, _) = model.load_sam(&StateDict::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open_model(path)?)?;
         }
         if let Some(path) = encoder_file(config, init) {
-            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
-        }
-        if let Some(path) = &init.method {
-            (model, _) = model.load(&StateDict::open(path)?)?;
+            (model, _) = model.load_encoder(&StateDict::open_model(path)?)?;
         }
         Ok(model)
     }

@@ -13,10 +13,11 @@ pub use risam::RisamMethod;
 use nn_ops::ConfigError;
 use nn_ops::config::quoted;
 use pil_ops::Fit;
-use run_config::{Method, RunConfig};
+use run_config::{Init, Method, RunConfig};
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::run_dir::Checkpoint;
 use crate::tokenizer::RunTokenizer;
 
 /// A run config's method. Together with [`with_method`](crate::with_method) this is the one place that tells methods apart: a
@@ -41,6 +42,26 @@ impl AnyMethod {
             Method::Evf => Self::Evf(EvfMethod::new(run_config, tokenizer)?),
             Method::Risam => Self::Risam(RisamMethod::new(run_config, tokenizer)?),
         })
+    }
+
+    /// As [`AnyMethod::new`], without the config's first weights where a checkpoint has all of them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_checkpoint(
+        run_config: &RunConfig,
+        tokenizer: RunTokenizer,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, ModelError> {
+        let mut any = Self::new(run_config, tokenizer)?;
+        if checkpoint.is_some() {
+            match &mut any {
+                Self::Dit(method) => method.init = Init::default(),
+                Self::Evf(method) => method.init = Init::default(),
+                Self::Risam(method) => method.init = Init::default(),
+            }
+        }
+        Ok(any)
     }
 }
 

@@ -76,6 +76,6 @@ fn load<S: Segmenter + 'static>(
 /// # Errors
 /// Settings that contradict each other, weights that do not fit.
 pub fn evaluator(found: &Found, device: &Device) -> Result<Box<dyn Evaluator>, TrainError> {
-    let method = AnyMethod::new(&found.run_config, found.tokenizer.clone())?;
+    let method = AnyMethod::for_checkpoint(&found.run_config, found.tokenizer.clone(), found.checkpoint.as_ref())?;
     with_method!(method, method => load(method, &found.run_config, device, found.checkpoint.as_ref()))
 }
