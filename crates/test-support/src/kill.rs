@@ -11,7 +11,7 @@ const CALLS: &str = "write,pwrite64,rename,renameat2,fsync,fdatasync,ftruncate,m
 /// A command that is killed, and how it is taken up again.
 pub struct Trial<'a> {
     /// What is tried, for the table.
-    pub name: &'a str,
+    pub name: &'static str,
     /// The program.
     pub program: &'a Path,
     /// A folder as it is before the command; every trial works in a copy of it.
