@@ -121,6 +121,8 @@ impl Meter {
         let miou = ratio(self.iou, self.samples);
         Report {
             profile: self.profile.name.clone(),
+            dataset: String::new(),
+            split_by: String::new(),
             split: split.into(),
             threshold: self.profile.threshold,
             space: self.profile.space,
@@ -190,11 +192,39 @@ pub struct KindReport {
     pub oiou: f64,
 }
 
+impl Report {
+    /// The same figures, of a data set.
+    #[must_use]
+    pub fn of(self, dataset: impl Into<String>, split_by: impl Into<String>) -> Self {
+        Self { dataset: dataset.into(), split_by: split_by.into(), ..self }
+    }
+
+    /// `refcoco (unc) val`, or the split alone where the data set is not known.
+    #[must_use]
+    pub fn whole_split(&self) -> String {
+        let Self { dataset, split_by, split, .. } = self;
+        if dataset.is_empty() { split.clone() } else { format!("{dataset} ({split_by}) {split}") }
+    }
+
+    /// `refcoco-unc-val`: the name of its files.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        let Self { dataset, split_by, split, .. } = self;
+        if dataset.is_empty() { split.clone() } else { format!("{dataset}-{split_by}-{split}") }
+    }
+}
+
 /// Figures together with what they depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Profile name.
     pub profile: String,
+    /// Data set; empty where a meter was not told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dataset: String,
+    /// Who made its splits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub split_by: String,
     /// Split name.
     pub split: String,
     /// Binarisation threshold.

@@ -57,16 +57,34 @@ pub fn evaluate<S: Segmenter>(
     profile: &EvalProfile,
     shuffle: Option<u64>,
     device: &Device,
+    on_event: impl FnMut(usize),
+) -> Result<(Report, Vec<ItemResult>), TrainError> {
+    let shuffled = |seed| derangement(data.items.len(), seed).into_iter().map(|item| sentence(data, item).to_owned()).collect();
+    let sentences: Option<Vec<String>> = shuffle.map(shuffled);
+    evaluate_with(segmenter, net, data, profile, sentences.as_deref(), device, on_event)
+}
+
+/// [`evaluate`] with other sentences than the items' own, one per item.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_with<S: Segmenter>(
+    segmenter: &S,
+    net: &S::Net,
+    data: &EvalData,
+    profile: &EvalProfile,
+    sentences: Option<&[String]>,
+    device: &Device,
     mut on_event: impl FnMut(usize),
 ) -> Result<(Report, Vec<ItemResult>), TrainError> {
     debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
-    let other = shuffle.map(|seed| derangement(data.items.len(), seed));
+    debug_assert!(sentences.is_none_or(|s| s.len() == data.items.len()), "one sentence per item");
     let mut meter = Meter::new(profile.clone());
     let mut judged = Vec::with_capacity(data.items.len());
     for batch in data.batches() {
         let (first, mut batch) = batch?;
-        if let Some(other) = &other {
-            batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).to_owned()).collect();
+        if let Some(other) = sentences.and_then(|s| s.get(first..first + batch.len())) {
+            batch.sentences = other.to_vec();
         }
         let logits = segmenter.judged(net, &batch, device)?;
         let side = logits.dims()[3];
@@ -102,7 +120,8 @@ pub fn evaluate<S: Segmenter>(
         }
         on_event(judged.len());
     }
-    Ok((meter.report(&data.dataset.split), judged))
+    let spec = &data.dataset.spec;
+    Ok((meter.report(&data.dataset.split).of(&spec.name, &spec.split_by), judged))
 }
 
 /// The sentence of an item.
