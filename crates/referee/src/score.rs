@@ -112,7 +112,7 @@ pub fn score_with(
     }
     let outcome = |(meter, refused): (Meter, Option<Refused>)| match refused {
         Some(refused) => Err(refused),
-        None => Ok(meter.report(&split.set[2])),
+        None => Ok(meter.report(&split.set[2]).of(&split.set[0], &split.set[1])),
     };
     let outcomes = meters.into_iter().zip(refused).map(outcome);
     Ok(protocols.iter().cloned().zip(outcomes).map(|(protocol, outcome)| Score { protocol, outcome }).collect())

@@ -1,67 +1,249 @@
 //! `saymask eval`.
 
-use anyhow::{Result, bail};
-use clap::Args;
+mod from;
+mod line;
+mod probe;
+mod targets;
+mod words;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use metrics::{EvalProfile, Report};
+use models::run_dir::RunDir;
+use referee::Format;
+use run_config::RunConfig;
+use trainer::TrainError;
 use trainer::data::EvalData;
-use trainer::evaluate::profile;
-use trainer::methods::evaluator;
+use trainer::evaluate::{ItemResult, profile};
+use trainer::methods::{Evaluator, evaluator};
 use trainer::report;
 
-use crate::device;
 use crate::progress::Progress;
 use crate::session::Source;
-use crate::table;
+use crate::{device, table};
+pub(crate) use line::head;
+use targets::Target;
 
 /// Options of `eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     source: Source,
-    /// Splits to judge; the config's if absent.
+    /// Splits to judge, such as val,testA; those of the config if absent, and with --on all that a paper's table has.
     #[arg(long, value_name = "SPLIT", value_delimiter = ',')]
     split: Vec<String>,
+    /// Data set to judge on instead of the config's, once per set: refcoco, refcoco+, refcocog:umd, refcocog:google, grefcoco, ...
+    #[arg(long, value_name = "SET[:BY]")]
+    on: Vec<String>,
+    /// Folder that holds the data sets; the config's if absent.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Score what a program wrote, without a model: COCO results, JSONL, or a folder of masks.
+    #[arg(long, value_name = "RESULTS", conflicts_with_all = ["config", "weights", "shuffled_text", "probe"])]
+    from: Option<PathBuf>,
+    /// With --from: grey levels of mask images are probabilities times 255.
+    #[arg(long, requires = "from")]
+    soft: bool,
+    /// With --from: protocols to score under, such as dit,lavt; all of them if absent.
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',', requires = "from")]
+    protocol: Vec<String>,
+    /// Folder for results and figures; the run's own if absent.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// How the table is written.
+    #[arg(long, value_enum, default_value_t = TableFormat::Text)]
+    format: TableFormat,
+    /// The figure in the columns of a paper's line.
+    #[arg(long, value_enum, default_value_t = Metric::Oiou)]
+    metric: Metric,
     /// Also judge the first split with sentences exchanged between expressions.
     #[arg(long)]
     shuffled_text: bool,
+    /// Also judge the first split with words exchanged for their opposites, and count how often the mask follows them.
+    #[arg(long, value_enum)]
+    probe: Option<Probe>,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For a terminal.
+    Text,
+    /// GitHub's tables.
+    Markdown,
+    /// `tabular` with booktabs.
+    Latex,
+    /// Everything, for programs.
+    Json,
+}
+
+impl From<TableFormat> for Format {
+    fn from(format: TableFormat) -> Self {
+        match format {
+            TableFormat::Text => Self::Text,
+            TableFormat::Markdown => Self::Markdown,
+            TableFormat::Latex => Self::Latex,
+            TableFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// The figure in a paper's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Metric {
+    /// Overall IoU, which GRES and EVF-SAM call cIoU: the figure of all three papers' tables.
+    Oiou,
+    /// Mean IoU, which EVF-SAM calls gIoU.
+    Miou,
+}
+
+impl Metric {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oiou => "oIoU",
+            Self::Miou => "mIoU",
+        }
+    }
+
+    /// The figure of a report.
+    pub fn of(self, report: &Report) -> f64 {
+        match self {
+            Self::Oiou => report.oiou,
+            Self::Miou => report.miou,
+        }
+    }
+}
+
+/// What else is asked of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Probe {
+    /// Sentences whose words are exchanged: left for right, first for second, top for bottom, colours, sizes.
+    Words,
 }
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let found = args.source.find()?;
-    let evaluator = evaluator(&found, &device::open(args.source.device())?)?;
-    let run_config = &found.run_config;
-    let splits = if args.split.is_empty() { &run_config.data.val_splits } else { &args.split };
-    if splits.is_empty() {
-        bail!("--split: the config names no split to judge; name one, such as --split val");
+    if let Some(results) = &args.from {
+        return from::run(args, results);
     }
+    let found = args.source.find()?;
+    let run_config = &found.run_config;
+    // A split that does not exist is refused before anything is loaded, and long before the first one is judged.
+    let targets = targets::open(run_config, args.data.as_deref(), &args.on, &args.split)?;
+    let evaluator = evaluator(&found, &device::open(args.source.device())?)?;
     let profile = profile(run_config)?;
+    let dir = args.out.clone().map(RunDir::at).or(found.dir);
+    let mut judged = Judged { unwritten: folders(dir.as_ref(), args.out.is_some()).err(), ..Judged::default() };
     let mut progress = Progress::new();
-    let (mut reports, mut shuffled, mut unwritten) = (Vec::new(), None, None);
-    for (number, split) in splits.iter().enumerate() {
-        let data = EvalData::open(run_config, split, evaluator.inputs())?;
-        data.dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
-        let of = data.items.len();
-        let mut judge = |seed| evaluator.evaluate(&data, &profile, seed, &mut |done| progress.judging(split, done, of));
-        let (report, results) = judge(None)?;
-        if let Some(dir) = &found.dir {
-            let written = report::write_results(dir, &data, &report, &results)
-                .and_then(|()| report::write_figures(dir, &data, &report, &results, run_config.eval.figures));
-            // The work is done: what cannot be kept is still told.
-            unwritten = unwritten.or(written.err());
-        }
-        if number == 0 && args.shuffled_text && of > 1 {
-            shuffled = Some(judge(Some(run_config.run.seed))?.0);
-        }
-        reports.push(report);
+    for (number, target) in targets.iter().enumerate() {
+        let judge = Judge { evaluator: &*evaluator, profile: &profile, run_config, dir: dir.as_ref() };
+        judge.split(target, number == 0, args, &mut progress, &mut judged)?;
     }
     progress.finish();
-    crate::say!("{}", table::reports(&reports, shuffled.as_ref()));
-    match (unwritten, &found.dir) {
-        (Some(error), _) => Err(anyhow::Error::from(error).context("the figures above could not be kept")),
-        (None, Some(dir)) => {
+    say(args, &judged);
+    match (judged.unwritten, &dir) {
+        (Some(error), _) => Err(error.context("the figures above could not be kept")),
+        (None, Some(dir)) if args.format == TableFormat::Text => {
             crate::say!("  figures    {}", dir.eval().display());
             Ok(())
         }
-        (None, None) => Ok(()),
+        (None, None) => {
+            crate::note!("nothing is kept of this; --out FOLDER keeps masks and figures");
+            Ok(())
+        }
+        (None, Some(_)) => Ok(()),
+    }
+}
+
+/// What came out of a call.
+#[derive(Default)]
+struct Judged {
+    reports: Vec<Report>,
+    shuffled: Option<Report>,
+    probed: Option<probe::Probed>,
+    /// Why something could not be kept. The work is done: what cannot be kept is still told.
+    unwritten: Option<anyhow::Error>,
+}
+
+struct Judge<'a> {
+    evaluator: &'a dyn Evaluator,
+    profile: &'a EvalProfile,
+    run_config: &'a RunConfig,
+    dir: Option<&'a RunDir>,
+}
+
+impl Judge<'_> {
+    fn split(&self, target: &Target, first: bool, args: &EvalArgs, progress: &mut Progress, judged: &mut Judged) -> Result<()> {
+        let data = EvalData::of(self.run_config, target.dataset.clone(), self.evaluator.inputs())?;
+        let (of, name) = (data.items.len(), target.name());
+        let mut judge = |seed| self.evaluator.evaluate(&data, self.profile, seed, &mut |done| progress.judging(&name, done, of));
+        let (report, results) = judge(None)?;
+        self.keep(judged, |dir| {
+            report::write_results(dir, &data, &report, &results)?;
+            report::write_figures(dir, &data, &report, &results, self.run_config.eval.figures)
+        });
+        if first && of > 1 && (args.shuffled_text || args.probe.is_some()) {
+            let shuffled = judge(Some(self.run_config.run.seed))?.0;
+            self.keep(judged, |dir| report::write_shuffled(dir, &shuffled));
+            judged.shuffled = Some(shuffled);
+        }
+        if first && args.probe == Some(Probe::Words) {
+            self.probe(data, &results, progress, judged)?;
+        }
+        judged.reports.push(report);
+        Ok(())
+    }
+
+    fn probe(&self, data: EvalData, own: &[ItemResult], progress: &mut Progress, judged: &mut Judged) -> Result<()> {
+        let probed = probe::run(self.evaluator, self.profile, data, own, progress)?;
+        self.keep(judged, |dir| report::write_json(&dir.eval().join(format!("{}-words.json", probed.stem)), &probed));
+        judged.probed = Some(probed);
+        Ok(())
+    }
+
+    fn keep(&self, judged: &mut Judged, write: impl FnOnce(&RunDir) -> Result<(), TrainError>) {
+        if let (Some(dir), None) = (self.dir, &judged.unwritten) {
+            judged.unwritten = write(dir).err().map(anyhow::Error::from);
+        }
+    }
+}
+
+/// Folders of a place that no run has made.
+fn folders(dir: Option<&RunDir>, named: bool) -> Result<()> {
+    let Some(dir) = dir.filter(|_| named) else { return Ok(()) };
+    for path in [dir.eval(), dir.figures()] {
+        std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot create it", path.display()))?;
+    }
+    Ok(())
+}
+
+fn say(args: &EvalArgs, judged: &Judged) {
+    let Judged { reports, shuffled, probed, .. } = judged;
+    let line = line::table(reports, args.metric);
+    match args.format {
+        TableFormat::Text => {
+            crate::say!("{}", table::reports(reports, shuffled.as_ref()));
+            if reports.len() > 1 {
+                crate::say!("{}", line.render(Format::Text));
+            }
+            if let Some(probed) = probed {
+                crate::say!("{}", probed.table().render(Format::Text));
+                crate::say!("{}", probed.summary(shuffled.as_ref()));
+            }
+        }
+        TableFormat::Json => {
+            let all = serde_json::json!({
+                "metric": args.metric.name(),
+                "mean": line::mean(reports, args.metric),
+                "reports": reports,
+                "shuffled": shuffled,
+                "words": probed,
+            });
+            crate::say!("{all:#}");
+        }
+        format => crate::say!("{}", line.render(format.into()).trim_end()),
     }
 }

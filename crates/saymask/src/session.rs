@@ -1,6 +1,6 @@
 //! The options that say which weights a command uses, and on which device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -33,6 +33,16 @@ impl Source {
     /// The device as it was asked for.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The run folder, where one was named.
+    pub fn run(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+
+    /// Changes to the config.
+    pub fn set(&self) -> &[String] {
+        &self.set
     }
 
     /// Finds config, tokenizer and weights, and says on stderr what the weights are.
