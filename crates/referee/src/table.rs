@@ -35,7 +35,8 @@ impl Cell {
         match self {
             Self::Text(text) => text.clone(),
             Self::Share(value) => format!("{:.2}", 100.0 * value),
-            Self::Points(value) => format!("{:+.2}", 100.0 * value),
+            // A difference in the tenth digit has no sign.
+            Self::Points(value) => format!("{:+.2}", 100.0 * value).replace("-0.00", "+0.00"),
             Self::Count(count) => count.to_string(),
             Self::None => "-".into(),
         }
@@ -73,6 +74,11 @@ impl Table {
         Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
+    /// Whether a column holds words alone, which begin at its left; figures end at its right.
+    fn is_words(&self, column: usize) -> bool {
+        column == 0 || (!self.rows.is_empty() && self.rows.iter().all(|row| matches!(row.get(column), Some(Cell::Text(_)))))
+    }
+
     /// The table in a format, with a line end behind it.
     #[must_use]
     pub fn render(&self, format: Format) -> String {
@@ -93,7 +99,8 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let pad = " ".repeat(width(column) - cell.chars().count());
-                line += &if column == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") };
+                let gap = if column == 0 { "" } else { "  " };
+                line += &if self.is_words(column) { format!("{gap}{cell}{pad}") } else { format!("{gap}{pad}{cell}") };
             }
             out += line.trim_end();
             out.push('\n');
@@ -105,7 +112,7 @@ impl Table {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let escaped = |text: &str| text.replace('|', "\\|");
         let mut out = line(self.head.iter().map(|h| escaped(h)).collect());
-        let rule = (0..self.head.len()).map(|i| if i == 0 { "---".into() } else { "---:".into() }).collect::<Vec<String>>();
+        let rule = (0..self.head.len()).map(|i| if self.is_words(i) { "---" } else { "---:" }).collect::<Vec<_>>();
         out += &format!("|{}|\n", rule.join("|"));
         for row in &self.rows {
             out += &line(row.iter().map(|c| escaped(&c.text())).collect());
@@ -128,7 +135,8 @@ impl Table {
             out
         };
         let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
-        let mut out = format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(self.head.len().saturating_sub(1)));
+        let columns: String = (0..self.head.len()).map(|i| if self.is_words(i) { 'l' } else { 'r' }).collect();
+        let mut out = format!("\\begin{{tabular}}{{{columns}}}\n\\toprule\n");
         out += &line(self.head.iter().map(|h| escaped(h)).collect());
         out += "\\midrule\n";
         for row in &self.rows {
@@ -158,9 +166,15 @@ mod tests {
         table.rows.push(vec![Cell::Text("c".into()), Cell::None]);
         table.rows.push(vec![Cell::Text("d".into()), Cell::Points(-0.0123)]);
         assert_eq!(table.render(Format::Text), "run    val_x\na & b  71.98\nc          -\nd      -1.23\n");
+        assert_eq!(Cell::Points(-1e-9).text(), "+0.00");
+        assert_eq!(Cell::Points(-0.1).text(), "-10.00");
         assert_eq!(table.render(Format::Markdown), "| run | val_x |\n|---|---:|\n| a & b | 71.98 |\n| c | - |\n| d | -1.23 |\n");
         let latex = table.render(Format::Latex);
         assert!(latex.starts_with("\\begin{tabular}{lr}\n\\toprule\nrun & val\\_x \\\\\n") && latex.contains("a \\& b & 71.98"));
+        let mut words = Table::new(["a", "b"]);
+        words.rows.push(vec![Cell::Text("x".into()), Cell::Text("yy".into())]);
+        assert_eq!(words.render(Format::Markdown), "| a | b |\n|---|---|\n| x | yy |\n");
+        assert_eq!(words.render(Format::Text), "a  b\nx  yy\n");
         let json: Value = serde_json::from_str(&table.render(Format::Json)).unwrap();
         assert_eq!(json[0]["val_x"], 0.71984);
         assert!(json[1]["val_x"].is_null());

@@ -129,8 +129,11 @@ fn signs(p: &Protocol) -> String {
         metrics::Compare::Ge => ">=",
     };
     let [above, below] = p.profile.smoothing;
-    let plus = |v: f64| if v == 0.0 { String::new() } else { format!(" + {v:e}") };
-    let iou = if below == 0.0 { String::new() } else { format!("; IoU = (I{}) / (U{})", plus(above), plus(below)) };
+    let iou = match (above > 0.0, below > 0.0) {
+        (false, false) => String::new(),
+        (false, true) => format!("; IoU = I / (U + {below:e})"),
+        (true, _) => format!("; IoU = (I + {above:e}) / (U + {below:e})"),
+    };
     let among = if p.profile.no_target.is_some() { ", over targets" } else { "" };
     format!("{sign}{among}{iou}")
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use metrics::{EvalProfile, Report};
 use models::run_dir::RunDir;
-use referee::Format;
+use referee::{Format, Protocol, Score, tables};
 use run_config::RunConfig;
 use trainer::TrainError;
 use trainer::data::EvalData;
@@ -46,8 +46,8 @@ pub struct EvalArgs {
     /// With --from: grey levels of mask images are probabilities times 255.
     #[arg(long, requires = "from")]
     soft: bool,
-    /// With --from: protocols to score under, such as dit,lavt; all of them if absent.
-    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',', requires = "from")]
+    /// Protocols to score the masks under, side by side, such as dit,lavt or all; with --from all if absent.
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
     protocol: Vec<String>,
     /// Folder for results and figures; the run's own if absent.
     #[arg(long, value_name = "FOLDER")]
@@ -131,6 +131,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let found = args.source.find()?;
     let run_config = &found.run_config;
+    let protocols = if args.protocol.is_empty() { Vec::new() } else { from::protocols(&args.protocol)? };
     // A split that does not exist is refused before anything is loaded, and long before the first one is judged.
     let targets = targets::open(run_config, args.data.as_deref(), &args.on, &args.split)?;
     let evaluator = evaluator(&found, &device::open(args.source.device())?)?;
@@ -139,7 +140,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let mut judged = Judged { unwritten: folders(dir.as_ref(), args.out.is_some()).err(), ..Judged::default() };
     let mut progress = Progress::new();
     for (number, target) in targets.iter().enumerate() {
-        let judge = Judge { evaluator: &*evaluator, profile: &profile, run_config, dir: dir.as_ref() };
+        let judge = Judge { evaluator: &*evaluator, profile: &profile, run_config, dir: dir.as_ref(), protocols: &protocols };
         judge.split(target, number == 0, args, &mut progress, &mut judged)?;
     }
     progress.finish();
@@ -164,6 +165,8 @@ struct Judged {
     reports: Vec<Report>,
     shuffled: Option<Report>,
     probed: Option<probe::Probed>,
+    /// The masks of each split under the protocols that were asked for.
+    protocols: Vec<(String, Vec<Score>)>,
     /// Why something could not be kept. The work is done: what cannot be kept is still told.
     unwritten: Option<anyhow::Error>,
 }
@@ -173,6 +176,7 @@ struct Judge<'a> {
     profile: &'a EvalProfile,
     run_config: &'a RunConfig,
     dir: Option<&'a RunDir>,
+    protocols: &'a [Protocol],
 }
 
 impl Judge<'_> {
@@ -189,6 +193,9 @@ impl Judge<'_> {
             let shuffled = judge(Some(self.run_config.run.seed))?.0;
             self.keep(judged, |dir| report::write_shuffled(dir, &shuffled));
             judged.shuffled = Some(shuffled);
+        }
+        if !self.protocols.is_empty() {
+            judged.protocols.push((target.name(), from::in_memory(&data, &results, self.protocols)?));
         }
         if first && args.probe == Some(Probe::Words) {
             self.probe(data, &results, progress, judged)?;
@@ -221,13 +228,16 @@ fn folders(dir: Option<&RunDir>, named: bool) -> Result<()> {
 }
 
 fn say(args: &EvalArgs, judged: &Judged) {
-    let Judged { reports, shuffled, probed, .. } = judged;
+    let Judged { reports, shuffled, probed, protocols, .. } = judged;
     let line = line::table(reports, args.metric);
     match args.format {
         TableFormat::Text => {
             crate::say!("{}", table::reports(reports, shuffled.as_ref()));
             if reports.len() > 1 {
                 crate::say!("{}", line.render(Format::Text));
+            }
+            for (name, scores) in protocols {
+                crate::say!("{name} under other protocols\n{}", tables::side_by_side(scores).render(Format::Text));
             }
             if let Some(probed) = probed {
                 crate::say!("{}", probed.table().render(Format::Text));
@@ -241,9 +251,15 @@ fn say(args: &EvalArgs, judged: &Judged) {
                 "reports": reports,
                 "shuffled": shuffled,
                 "words": probed,
+                "protocols": protocols.iter().flat_map(|(_, scores)| from::reports(scores)).collect::<Vec<_>>(),
             });
             crate::say!("{all:#}");
         }
-        format => crate::say!("{}", line.render(format.into()).trim_end()),
+        format => {
+            crate::say!("{}", line.render(format.into()).trim_end());
+            for (_, scores) in protocols {
+                crate::say!("\n{}", tables::side_by_side(scores).render(format.into()).trim_end());
+            }
+        }
     }
 }

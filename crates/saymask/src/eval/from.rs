@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use metrics::Report;
 use models::run_dir::{RunDir, write_whole};
 use refcoco_data::{Dataset, DatasetSpec, sequential};
-use referee::{Format, Joined, Protocol, Results, Score, Split, score, tables};
+use referee::{Answer, Format, Given, Joined, Protocol, Results, Score, Split, score, score_with, tables};
 use run_config::RunConfig;
+use trainer::data::EvalData;
+use trainer::evaluate::ItemResult;
 
 use super::targets::{names, specs};
 use super::{EvalArgs, TableFormat};
@@ -17,12 +20,7 @@ const NAMED: usize = 3;
 
 /// Runs the command.
 pub(super) fn run(args: &EvalArgs, path: &Path) -> Result<()> {
-    let wanted = names(&args.protocol);
-    let protocols = if wanted.is_empty() {
-        Protocol::all()
-    } else {
-        wanted.iter().map(|name| Protocol::named(name)).collect::<Result<Vec<_>, _>>()?
-    };
+    let protocols = protocols(&args.protocol)?;
     let (spec, split, limit) = target(args, path)?;
     let results = Results::open(path, args.soft)?;
     let dataset = Dataset::open(&spec, &split)?;
@@ -42,6 +40,27 @@ pub(super) fn run(args: &EvalArgs, path: &Path) -> Result<()> {
     progress.finish();
     say(args, &results, &joined, &name, &scores);
     keep(args, &split, &scores).context("the figures above could not be kept")
+}
+
+/// Protocols by their names; all of them for `all` or nothing.
+pub(super) fn protocols(wanted: &[String]) -> Result<Vec<Protocol>> {
+    let wanted = names(wanted);
+    if wanted.is_empty() || wanted.iter().any(|name| name == "all") {
+        return Ok(Protocol::all());
+    }
+    Ok(wanted.iter().map(|name| Protocol::named(name)).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Masks that were just judged, under protocols.
+pub(super) fn in_memory(data: &EvalData, results: &[ItemResult], protocols: &[Protocol]) -> Result<Vec<Score>> {
+    let split = Split::of(&data.dataset, &data.items);
+    let given = |expression: usize| Ok(Given { answer: Some(Answer::Mask(results[expression].mask.clone())), no_target: None });
+    Ok(score_with(&split, given, protocols, |_| {})?)
+}
+
+/// The figures of the protocols that judged.
+pub(super) fn reports(scores: &[Score]) -> impl Iterator<Item = &Report> {
+    scores.iter().filter_map(|s| s.outcome.as_ref().ok())
 }
 
 /// The data set, the split and the number of expressions that results are about: what the command line says; else what the results'
@@ -115,7 +134,7 @@ fn say(args: &EvalArgs, results: &Results, joined: &Joined, name: &str, scores: 
 }
 
 fn all(results: &Results, joined: &Joined, scores: &[Score]) -> serde_json::Value {
-    let reports: Vec<_> = scores.iter().filter_map(|s| s.outcome.as_ref().ok()).collect();
+    let reports: Vec<&Report> = reports(scores).collect();
     let refused: std::collections::BTreeMap<_, _> =
         scores.iter().filter_map(|s| Some((s.protocol.name, s.outcome.as_ref().err()?.first.clone()))).collect();
     serde_json::json!({
@@ -132,7 +151,7 @@ fn keep(args: &EvalArgs, split: &Split, scores: &[Score]) -> Result<()> {
     let Some(out) = &args.out else { return Ok(()) };
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create it", out.display()))?;
     let path: PathBuf = out.join(format!("{}-protocols.json", split.set.join("-")));
-    let reports: Vec<_> = scores.iter().filter_map(|s| s.outcome.as_ref().ok()).collect();
+    let reports: Vec<&Report> = reports(scores).collect();
     write_whole(&path, (serde_json::to_string_pretty(&reports)? + "\n").as_bytes())?;
     Ok(())
 }

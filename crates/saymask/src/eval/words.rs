@@ -58,6 +58,24 @@ const PATTERNS: [&str; 7] = ["plain", "striped", "dotted", "spotted", "checkered
 /// Words behind "left of" that make it a place in the image, not beside another object.
 const WHOLE: [&str; 6] = ["picture", "image", "photo", "pic", "screen", "frame"];
 
+/// Words that set an object beside another one: what the changed sentence then means, no mask alone tells.
+const RELATIONS: [&str; 14] = [
+    "above",
+    "below",
+    "under",
+    "underneath",
+    "behind",
+    "beside",
+    "near",
+    "nearest",
+    "next",
+    "hidden",
+    "front",
+    "between",
+    "against",
+    "over",
+];
+
 /// Nouns that name no category.
 const GENERAL: [&str; 5] = ["one", "shape", "object", "thing", "something"];
 
@@ -104,14 +122,17 @@ pub(super) fn colours(sentence: &str) -> Vec<&'static str> {
     COLOURS.into_iter().filter(|word| has(sentence, word)).collect()
 }
 
-/// Every sentence that is this one with a word exchanged for its opposite, or its colour for one of `colours`. A word that occurs twice,
-/// or beside its opposite, and a place beside another object are left alone.
+/// Every sentence that is this one with a word exchanged for its opposite, or its colour for one of `other_colours`. A word that occurs
+/// twice, or beside its opposite, and sentences about a place beside another object are left alone.
 pub(super) fn changed(sentence: &str, other_colours: &[&'static str]) -> Vec<Changed> {
     let mut out: Vec<Changed> = Vec::new();
+    if is_relation(sentence) {
+        return out;
+    }
     for (kind, low, high) in PAIRS {
         for (from, to) in [(low, high), (high, low)] {
             let once = words(sentence).filter(|w| w.eq_ignore_ascii_case(from)).count() == 1;
-            if !once || has(sentence, to) || beside(sentence, from) || out.iter().any(|c| c.from == from) {
+            if !once || has(sentence, to) || out.iter().any(|c| c.from == from) {
                 continue;
             }
             out.push(Changed { kind, from, to, sentence: replace(sentence, from, to) });
@@ -125,12 +146,15 @@ pub(super) fn changed(sentence: &str, other_colours: &[&'static str]) -> Vec<Cha
     out
 }
 
-/// "left of the star", "to the right of him": where the word stands decides nothing about the image.
-fn beside(sentence: &str, word: &str) -> bool {
+/// "left of the star", "behind him": a place beside another object.
+fn is_relation(sentence: &str) -> bool {
     let all: Vec<&str> = words(sentence).collect();
-    let at = all.iter().position(|w| w.eq_ignore_ascii_case(word));
-    let Some(rest) = at.map(|at| &all[at + 1..]) else { return false };
-    rest.first() == Some(&"of") && !rest[1..].iter().take(2).any(|w| WHOLE.contains(w))
+    let of_something = |at: usize| {
+        let side = ["left", "right"].iter().any(|side| all[at].eq_ignore_ascii_case(side));
+        let rest = &all[at + 1..];
+        side && rest.first() == Some(&"of") && !rest[1..].iter().take(2).any(|w| WHOLE.contains(w))
+    };
+    RELATIONS.iter().any(|word| has(sentence, word)) || (0..all.len()).any(of_something)
 }
 
 fn replace(sentence: &str, from: &str, to: &str) -> String {
@@ -169,6 +193,8 @@ mod tests {
     #[test]
     fn what_would_not_be_clear_is_left_alone() {
         assert_eq!(said("the circle left of the star", &[]), [""; 0]);
+        assert_eq!(said("the small circle right of the star", &[]), [""; 0]);
+        assert_eq!(said("big cup behind the plate", &[]), [""; 0]);
         assert_eq!(said("left hand of the right man", &[]), [""; 0]);
         assert_eq!(said("left left", &[]), [""; 0]);
         assert_eq!(said("brightest", &[]), [""; 0]);

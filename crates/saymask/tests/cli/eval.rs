@@ -41,14 +41,20 @@ fn our_results_scored_from_their_file_equal_eval() {
             &out,
             "--format",
             "json",
+            "--protocol",
+            "all",
         ]);
+        let all = parsed(&own)["protocols"].clone();
         let own = parsed(&own)["reports"][0].clone();
         let stem = format!("{}-{}-val", own["dataset"].as_str().unwrap(), own["split_by"].as_str().unwrap());
         let results = format!("{out}/eval/{stem}-results.json");
-        let from = s.ok(&["eval", "--from", &results, "--data", "data", "--protocol", profile, "--format", "json"]);
-        let from = parsed(&from);
+        let from = parsed(&s.ok(&["eval", "--from", &results, "--data", "data", "--format", "json"]));
+        // Every protocol: what is scored from memory is what is scored from the file.
+        assert_eq!(all.as_array().unwrap().len(), 11, "{all}");
+        assert_eq!(from["protocols"], all, "{profile}");
         assert_eq!((&from["missing"], &from["doubled"], &from["unknown"]), (&0.into(), &0.into(), &0.into()));
-        let from = &from["protocols"][0];
+        // And the protocol that `eval` judged under gives its figures.
+        let from = all.as_array().unwrap().iter().find(|r| r["profile"] == profile).unwrap();
         for figure in [
             "profile",
             "dataset",
