@@ -28,7 +28,8 @@ impl Joined {
     /// records as there are sentences answer them in order. The same holds for sentences that an image has twice.
     ///
     /// # Errors
-    /// [`RefereeError::OtherSet`] where fewer than half of the results belong to the split.
+    /// [`RefereeError::OtherSet`] where fewer than half of the results belong to the split and fewer than half of its expressions are
+    /// answered.
     pub fn new(split: &Split, results: &Results) -> Result<Self, RefereeError> {
         let index = Index::new(split);
         let numbers = numbers(&index, &results.records);
@@ -39,16 +40,6 @@ impl Joined {
                 Ok(targets) => groups.entry(targets).or_default().push(at),
                 Err(why) => unknown.push((at, why)),
             }
-        }
-        if unknown.len() * 2 > results.records.len() {
-            let (at, why) = &unknown[0];
-            return Err(RefereeError::OtherSet {
-                path: results.path.clone(),
-                unknown: unknown.len(),
-                total: results.records.len(),
-                set: split.name(),
-                first: format!("{}, {why}", results.records[*at].place),
-            });
         }
         let mut out =
             Self { records: vec![None; split.expressions.len()], missing: Vec::new(), doubled: Vec::new(), unknown, numbers };
@@ -77,6 +68,17 @@ impl Joined {
         }
         out.doubled.sort_unstable();
         out.missing = (0..out.records.len()).filter(|i| out.records[*i].is_none()).collect();
+        // A file of several splits has many results that are not of this one, but answers it.
+        if out.unknown.len() * 2 > results.records.len() && out.missing.len() * 2 > out.records.len() {
+            let (at, why) = &out.unknown[0];
+            return Err(RefereeError::OtherSet {
+                path: results.path.clone(),
+                unknown: out.unknown.len(),
+                total: results.records.len(),
+                set: split.name(),
+                first: format!("{}, {why}", results.records[*at].place),
+            });
+        }
         Ok(out)
     }
 
@@ -84,18 +86,18 @@ impl Joined {
     #[must_use]
     pub fn notes(&self, split: &Split, results: &Results, most: usize) -> Vec<String> {
         let mut out = Vec::new();
-        let mut note = |count: usize, what: &str, names: Vec<String>| {
+        let mut note = |count: usize, of: &str, names: Vec<String>| {
             if count > 0 {
-                let rest = if count > names.len() { format!(", and {} more", count - names.len()) } else { String::new() };
-                out.push(format!("{count} {what}: {}{rest}", names.join("; ")));
+                let rest = if count > names.len() { format!("; and {} more", count - names.len()) } else { String::new() };
+                out.push(format!("{of}: {count}: {}{rest}", names.join("; ")));
             }
         };
         let places = |records: &[usize]| records.iter().take(most).map(|r| results.records[*r].place.clone()).collect();
         let missing = self.missing.iter().take(most).map(|e| split.describe(*e)).collect();
-        note(self.missing.len(), "expressions have no result and count as missed", missing);
-        note(self.doubled.len(), "results are doubled, the first of each counts", places(&self.doubled));
+        note(self.missing.len(), "expressions without a result, which count as missed", missing);
+        note(self.doubled.len(), "doubled results, of which the first counts", places(&self.doubled));
         let unknown = self.unknown.iter().take(most).map(|(r, why)| format!("{}, {why}", results.records[*r].place)).collect();
-        note(self.unknown.len(), "results belong to no expression and count for nothing", unknown);
+        note(self.unknown.len(), "results of no expression, which count for nothing", unknown);
         out
     }
 }

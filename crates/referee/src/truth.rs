@@ -5,7 +5,8 @@ use std::path::Path;
 
 use coco_mask::{MaskError, Merge, Rle, merge};
 use refcoco_data::{AnnId, Dataset};
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::RefereeError;
 use crate::mask::MaskField;
@@ -126,16 +127,52 @@ fn once(height: u32, width: u32, polygons: &[Vec<f64>]) -> Result<Rle, MaskError
 }
 
 #[derive(Deserialize)]
-struct File {
-    annotations: Vec<Annotation>,
-}
-
-#[derive(Deserialize)]
 struct Annotation {
     id: AnnId,
     segmentation: serde_json::Value,
     #[serde(default)]
     iscrowd: serde_json::Value,
+}
+
+/// The annotations that a split's referents mean; what else `instances.json` holds, two hundred thousand of them, is passed over.
+struct Wanted<'a>(&'a HashSet<&'a AnnId>);
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = HashMap<AnnId, Annotation>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a dictionary with `annotations`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = HashMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "annotations" {
+                found = map.next_value_seed(Self(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut found = HashMap::with_capacity(self.0.len());
+        while let Some(annotation) = list.next_element::<Annotation>()? {
+            if self.0.contains(&annotation.id) {
+                found.insert(annotation.id.clone(), annotation);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = HashMap<AnnId, Annotation>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
+    }
 }
 
 /// The truths of a split's referents, in their order, and a line for what could not be read: protocols that look at polygons then
@@ -156,10 +193,9 @@ pub(crate) fn truths(dataset: &Dataset) -> (Vec<Truth>, Option<String>) {
 fn read(path: &Path, dataset: &Dataset) -> Result<Vec<Truth>, RefereeError> {
     let bytes = std::fs::read(path).map_err(|source| RefereeError::Read { path: path.into(), source })?;
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
-    let file: File = serde_json::from_slice(bytes).map_err(|e| RefereeError::format(path, e))?;
     let wanted: HashSet<&AnnId> = dataset.referents.iter().flat_map(|r| &r.ann_ids).collect();
-    let by_id: HashMap<AnnId, Annotation> =
-        file.annotations.into_iter().filter(|a| wanted.contains(&a.id)).map(|a| (a.id.clone(), a)).collect();
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let by_id = Wanted(&wanted).deserialize(&mut json).map_err(|e| RefereeError::format(path, e))?;
     let truth = |referent: &refcoco_data::Referent| -> Result<Truth, RefereeError> {
         let (height, width) = (referent.mask.height(), referent.mask.width());
         let mut shapes = Vec::with_capacity(referent.ann_ids.len());

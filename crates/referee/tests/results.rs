@@ -169,7 +169,11 @@ fn missing_doubled_and_unknown_are_named() {
     let (scores, notes) = judged(split, &write(&set, "r.json", &Value::from(records))).unwrap();
     assert_eq!(notes.len(), 3, "{notes:?}");
     let first = &split.expressions[0];
-    assert!(notes[0].contains("1 expressions have no result") && notes[0].contains(&first.sentence), "{}", notes[0]);
+    assert!(
+        notes[0].contains("without a result, which count as missed: 1: ") && notes[0].contains(&first.sentence),
+        "{}",
+        notes[0]
+    );
     assert!(notes[1].contains(&format!("results[{}]", split.expressions.len() - 1)), "{}", notes[1]);
     assert!(notes[2].contains("sent_id 999999"), "{}", notes[2]);
     let count = split.expressions.len() as f64;
@@ -240,7 +244,76 @@ fn damaged_results_are_named() {
     assert!(judged(&set.split, &set.root.join("nowhere")).unwrap_err().to_string().contains("nowhere"));
 }
 
-/// A mask of another size: three protocols judge it, the others say which it is.
+/// A file of all splits answers each of them.
+#[test]
+fn a_file_of_several_splits_is_taken() {
+    let set = set("refcoco", "val");
+    let mut records = Vec::new();
+    for split in ["train", "val", "testA"] {
+        let split = Split::new(&Dataset::open(&DatasetSpec::new(&set.root, "refcoco"), split).unwrap());
+        records.extend(
+            (0..split.expressions.len())
+                .map(|i| json!({"sent_id": split.expressions[i].sent_id, "segmentation": coco(split.truth(i).union())})),
+        );
+    }
+    let (scores, notes) = judged(&set.split, &write(&set, "all.json", &Value::from(records))).unwrap();
+    assert_eq!(scores[0].outcome.as_ref().unwrap().miou, 1.0);
+    assert!(notes.len() == 1 && notes[0].contains("of no expression"), "{notes:?}");
+}
+
+/// LISA's scripts write 0 and 100 as JPEG.
+#[test]
+fn masks_that_a_jpeg_blurred_are_read() {
+    let set = set("refcoco", "val");
+    let split = &set.split;
+    let folder = set.root.join("lisa");
+    std::fs::create_dir(&folder).unwrap();
+    let mut seen = std::collections::HashMap::new();
+    for (i, e) in split.expressions.iter().enumerate() {
+        let n = seen.entry(e.image_id).and_modify(|n| *n += 1).or_insert(0);
+        let mask = split.truth(i).union();
+        let bytes = mask.to_row_major().into_iter().map(|b| b * 100).collect();
+        let grey = image::GrayImage::from_raw(mask.width(), mask.height(), bytes).unwrap();
+        let stem = split.images[e.image].trim_end_matches(".jpg");
+        let mut file = std::fs::File::create(folder.join(format!("{stem}_mask_{n}.jpg"))).unwrap();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 95).encode_image(&grey).unwrap();
+        std::fs::write(folder.join(format!("{stem}_masked_img_{n}.jpg")), "an overlay").unwrap();
+    }
+    let (scores, notes) = judged(split, &folder).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
+    assert!(scores[0].outcome.as_ref().unwrap().miou > 0.99, "{:?}", scores[0].outcome);
+}
+
+/// Maps of probabilities at a quarter of the image's size: thresholds and resizes are worth something, and each protocol does its own.
+#[test]
+fn probabilities_show_what_a_protocol_is_worth() {
+    let set = set("refcoco", "val");
+    let split = &set.split;
+    let folder = set.root.join("soft");
+    std::fs::create_dir(&folder).unwrap();
+    for (i, e) in split.expressions.iter().enumerate() {
+        let mask = split.truth(i).union();
+        let (h, w) = (mask.height() as usize, mask.width() as usize);
+        let map: Vec<f32> = mask.to_row_major().into_iter().map(f32::from).collect();
+        let small = pil_ops::resize_bilinear(&map, (h, w), (h / 4, w / 4)).unwrap();
+        let levels = small.iter().map(|v| (v * 200.0) as u8 + 20).collect();
+        let path = folder.join(format!("{}.png", e.sent_id));
+        image::GrayImage::from_raw((w / 4) as u32, (h / 4) as u32, levels).unwrap().save(path).unwrap();
+    }
+    let said = judged(split, &folder).unwrap_err().to_string();
+    assert!(said.contains("--soft"), "{said}");
+    let results = Results::open(&folder, true).unwrap();
+    let joined = Joined::new(split, &results).unwrap();
+    let scores = score(split, &results, &joined, &Protocol::all(), |_| {}).unwrap();
+    let miou = |name: &str| scores.iter().find(|s| s.protocol.name == name).unwrap().outcome.as_ref().map(|r| r.miou).unwrap();
+    assert!(scores.iter().filter(|s| s.outcome.is_err()).map(|s| s.protocol.name).eq(["refer", "phrasecut"]));
+    assert_eq!(joined.numbers, Some("sent_id"));
+    // DIT's dilation costs points on small objects; 0.35 and 0.5 differ; cubics differ from lines.
+    assert!(miou("dit") < miou("saymask") - 0.01, "{} {}", miou("dit"), miou("saymask"));
+    assert!(miou("risam") != miou("saymask") && miou("cris") != miou("risam"));
+}
+
+/// A mask of another size: four protocols judge it, the others say which it is.
 #[test]
 fn another_size_is_refused_by_name() {
     let set = set("refcoco", "val");
