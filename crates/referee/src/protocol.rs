@@ -181,10 +181,7 @@ impl Protocol {
     /// [`Refusal`]: a size that the protocol does not take, or masks that cannot be drawn.
     pub fn judge(&self, answer: &Answer, head: Option<bool>, truth: &Truth) -> Result<Sample, Refusal> {
         let image = (truth.union().height(), truth.union().width());
-        let frame = match self.frame {
-            Frame::Image => image,
-            Frame::Square(side) => (side, side),
-        };
+        let frame = self.frame(image);
         let mut prediction = self.prediction(answer, frame)?;
         let says_none = self.profile.no_target.is_some() && {
             let pixels = if frame == image { prediction.area() } else { self.pixels(answer, image)? };
@@ -211,13 +208,17 @@ impl Protocol {
     /// # Errors
     /// As [`Protocol::judge`].
     pub fn missing(&self, truth: &Truth) -> Result<Sample, Refusal> {
-        let empty = Rle::empty(truth.union().height(), truth.union().width())?;
-        let empty = match self.frame {
-            Frame::Image => empty,
-            Frame::Square(side) => Rle::empty(side, side)?,
-        };
-        let sample = self.judge(&Answer::Mask(empty), Some(false), truth)?;
+        let (height, width) = self.frame((truth.union().height(), truth.union().width()));
+        let sample = self.judge(&Answer::Mask(Rle::empty(height, width)?), Some(false), truth)?;
         Ok(Sample { missing: true, ..sample })
+    }
+
+    /// (height, width) at which prediction and truth meet.
+    pub(crate) fn frame(&self, image: (u32, u32)) -> (u32, u32) {
+        match self.frame {
+            Frame::Image => image,
+            Frame::Square(side) => (side, side),
+        }
     }
 
     /// The mask in the frame.

@@ -34,13 +34,18 @@ pub(crate) fn read(path: &Path, levels: Levels) -> Result<(&'static str, Vec<Rec
     let jsonl = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl"));
     match start {
         None => Err(RefereeError::format(path, "is empty")),
+        Some(0x1f) => Err(RefereeError::format(path, "is compressed with gzip: unpack it first (gunzip)")),
         Some(b'[' | b'{') if !jsonl => match serde_json::from_slice::<Value>(bytes) {
             Ok(Value::Array(list)) => Ok(("COCO results", reader.list(&list, "results")?)),
             Ok(Value::Object(map)) => reader.wrapped(&map),
             Ok(_) => Err(RefereeError::format(path, "must hold a list of results")),
             // Lines of their own look like one value with something behind it.
             Err(e) if start == Some(b'{') && !e.is_eof() => reader.lines(bytes),
-            Err(e) => Err(RefereeError::format(path, fault(&e))),
+            Err(e) => {
+                let nan = bytes.windows(3).any(|w| w == b"NaN");
+                let hint = if nan { "; it holds NaN, which Python writes and JSON does not know" } else { "" };
+                Err(RefereeError::format(path, fault(&e) + hint))
+            }
         },
         Some(b'{') => reader.lines(bytes),
         Some(_) => Err(RefereeError::format(path, "is neither JSON nor JSONL: expected a list of results, or one per line")),

@@ -19,6 +19,8 @@ pub struct Score {
     pub protocol: Protocol,
     /// Its figures, or why there are none.
     pub outcome: Result<Report, Refused>,
+    /// Answers whose size is neither the image's nor that at which the protocol compares.
+    pub other_size: u64,
 }
 
 /// Results that a protocol does not judge.
@@ -38,6 +40,9 @@ pub struct Given {
     /// What a head for "there is no target" said.
     pub no_target: Option<bool>,
 }
+
+/// Whether an answer has a size of its own, and what a protocol made of it.
+type Judged = (bool, Result<Sample, Refusal>);
 
 /// Scores results. `on_event` hears the number of expressions done.
 ///
@@ -77,25 +82,31 @@ pub fn score_with(
 ) -> Result<Vec<Score>, RefereeError> {
     let mut meters: Vec<Meter> = protocols.iter().map(|p| Meter::new(p.profile.clone())).collect();
     let mut refused: Vec<Option<Refused>> = vec![None; protocols.len()];
+    let mut other_size = vec![0; protocols.len()];
     let all: Vec<usize> = (0..split.expressions.len()).collect();
     let mut done = 0;
     for chunk in all.chunks(CHUNK) {
-        let judge = |&expression: &usize| -> Result<Vec<Result<Sample, Refusal>>, RefereeError> {
+        let judge = |&expression: &usize| -> Result<Vec<Judged>, RefereeError> {
             let (given, truth) = (given(expression)?, split.truth(expression));
             let kinds = &split.expressions[expression].kinds;
+            let image = (truth.union().height(), truth.union().width());
             let one = |protocol: &Protocol| {
                 let sample = match &given.answer {
                     Some(answer) => protocol.judge(answer, given.no_target, truth),
                     None => protocol.missing(truth),
                 };
-                sample.map(|sample| Sample { kinds: kinds.clone(), ..sample })
+                let known = [image, protocol.frame(image)];
+                let other = given.answer.as_ref().is_some_and(|answer| !known.contains(&answer.size()));
+                (other, sample.map(|sample| Sample { kinds: kinds.clone(), ..sample }))
             };
             Ok(protocols.iter().map(one).collect())
         };
         let judged: Vec<_> = chunk.par_iter().map(judge).collect();
         // Sums run in the order of the expressions, so figures do not depend on threads.
         for (expression, samples) in chunk.iter().zip(judged) {
-            for ((meter, refused), sample) in meters.iter_mut().zip(&mut refused).zip(samples?) {
+            let sums = meters.iter_mut().zip(&mut refused).zip(&mut other_size);
+            for (((meter, refused), other_size), (other, sample)) in sums.zip(samples?) {
+                *other_size += u64::from(other);
                 match sample {
                     Ok(sample) => {
                         meter.add(&sample);
@@ -114,6 +125,7 @@ pub fn score_with(
         Some(refused) => Err(refused),
         None => Ok(meter.report(&split.set[2]).of(&split.set[0], &split.set[1])),
     };
-    let outcomes = meters.into_iter().zip(refused).map(outcome);
-    Ok(protocols.iter().cloned().zip(outcomes).map(|(protocol, outcome)| Score { protocol, outcome }).collect())
+    let outcomes = meters.into_iter().zip(refused).map(outcome).zip(other_size);
+    let score = |(protocol, (outcome, other_size)): (Protocol, _)| Score { protocol, outcome, other_size };
+    Ok(protocols.iter().cloned().zip(outcomes).map(score).collect())
 }

@@ -31,17 +31,29 @@ pub fn side_by_side(scores: &[Score]) -> Table {
     table
 }
 
-/// Why protocols have no figures, one line each.
+/// What became of masks of another size than their image, one line per protocol that was given any.
 #[must_use]
-pub fn refusals(scores: &[Score]) -> Vec<String> {
+pub fn other_sizes(scores: &[Score]) -> Vec<String> {
     let line = |score: &Score| {
-        let refused = score.outcome.as_ref().err()?;
-        Some(format!(
-            "{} judges no mask of another size; {} are, the first: {}",
-            score.protocol.name, refused.count, refused.first
-        ))
+        let (name, count) = (score.protocol.name, score.other_size);
+        match &score.outcome {
+            Err(refused) => Some(format!(
+                "{name}: no figures, for it cannot judge {} of the masks; the first: {}",
+                refused.count, refused.first
+            )),
+            Ok(_) => {
+                (count > 0).then(|| format!("{name}: {count} of another size than their image ({})", resize(&score.protocol)))
+            }
+        }
     };
     scores.iter().filter_map(line).collect()
+}
+
+fn resize(protocol: &Protocol) -> String {
+    match protocol.soft {
+        Soft::ResizeThenThreshold(_) if protocol.other_size == OtherSize::Refuse => threshold(protocol),
+        _ => other_size(protocol),
+    }
 }
 
 /// What each protocol does, in words.

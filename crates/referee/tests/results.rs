@@ -224,6 +224,7 @@ fn damaged_results_are_named() {
     says("empty.json", " ", &["empty"]);
     says("none.json", "[]", &["no result"]);
     says("text.json", "oIoU 70", &["neither JSON nor JSONL"]);
+    says("nan.json", r#"[{"sent_id": 1, "score": NaN}]"#, &["no JSON", "NaN"]);
     says("torch.pth", "PK\x03\x04abc", &["torch", "JSON"]);
     says("bare.json", r#"[{"sent_id": 1}]"#, &["results[0]", "no mask", "segmentation"]);
     says(
@@ -326,8 +327,11 @@ fn another_size_is_refused_by_name() {
     let (scores, _) = judged(split, &path).unwrap();
     let judging: Vec<&str> = scores.iter().filter(|s| s.outcome.is_ok()).map(|s| s.protocol.name).collect();
     assert_eq!(judging, ["dit", "lavt", "cris", "rela"]);
-    let lines = tables::refusals(&scores);
-    assert_eq!(lines.len(), scores.len() - 4);
+    let lines = tables::other_sizes(&scores);
+    assert_eq!(lines.len(), scores.len());
+    let of = |name: &str| lines.iter().find(|line| line.starts_with(name)).unwrap();
+    assert!(of("dit").contains("any positive share") && of("rela").contains("nearest"), "{lines:?}");
+    assert!(of("phrasecut").contains("no figures"), "{lines:?}");
     assert!(lines[0].contains("32 x 32") && lines[0].contains(&split.expressions[0].sentence), "{}", lines[0]);
 }
 

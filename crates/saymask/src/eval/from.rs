@@ -122,12 +122,12 @@ fn say(args: &EvalArgs, results: &Results, joined: &Joined, name: &str, scores: 
                 results.records.len()
             );
             crate::say!("{}", table.render(Format::Text));
-            tables::refusals(scores).iter().for_each(|line| crate::say!("{line}"));
+            tables::other_sizes(scores).iter().for_each(|line| crate::say!("{line}"));
             crate::say!("+- are points above the first row; what the protocols do: docs/referee.md");
         }
         TableFormat::Json => crate::say!("{:#}", all(results, joined, scores)),
         format => {
-            tables::refusals(scores).iter().for_each(|line| crate::note!("{line}"));
+            tables::other_sizes(scores).iter().for_each(|line| crate::note!("{line}"));
             crate::say!("{}", table.render(format.into()).trim_end());
         }
     }

@@ -152,6 +152,11 @@ fn wrong_splits_and_sets_are_refused_before_anything_is_judged() {
     let message = s.refused(&["eval", "--on", "refcocog:google", "--split", "test"]);
     assert!(message.contains("`test`") || message.contains("test"), "{message}");
     assert_eq!(std::fs::read_dir(&eval).unwrap().count(), 0, "something was judged");
+    // Judged all the same where nothing can be kept, and told before it is refused.
+    std::fs::write(s.path("blocked"), "a file").unwrap();
+    let out = s.run(&["eval", "--split", "val", "--out", "blocked", "--set", "eval.limit=2"]);
+    let (table, message) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(table.contains("mIoU") && !out.status.success() && message.contains("blocked"), "{table}{message}");
     // Spaces around names are nobody's intention.
     s.ok(&["eval", "--split", "val, testA ", "--set", "eval.limit=2"]);
     assert!(eval.join("refcoco-unc-testA.json").exists());
