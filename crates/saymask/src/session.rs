@@ -1,6 +1,6 @@
 //! The options that say which weights a command uses, and on which device.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -35,16 +35,6 @@ impl Source {
         &self.device
     }
 
-    /// The run folder, where one was named.
-    pub fn run(&self) -> Option<&Path> {
-        self.run.as_deref()
-    }
-
-    /// Changes to the config.
-    pub fn set(&self) -> &[String] {
-        &self.set
-    }
-
     /// Finds config, tokenizer and weights, and says on stderr what the weights are.
     pub fn find(&self) -> Result<Found> {
         let source = match (&self.weights, &self.run) {
@@ -59,5 +49,18 @@ impl Source {
         })?;
         crate::note!("weights: {}", found.label);
         Ok(found)
+    }
+}
+
+/// What `eval --from` reads, which looks for no weights.
+impl Source {
+    /// The run folder, where one was named.
+    pub fn run(&self) -> Option<&std::path::Path> {
+        self.run.as_deref()
+    }
+
+    /// Changes to the config.
+    pub fn set(&self) -> &[String] {
+        &self.set
     }
 }

@@ -260,7 +260,18 @@ mod tests {
             let mine = items[probe.item].referent;
             assert_ne!(mine, probe.other);
             assert_eq!(dataset.referents[mine].image, dataset.referents[probe.other].image);
-            let [own, other] = [mine, probe.other].map(|r| measure(&dataset, r, probe.change.kind));
+            let masks = [mine, probe.other].map(|r| &dataset.referents[r].mask);
+            let [own, other] = match probe.change.kind {
+                Kind::Size => masks.map(|m| m.area() as f64),
+                kind => masks.map(|m| {
+                    let [x, y, w, h] = m.bbox();
+                    if kind == Kind::Vertical {
+                        (y + h / 2.0) / f64::from(m.height())
+                    } else {
+                        (x + w / 2.0) / f64::from(m.width())
+                    }
+                }),
+            };
             match (probe.change.kind, probe.change.to) {
                 (Kind::Horizontal, "right" | "rightmost") | (Kind::Vertical, "bottom" | "lower" | "bottommost" | "lowest") => {
                     assert!(other >= own + APART, "{}", probe.change.sentence);
