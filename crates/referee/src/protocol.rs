@@ -280,7 +280,7 @@ fn above(map: &SoftMap, frame: (u32, u32), filter: MapFilter, threshold: f64) ->
 #[non_exhaustive]
 pub enum Refusal {
     /// The mask has another size, and the protocol knows no way to change it.
-    #[error("a mask of {} x {} where {} x {} (height x width) is needed", found.0, found.1, wanted.0, wanted.1)]
+    #[error("{}", size(*found, *wanted))]
     Size {
         /// The mask's.
         found: (u32, u32),
@@ -290,6 +290,12 @@ pub enum Refusal {
     /// A mask that cannot be drawn.
     #[error("{0}")]
     Mask(String),
+}
+
+fn size(found: (u32, u32), wanted: (u32, u32)) -> String {
+    let turned = found.0 != found.1 && found == (wanted.1, wanted.0);
+    let hint = if turned { "; height and width may have been exchanged" } else { "" };
+    format!("a mask of {} x {} where {} x {} (height x width) is needed{hint}", found.0, found.1, wanted.0, wanted.1)
 }
 
 impl From<coco_mask::MaskError> for Refusal {
@@ -328,6 +334,8 @@ mod tests {
             let said = judge(name).unwrap_err().to_string();
             assert!(said.contains("2 x 2") && said.contains("4 x 4"), "{name}: {said}");
         }
+        let turned = Refusal::Size { found: (3, 4), wanted: (4, 3) }.to_string();
+        assert!(turned.contains("exchanged"), "{turned}");
         // DIT grows the corner to 3 x 3.
         assert_eq!(judge("dit").unwrap().confusion, Confusion { intersection: 4, union: 9 });
         assert_eq!(judge("lavt").unwrap().confusion, Confusion { intersection: 240 * 240, union: 240 * 240 });

@@ -167,9 +167,10 @@ impl Reader<'_> {
     }
 }
 
-/// The first of several names that a record has, where it is not null. A mask may be null: nothing was found.
+/// The first of several names that a record has with something in it. A mask may be null: nothing was found.
 fn first<'a>(map: &'a Map<String, Value>, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
-    names.iter().find_map(|name| map.get(*name).filter(|v| !v.is_null() || names == MASK).map(|v| (*name, v)))
+    let found = |null: bool| names.iter().find_map(|name| map.get(*name).filter(|v| null || !v.is_null()).map(|v| (*name, v)));
+    found(false).or_else(|| found(names == MASK))
 }
 
 fn whole(value: &Value) -> Option<i64> {

@@ -314,6 +314,27 @@ fn probabilities_show_what_a_protocol_is_worth() {
     assert!(miou("risam") != miou("saymask") && miou("cris") != miou("risam"));
 }
 
+/// PhraseCut has no ids of its own: an image and a phrase are its key.
+#[test]
+fn phrases() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    let format = refcoco_data::SynthFormat::Phrasecut;
+    generate(&SynthConfig { images: 24, size: 64, seed: 5, format, ..SynthConfig::default() }, &root).unwrap();
+    let split = Split::new(&Dataset::open(&DatasetSpec::new(&root, "phrasecut"), "test").unwrap());
+    let record = |i: usize| {
+        let e = &split.expressions[i];
+        json!({"image_id": e.image_id, "phrase": e.sentence, "mask": null, "segmentation": coco(split.truth(i).union())})
+    };
+    let path = root.join("phrases.json");
+    std::fs::write(&path, Value::from((0..split.expressions.len()).map(record).collect::<Vec<_>>()).to_string()).unwrap();
+    let (scores, notes) = judged(&split, &path).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
+    let report = scores.iter().find(|s| s.protocol.name == "phrasecut").unwrap().outcome.as_ref().unwrap();
+    assert_eq!((report.miou, report.samples as usize), (1.0, split.expressions.len()));
+    assert!(report.kinds.keys().any(|k| k.starts_with("s_")), "{:?}", report.kinds.keys());
+}
+
 /// A mask of another size: four protocols judge it, the others say which it is.
 #[test]
 fn another_size_is_refused_by_name() {

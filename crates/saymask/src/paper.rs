@@ -117,4 +117,25 @@ mod tests {
         }
         assert_eq!(row(folder.path(), "demo", "refcoco", "unc"), None);
     }
+
+    /// Every config of a table whose header has IoU figures gives them.
+    #[test]
+    fn the_configs_headers_are_read() {
+        let configs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs"));
+        let (mut read, mut silent) = (0, Vec::new());
+        let folders = |path: &Path| std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+        let tables = folders(configs).into_iter().filter(|p| p.is_dir()).flat_map(|p| folders(&p)).filter(|p| p.is_dir());
+        for path in tables.flat_map(|p| folders(&p)) {
+            let words = figures_of_header(&std::fs::read_to_string(&path).unwrap()).unwrap_or_default();
+            let config = run_config::RunConfig::from_path(&path).unwrap();
+            let row = row(configs, &config.run.name, &config.data.dataset, &config.data.split_by);
+            match row {
+                Some(_) => read += 1,
+                None if words.contains("IoU ") => silent.push(format!("{}: {words}", path.display())),
+                None => {}
+            }
+        }
+        assert!(read >= 60, "{read}");
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
 }
