@@ -43,9 +43,9 @@ fn figures_of_header(text: &str) -> Option<String> {
 }
 
 /// "oIoU 71.98 / 74.51 / 68.77", "cIoU testA 83.7", "IoU 65.48 / 66.60", "IoU 71.27 on RefCOCO val": the figures before the first
-/// semicolon, brackets left out, by split.
+/// semicolon or sentence's end, brackets left out, by split.
 fn parse(words: &str, dataset: &str, split_by: &str) -> Vec<(String, f64)> {
-    let words = words.split(';').next().unwrap_or_default();
+    let words = words.split(';').next().unwrap_or_default().split(". ").next().unwrap_or_default();
     let mut plain = String::new();
     let mut depth = 0;
     for c in words.chars() {
@@ -99,6 +99,7 @@ mod tests {
             of("cIoU RefCOCO 82.1 / 83.7 / 80.0; judge the others with `eval --on`", "refcoco", "unc"),
             "val 82.1, testA 83.7, testB 80"
         );
+        assert_eq!(of("IoU 63.45 on RefCOCO+ val. The paper sends 2.0 of them", "refcoco+", "unc"), "val 63.45");
         assert_eq!(of("11.9 GB at batch 32", "refcoco", "unc"), "");
         assert_eq!(of("The figure is cut off in print (83.)", "refcoco", "unc"), "");
         assert_eq!(of("IoU 65.48", "refcoco", "unc"), "", "one figure for three columns says nothing");
