@@ -96,8 +96,7 @@ impl Protocol {
     /// All protocols, in the order of tables.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let probabilities =
-            "A logit above 0 is a probability above 0.5; the resize is of probabilities where the code resizes logits.";
+        let probabilities = "The code resizes logits, here probabilities are; it prints no P@X.";
         let square =
             "A mask of another size is brought to the square by nearest pixels; the code's network answers at that size.";
         vec![
@@ -135,7 +134,7 @@ impl Protocol {
                 other_size: OtherSize::Filter,
                 soft: Soft::ResizeThenThreshold(MapFilter::Bicubic),
                 threshold: 0.35,
-                reading: "The code warps a letterbox of 416 with cubics; here the map covers the image. Overlaps count once.",
+                reading: "The code warps a letterbox of 416 with cubics, here the map covers the image; it prints no oIoU.",
                 ..Self::of("cris", "CRIS", EvalProfile::cris())
             },
             Self {

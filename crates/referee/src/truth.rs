@@ -35,8 +35,8 @@ impl Truth {
         Self { union: mask, shapes: Vec::new() }
     }
 
-    /// From the polygons of annotations: per annotation a list of flat polygons, in pixels. Polygons of fewer than three points, or
-    /// of an odd number of numbers, cover nothing.
+    /// From the polygons of annotations: per annotation a list of flat polygons, in pixels. Polygons of fewer than three points cover
+    /// nothing, a last odd number is ignored.
     ///
     /// # Errors
     /// A size out of range, or coordinates that are not finite.
@@ -76,7 +76,8 @@ impl Truth {
         merge(&masks, Merge::Union)
     }
 
-    /// The truth at another size: polygons are scaled and drawn there (ReLA); masks are taken by nearest pixels, a reading of ours.
+    /// The truth at another size: polygons are scaled and drawn there, but for those of an odd number of numbers (ReLA's filter); masks
+    /// are taken by nearest pixels, a reading of ours.
     ///
     /// # Errors
     /// A size out of range, or coordinates that cannot be drawn.
@@ -89,7 +90,8 @@ impl Truth {
         for shape in &self.shapes {
             masks.push(match shape {
                 Shape::Polygons(polygons) => {
-                    let scaled = polygons.iter().map(|p| p.iter().enumerate().map(|(i, v)| v * scale[i % 2]).collect()).collect();
+                    let even = polygons.iter().filter(|p| p.len() % 2 == 0);
+                    let scaled = even.map(|p| p.iter().enumerate().map(|(i, v)| v * scale[i % 2]).collect()).collect();
                     Shape::Polygons(scaled).union(height, width)?
                 }
                 Shape::Mask(mask) => resize_nearest(mask, height, width)?,
@@ -109,9 +111,9 @@ impl Shape {
     }
 }
 
-/// Three points or more, an even number of numbers: ReLA's filter.
+/// Polygons of three points or more; pycocotools stumbles over others.
 fn whole(polygons: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-    polygons.into_iter().filter(|p| p.len() >= 6 && p.len() % 2 == 0).collect()
+    polygons.into_iter().filter(|p| p.len() >= 6).collect()
 }
 
 fn once(height: u32, width: u32, polygons: &[Vec<f64>]) -> Result<Rle, MaskError> {
@@ -233,6 +235,9 @@ mod tests {
         // Two annotations on each other do not take anything from each other.
         let two = Truth::from_polygons(8, 8, &[vec![square(0.0)], vec![square(2.0)]]).unwrap();
         assert_eq!(two.covered_once().unwrap().area(), 24);
+        // ReLA drops what has half a point; the others ignore the half.
+        let odd = Truth::from_polygons(8, 8, &[vec![[square(0.0), vec![9.0]].concat()]]).unwrap();
+        assert_eq!((odd.union().area(), odd.covered_once().unwrap().area(), odd.redrawn(16, 16).unwrap().area()), (16, 16, 0));
         let nothing = Truth::from_polygons(8, 8, &[]).unwrap();
         assert_eq!((nothing.union().area(), nothing.covered_once().unwrap().area()), (0, 0));
         assert_eq!(nothing.redrawn(4, 4).unwrap().area(), 0);

@@ -8,12 +8,12 @@ mod words;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use metrics::{EvalProfile, Report};
 use models::run_dir::RunDir;
 use referee::{Format, Protocol, Score, tables};
-use run_config::RunConfig;
+use run_config::{PromptKind, RunConfig};
 use trainer::TrainError;
 use trainer::data::EvalData;
 use trainer::evaluate::{ItemResult, profile};
@@ -131,6 +131,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let found = args.source.find()?;
     let run_config = &found.run_config;
+    if args.probe.is_some() && run_config.eval.prompt != PromptKind::Text {
+        bail!("--probe words: the config judges with points or boxes, which no words change; add --set eval.prompt=text");
+    }
     let protocols = if args.protocol.is_empty() { Vec::new() } else { from::protocols(&args.protocol)? };
     // A split that does not exist is refused before anything is loaded, and long before the first one is judged.
     let targets = targets::open(run_config, args.data.as_deref(), &args.on, &args.split)?;

@@ -173,6 +173,8 @@ fn words_that_are_exchanged_are_counted() {
     let outcomes = kept["outcomes"].as_array().unwrap();
     assert_eq!(kept["all"]["probes"].as_u64(), Some(outcomes.len() as u64));
     assert!(outcomes.len() > 3);
+    let message = s.refused(&["eval", "--probe", "words", "--set", "eval.prompt=box"]);
+    assert!(message.contains("eval.prompt=text"), "{message}");
     for outcome in outcomes {
         assert_ne!(outcome["sentence"], outcome["changed"]);
         let iou = |when: &str, which: usize| outcome[when][which].as_f64().unwrap();
