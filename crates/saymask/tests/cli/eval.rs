@@ -173,7 +173,7 @@ fn words_that_are_exchanged_are_counted() {
     let outcomes = kept["outcomes"].as_array().unwrap();
     assert_eq!(kept["all"]["probes"].as_u64(), Some(outcomes.len() as u64));
     assert!(outcomes.len() > 3);
-    let message = s.refused(&["eval", "--probe", "words", "--set", "eval.prompt=box"]);
+    let message = s.refused(&["eval", "--probe", "words", "--set", "eval.prompt=box", "--set", "eval.shuffled_text=false"]);
     assert!(message.contains("eval.prompt=text"), "{message}");
     for outcome in outcomes {
         assert_ne!(outcome["sentence"], outcome["changed"]);
