@@ -239,6 +239,13 @@ fn measure(dataset: &Dataset, referent: usize, kind: Kind) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use metrics::Meter;
+    use run_config::RunConfig;
+    use trainer::TrainError;
+    use trainer::batch::Inputs;
+
     use refcoco_data::{DatasetSpec, SynthConfig, generate, sequential};
 
     /// On a generated set the changed sentence means the other object: it lies where the new word says, and has what else is said.
@@ -284,6 +291,72 @@ mod tests {
         for kind in [Kind::Horizontal, Kind::Vertical, Kind::Size, Kind::Colour] {
             assert!(kinds.get(&kind).is_some_and(|n| *n >= 10), "{}: {kinds:?}", kind.name());
         }
+    }
+
+    /// Answers with the referents that it was given, item by item, whatever it is asked.
+    struct Told {
+        referents: Vec<usize>,
+        sentences: Vec<String>,
+    }
+
+    impl Evaluator for Told {
+        fn inputs(&self) -> Inputs {
+            Inputs::CANVAS
+        }
+
+        fn evaluate(
+            &self,
+            data: &EvalData,
+            profile: &EvalProfile,
+            _: Option<u64>,
+            on_event: &mut dyn FnMut(usize),
+        ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+            self.evaluate_with(data, profile, &self.sentences, on_event)
+        }
+
+        fn evaluate_with(
+            &self,
+            data: &EvalData,
+            profile: &EvalProfile,
+            sentences: &[String],
+            _: &mut dyn FnMut(usize),
+        ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+            assert_eq!(sentences, self.sentences);
+            assert_eq!(data.items.len(), self.referents.len());
+            let answer = |(item, referent): (usize, &usize)| {
+                let mask = data.dataset.referents[*referent].mask.clone();
+                assert_eq!(data.dataset.referents[data.items[item].referent].image, data.dataset.referents[*referent].image);
+                ItemResult { item, sentence: sentences[item].clone(), mask, score: 1.0, iou: 1.0 }
+            };
+            let results = self.referents.iter().enumerate().map(answer).collect();
+            Ok((Meter::new(profile.clone()).report("train"), results))
+        }
+    }
+
+    /// Who follows every word moves always, who reads none never.
+    #[test]
+    fn a_reader_of_words_and_a_model_without_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("data");
+        generate(&SynthConfig { images: 60, size: 64, seed: 9, ..SynthConfig::default() }, &root).unwrap();
+        let dataset = Arc::new(Dataset::open(&DatasetSpec::new(&root, "refcoco"), "train").unwrap());
+        let run_config = RunConfig::from_toml_str("").unwrap();
+        let data = || EvalData::of(&run_config, dataset.clone(), Inputs::CANVAS).unwrap();
+        let (items, text) = (data().items, |item: usize| sentence(&data(), item).to_owned());
+        let probes = probes(&dataset, &items, text);
+        let own =
+            Told { referents: items.iter().map(|item| item.referent).collect(), sentences: (0..items.len()).map(text).collect() };
+        let profile = EvalProfile::saymask();
+        let own = own.evaluate(&data(), &profile, None, &mut |_| {}).unwrap().1;
+        let probed = |follows: bool| {
+            let referents = probes.iter().map(|p| if follows { p.other } else { items[p.item].referent }).collect();
+            let told = Told { referents, sentences: probes.iter().map(|p| p.change.sentence.clone()).collect() };
+            run(&told, &profile, data(), &own, &mut Progress::new()).unwrap().all
+        };
+        let count = probes.len() as u64;
+        assert!(count > 20, "{count}");
+        assert_eq!(probed(true), Counts { probes: count, right: count, moved: count, decided: count });
+        assert_eq!(probed(false), Counts { probes: count, right: count, moved: 0, decided: 0 });
     }
 
     #[test]
