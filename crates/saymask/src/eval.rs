@@ -2,6 +2,7 @@
 
 mod from;
 mod line;
+mod maps;
 mod probe;
 mod targets;
 mod words;
@@ -16,7 +17,7 @@ use referee::{Format, Protocol, Score, tables};
 use run_config::{PromptKind, RunConfig};
 use trainer::TrainError;
 use trainer::data::EvalData;
-use trainer::evaluate::{ItemResult, profile};
+use trainer::evaluate::{ItemResult, Options, profile};
 use trainer::methods::{Evaluator, evaluator};
 use trainer::report;
 
@@ -52,6 +53,9 @@ pub struct EvalArgs {
     /// Folder for results and figures; the run's own if absent.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Also keep what the network said before any threshold, as grey PNG files that --from FOLDER --soft reads.
+    #[arg(long, conflicts_with = "from")]
+    maps: bool,
     /// How the table is written.
     #[arg(long, value_enum, default_value_t = TableFormat::Text)]
     format: TableFormat,
@@ -134,6 +138,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if args.probe.is_some() && run_config.eval.prompt != PromptKind::Text {
         bail!("--probe words: the config judges with points or boxes, which no words change; add --set eval.prompt=text");
     }
+    if args.maps && args.out.is_none() && found.dir.is_none() {
+        bail!("--maps: weights that belong to no run have no folder of their own; name one with --out FOLDER");
+    }
     let protocols = if args.protocol.is_empty() { Vec::new() } else { from::protocols(&args.protocol)? };
     // A split that does not exist is refused before anything is loaded, and long before the first one is judged.
     let targets = targets::open(run_config, args.data.as_deref(), &args.on, &args.split)?;
@@ -186,14 +193,18 @@ impl Judge<'_> {
     fn split(&self, target: &Target, first: bool, args: &EvalArgs, progress: &mut Progress, judged: &mut Judged) -> Result<()> {
         let data = EvalData::of(self.run_config, target.dataset.clone(), self.evaluator.inputs())?;
         let (of, name) = (data.items.len(), target.name());
-        let mut judge = |seed| self.evaluator.evaluate(&data, self.profile, seed, &mut |done| progress.judging(&name, done, of));
-        let (report, results) = judge(None)?;
+        let mut on_event = |done| progress.judging(&name, done, of);
+        let mut keep = maps::folder(self.dir.filter(|_| args.maps), &data)?;
+        let mut sink = |item, map| keep.as_mut().map_or(Ok(()), |folder| folder.write(item, &map));
+        let options = Options { sentences: None, maps: if args.maps { Some(&mut sink) } else { None } };
+        let (report, results) = self.evaluator.evaluate_with(&data, self.profile, options, &mut on_event)?;
         self.keep(judged, |dir| {
             report::write_results(dir, &data, &report, &results)?;
             report::write_figures(dir, &data, &report, &results, self.run_config.eval.figures)
         });
         if first && of > 1 && (args.shuffled_text || args.probe.is_some()) {
-            let shuffled = judge(Some(self.run_config.run.seed))?.0;
+            let seed = Some(self.run_config.run.seed);
+            let shuffled = self.evaluator.evaluate(&data, self.profile, seed, &mut on_event)?.0;
             self.keep(judged, |dir| report::write_shuffled(dir, &shuffled));
             judged.shuffled = Some(shuffled);
         }

@@ -102,9 +102,10 @@ fn run_of(args: &EvalArgs, path: &Path) -> Option<RunDir> {
     run.config_path().exists().then_some(run)
 }
 
-/// Data set, who split it and the split, from `refcoco-unc-val-results.json`.
+/// Data set, who split it and the split, from `refcoco-unc-val-results.json` or `refcoco-unc-val-maps`.
 fn written_by_us(path: &Path) -> Option<[String; 3]> {
-    let name = path.file_name()?.to_str()?.strip_suffix("-results.json")?;
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix("-results.json").or_else(|| name.strip_suffix("-maps"))?;
     let mut parts = name.rsplitn(3, '-').map(str::to_owned);
     let (split, by, set) = (parts.next()?, parts.next()?, parts.next()?);
     Some([set, by, split])
@@ -165,6 +166,7 @@ mod tests {
         let of = |name: &str| written_by_us(Path::new(name)).map(|parts| parts.join(" "));
         assert_eq!(of("a/refcoco+-unc-testA-results.json").as_deref(), Some("refcoco+ unc testA"));
         assert_eq!(of("refcocog-umd-val-results.json").as_deref(), Some("refcocog umd val"));
+        assert_eq!(of("runs/a/eval/refcoco-unc-val-maps").as_deref(), Some("refcoco unc val"));
         assert_eq!(of("val-results.json"), None);
         assert_eq!(of("refcoco-unc-val.json"), None);
     }

@@ -14,7 +14,7 @@ use refcoco_data::{Dataset, Item, Referent};
 use referee::{Cell, Table};
 use serde::Serialize;
 use trainer::data::EvalData;
-use trainer::evaluate::{ItemResult, sentence};
+use trainer::evaluate::{ItemResult, Options, sentence};
 use trainer::methods::Evaluator;
 
 use super::words::{Changed, Kind, attributes, changed, colours, has, is_general};
@@ -124,7 +124,8 @@ pub(super) fn run(
     let found = if of == 0 {
         Vec::new()
     } else {
-        evaluator.evaluate_with(&data, profile, &sentences, &mut |done| progress.judging("exchanged words", done, of))?.1
+        let options = Options { sentences: Some(&sentences), maps: None };
+        evaluator.evaluate_with(&data, profile, options, &mut |done| progress.judging("exchanged words", done, of))?.1
     };
     let dataset = &data.dataset;
     let mut outcomes = Vec::with_capacity(of);
@@ -311,16 +312,17 @@ mod tests {
             _: Option<u64>,
             on_event: &mut dyn FnMut(usize),
         ) -> Result<(Report, Vec<ItemResult>), TrainError> {
-            self.evaluate_with(data, profile, &self.sentences, on_event)
+            self.evaluate_with(data, profile, Options { sentences: Some(&self.sentences), maps: None }, on_event)
         }
 
         fn evaluate_with(
             &self,
             data: &EvalData,
             profile: &EvalProfile,
-            sentences: &[String],
+            options: Options<'_>,
             _: &mut dyn FnMut(usize),
         ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+            let sentences = options.sentences.unwrap();
             assert_eq!(sentences, self.sentences);
             assert_eq!(data.items.len(), self.referents.len());
             let answer = |(item, referent): (usize, &usize)| {

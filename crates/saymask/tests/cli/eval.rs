@@ -91,6 +91,26 @@ fn our_results_scored_from_their_file_equal_eval() {
     }
 }
 
+/// What the network said before any threshold, judged by the protocols that have one: DIT's own figures come back, but for what steps of
+/// 1/255 change.
+#[test]
+fn maps_of_probabilities_are_kept_and_judged() {
+    let s = trained("first");
+    let own = s.ok(&["eval", "--split", "val", "--maps", "--set", "eval.profile=dit", "--format", "json", "--out", "maps"]);
+    let own = parsed(&own)["reports"][0].clone();
+    let folder = "maps/eval/refcoco-unc-val-maps";
+    let table = s.ok(&["eval", "--from", folder, "--soft", "--data", "data", "--format", "json"]);
+    let all = parsed(&table);
+    let of = |name: &str| {
+        let report = all["protocols"].as_array().unwrap().iter().find(|r| r["profile"] == name);
+        report.map(|r| r["oiou"].as_f64().unwrap())
+    };
+    assert_eq!(all["missing"], 0);
+    assert!((of("dit").unwrap() - own["oiou"].as_f64().unwrap()).abs() < 0.01, "{all}");
+    assert!(of("dit") != of("saymask") && of("risam") != of("saymask"), "a threshold is worth something: {all}");
+    assert!(of("phrasecut").is_none() && all["refused"]["phrasecut"].is_string(), "{all}");
+}
+
 #[test]
 fn a_whole_line_is_judged_and_laid_beside_the_papers() {
     let s = trained("dit-table1-layer-wise");

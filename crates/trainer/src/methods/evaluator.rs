@@ -12,7 +12,7 @@ use run_config::RunConfig;
 use crate::batch::Inputs;
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::evaluate::{ItemResult, evaluate, evaluate_with};
+use crate::evaluate::{ItemResult, Options, evaluate, evaluate_with};
 use crate::segmenter::Segmenter;
 
 /// A method with its weights on a device.
@@ -40,7 +40,7 @@ pub trait Evaluator: Send + Sync {
         &self,
         data: &EvalData,
         profile: &EvalProfile,
-        sentences: &[String],
+        options: Options<'_>,
         on_event: &mut dyn FnMut(usize),
     ) -> Result<(Report, Vec<ItemResult>), TrainError>;
 }
@@ -70,10 +70,10 @@ impl<S: Segmenter> Evaluator for Loaded<S> {
         &self,
         data: &EvalData,
         profile: &EvalProfile,
-        sentences: &[String],
+        options: Options<'_>,
         on_event: &mut dyn FnMut(usize),
     ) -> Result<(Report, Vec<ItemResult>), TrainError> {
-        evaluate_with(&self.segmenter, &self.net, data, profile, Some(sentences), &self.device, on_event)
+        evaluate_with(&self.segmenter, &self.net, data, profile, options, &self.device, on_event)
     }
 }
 
