@@ -124,7 +124,7 @@ pub fn evaluate_with<S: Segmenter>(
         let side = logits.dims()[3];
         let maps = split(logits)?;
         let wanted = sink.is_some();
-        let results: Vec<Result<(ItemResult, Sample, Option<ProbabilityMap>), TrainError>> = (0..batch.len())
+        let results: Vec<Result<Judged, TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
@@ -162,6 +162,9 @@ pub fn evaluate_with<S: Segmenter>(
     let spec = &data.dataset.spec;
     Ok((meter.report(&data.dataset.split).of(&spec.name, &spec.split_by), judged))
 }
+
+/// An item's result, what the meter counts of it, and its map where one is wanted.
+type Judged = (ItemResult, Sample, Option<ProbabilityMap>);
 
 /// The sentence of an item.
 pub fn sentence(data: &EvalData, item: usize) -> &str {
