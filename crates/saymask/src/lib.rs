@@ -3,6 +3,7 @@
 pub mod agree;
 pub mod attend;
 pub mod check;
+pub mod compare;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod images;
 pub mod origin;
 pub mod output;
 pub mod outputs;
+pub mod paper;
 pub mod predict;
 pub mod progress;
 pub mod segment;

@@ -1,7 +1,7 @@
 //! The Saymask command line: arguments to commands, errors to exit codes.
 
 use clap::{Parser, Subcommand};
-use saymask::{agree, attend, check, data, device, error, eval, export, predict, segment, train, weights};
+use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, train, weights};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -21,8 +21,10 @@ struct Cli {
 enum Command {
     /// Train a model; with nothing else, the demonstration.
     Train(train::TrainArgs),
-    /// Judge a trained model on splits of its data set.
+    /// Judge a trained model on splits of data sets, or with --from the masks that any program wrote.
     Eval(eval::EvalArgs),
+    /// Lay the figures of runs beside each other and beside the paper's.
+    Compare(compare::CompareArgs),
     /// Find what sentences say in an image or a folder of images.
     Predict(predict::PredictArgs),
     /// Draw where text and image look at each other, layer by layer.
@@ -48,6 +50,7 @@ fn main() {
     let done = match Cli::parse().command {
         Command::Train(args) => train::run(args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
+        Command::Compare(args) => compare::run(&args).map(|()| true),
         Command::Predict(args) => predict::run(&args).map(|()| true),
         Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Segment(args) => segment::run(&args).map(|()| true),

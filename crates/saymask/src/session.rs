@@ -71,3 +71,16 @@ impl Source {
         Ok(found)
     }
 }
+
+/// What `eval --from` reads, which looks for no weights.
+impl Source {
+    /// The run folder, where one was named.
+    pub fn run(&self) -> Option<&std::path::Path> {
+        self.run.as_deref()
+    }
+
+    /// Changes to the config.
+    pub fn set(&self) -> &[String] {
+        &self.set
+    }
+}

@@ -2,6 +2,8 @@
 
 #[path = "cli/device.rs"]
 mod device;
+#[path = "cli/eval.rs"]
+mod eval;
 #[path = "cli/photo.rs"]
 mod photo;
 #[path = "cli/reliability.rs"]
@@ -73,14 +75,14 @@ fn train_eval_predict_export() {
         "config.toml",
         "log.jsonl",
         "curves.svg",
-        "eval/val.json",
-        "eval/val-results.json",
-        "eval/val-shuffled.json",
-        "figures/val-1.png",
+        "eval/refcoco-unc-val.json",
+        "eval/refcoco-unc-val-results.json",
+        "eval/refcoco-unc-val-shuffled.json",
+        "figures/refcoco-unc-val-1.png",
     ] {
         assert!(run.join(file).exists(), "{file} is missing");
     }
-    assert_eq!(json(&run.join("eval/val-results.json")).as_array().unwrap().len(), 6);
+    assert_eq!(json(&run.join("eval/refcoco-unc-val-results.json")).as_array().unwrap().len(), 6);
 
     let report = s.ok(&["data", "verify", "data"]);
     assert!(report.contains("refcoco") && report.contains("testA"), "{report}");
@@ -238,7 +240,7 @@ fn a_killed_run_resumes_from_its_last_whole_checkpoint() {
     let config = "runs/killed/config.toml";
     let said = s.ok(&["train", "--config", config, "--resume"]);
     assert!(said.contains("12 steps"), "{said}");
-    let [calm, killed] = ["calm", "killed"].map(|name| json(&s.path(&format!("runs/{name}/eval/val.json"))));
+    let [calm, killed] = ["calm", "killed"].map(|name| json(&s.path(&format!("runs/{name}/eval/refcoco-unc-val.json"))));
     assert_eq!(calm["miou"], killed["miou"]);
 }
 
@@ -286,7 +288,7 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+    for command in ["train", "eval", "compare", "predict", "segment", "export", "data", "devices", "check", "agree"] {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");
