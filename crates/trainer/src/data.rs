@@ -98,7 +98,7 @@ impl TrainData {
         let side = run_config.data.image_size as usize;
         let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
             .with_full_masks(run_config.train.loss_size == LossSize::Original)
-            .with_photo(inputs.photo.is_some());
+            .with_photo(inputs.need_photo());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
         Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
@@ -172,8 +172,7 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?
-                .with_photo(inputs.photo.is_some()),
+            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?.with_photo(inputs.need_photo()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             inputs,
             prompt: run_config.eval.prompt,
