@@ -17,4 +17,5 @@ pub mod progress;
 pub mod segment;
 pub mod session;
 pub mod table;
+pub mod track;
 pub mod train;

@@ -35,6 +35,11 @@ impl Source {
         &self.device
     }
 
+    /// Changes to the config.
+    pub fn changes(&self) -> &[String] {
+        &self.set
+    }
+
     /// Finds config, tokenizer and weights, and says on stderr what the weights are.
     pub fn find(&self) -> Result<Found> {
         let source = match (&self.weights, &self.run) {

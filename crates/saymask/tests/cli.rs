@@ -6,6 +6,8 @@ mod device;
 mod photo;
 #[path = "cli/segment.rs"]
 mod segment;
+#[path = "cli/track.rs"]
+mod track;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
