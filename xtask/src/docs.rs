@@ -19,11 +19,7 @@ const PAPERS: [(&str, &str, &[Missing]); 3] = [
     (
         "evf",
         "EVF-SAM",
-        &[
-            ("Table 2, multi-task data", "its readers are not built yet"),
-            ("Table 6, EfficientSAM and SAM-2", "EVF-SAM does not take these image models yet"),
-            ("Table 7", "needs the multi-task readers"),
-        ],
+        &[("Table 2, multi-task data", "its readers are not built yet"), ("Table 7", "needs the multi-task readers")],
     ),
     ("risam", "RISAM", &[]),
 ];

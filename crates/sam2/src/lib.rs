@@ -42,6 +42,7 @@
 //! |---|---|
 //! | one embedding, many prompts, batches of both | [`Sam2::embed`], [`Sam2::embed_batch`], [`Sam2::predict`], [`Sam2::predict_batch`] |
 //! | objects followed through a video, forwards or backwards | [`Sam2Video`], [`Sam2::frame`], [`VideoPrompt`] |
+//! | a film gone on with later | [`Sam2Video::state`], [`Sam2Video::from_state`] |
 //! | weights in and out | [`Sam2::from_pretrained`], [`Sam2::load`], [`Sam2::export`], [`Naming`] |
 //! | which of the masks answers | [`Answer`] |
 //! | pixels to input, in four published ways | [`preprocess`](crate::preprocess()), [`Resampling`] |
@@ -83,6 +84,7 @@ mod preprocess;
 mod pretrained;
 mod sam2;
 mod video;
+mod video_state;
 
 pub use block::{HieraAttention, HieraBlock};
 pub use config::{HieraConfig, Sam2Config};

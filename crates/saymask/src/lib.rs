@@ -19,5 +19,6 @@ pub mod progress;
 pub mod segment;
 pub mod session;
 pub mod table;
+pub mod track;
 pub mod train;
 pub mod weights;

@@ -1,7 +1,7 @@
 //! The Saymask command line: arguments to commands, errors to exit codes.
 
 use clap::{Parser, Subcommand};
-use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, train, weights};
+use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, track, train, weights};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -31,6 +31,8 @@ enum Command {
     Attend(attend::AttendArgs),
     /// Cut objects out of an image with Segment Anything: points, boxes, or everything.
     Segment(segment::SegmentArgs),
+    /// Follow what sentences say through a film.
+    Track(track::TrackArgs),
     /// Write a trained model as safetensors under official names.
     Export(export::ExportArgs),
     /// Make or check data.
@@ -54,6 +56,7 @@ fn main() {
         Command::Predict(args) => predict::run(&args).map(|()| true),
         Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Segment(args) => segment::run(&args).map(|()| true),
+        Command::Track(args) => track::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command),
         Command::Weights(args) => weights::run(&args).map(|()| true),

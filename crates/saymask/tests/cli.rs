@@ -10,6 +10,8 @@ mod photo;
 mod reliability;
 #[path = "cli/segment.rs"]
 mod segment;
+#[path = "cli/track.rs"]
+mod track;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

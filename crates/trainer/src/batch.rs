@@ -18,6 +18,8 @@ pub struct Inputs {
     pub normalisation: Normalisation,
     /// A second input made from the photograph itself, if the method has one.
     pub photo: Option<Arc<PhotoInput>>,
+    /// The canvas made from the photograph itself, normalised, where it is not Pillow's resize; images fill it then.
+    pub canvas: Option<Arc<PhotoInput>>,
 }
 
 /// Makes a second input, [1, 3, s, s], of a photograph.
@@ -25,12 +27,19 @@ pub type PhotoInput = dyn Fn(&Image) -> Result<HostTensor, ImageError> + Send + 
 
 impl Inputs {
     /// The image in the canvas alone, normalised as Segment Anything does.
-    pub const CANVAS: Self = Self { normalisation: Normalisation::IMAGENET, photo: None };
+    pub const CANVAS: Self = Self { normalisation: Normalisation::IMAGENET, photo: None, canvas: None };
+
+    /// Whether the photograph itself is needed.
+    pub fn need_photo(&self) -> bool {
+        self.photo.is_some() || self.canvas.is_some()
+    }
 }
 
 impl std::fmt::Debug for Inputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inputs").field("normalisation", &self.normalisation).field("photo", &self.photo.is_some()).finish()
+        let Self { normalisation, photo, canvas } = self;
+        let (photo, canvas) = (photo.is_some(), canvas.is_some());
+        f.debug_struct("Inputs").field("normalisation", normalisation).field("photo", &photo).field("canvas", &canvas).finish()
     }
 }
 
@@ -90,7 +99,13 @@ impl HostBatch {
         let side = samples.first().map_or(0, |s| s.letterbox.canvas);
         let first = |(i, _): &(usize, &Transformed)| *i == 0 || image_of[*i] != image_of[*i - 1];
         let shown: Vec<&Transformed> = samples.iter().enumerate().filter(first).map(|(_, s)| s).collect();
-        let canvas = |s: &&Transformed| s.image.as_ref().map(|image| s.letterbox.normalise(image, inputs.normalisation));
+        let canvas = |s: &&Transformed| {
+            let image = s.image.as_ref()?;
+            Some(match (&inputs.canvas, &s.photo) {
+                (Some(make), Some(photo)) => make(photo).map(|tensor| tensor.values),
+                _ => s.letterbox.normalise(image, inputs.normalisation),
+            })
+        };
         let images = shown.par_iter().filter_map(canvas).collect::<Result<Vec<_>, _>>()?.concat();
         let photos = match &inputs.photo {
             Some(make) => shown.par_iter().filter_map(|s| s.photo.as_ref().map(|p| make(p))).collect::<Result<_, _>>()?,
@@ -230,7 +245,7 @@ mod tests {
 
     #[test]
     fn rescaling_takes_the_nearest_pixel_and_moves_prompts() {
-        let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, photo: None };
+        let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, ..Inputs::CANVAS };
         let batch = HostBatch::new(vec![sample()], vec![0], &inputs).unwrap().with_prompts(&[PromptKind::Box], [1]);
         assert_eq!(batch.prompts[0], Some(Prompt::Box([2.0, 1.0, 4.0, 3.0])));
         let (masks, images) = (batch.masks.clone(), batch.images.clone());

@@ -102,6 +102,7 @@ impl FeatureCache {
         let used: Vec<(usize, usize)> = shown.iter().enumerate().filter_map(|(image, r)| Some((image, (*r)?))).collect();
         let missing: Vec<(usize, usize)> = used.iter().copied().filter(|(image, _)| !self.path(*image).exists()).collect();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
+        let transform = transform.with_photo(segmenter.inputs().canvas.is_some());
         let images = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };

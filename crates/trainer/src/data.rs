@@ -106,7 +106,7 @@ impl TrainData {
         let side = run_config.data.image_size as usize;
         let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
             .with_full_masks(run_config.train.loss_size == LossSize::Original)
-            .with_photo(inputs.photo.is_some());
+            .with_photo(inputs.need_photo());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
         let unreadable = Arc::new(Unreadable::new(run_config.data.max_unreadable));
@@ -182,8 +182,7 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?
-                .with_photo(inputs.photo.is_some()),
+            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?.with_photo(inputs.need_photo()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             inputs,
             prompt: run_config.eval.prompt,

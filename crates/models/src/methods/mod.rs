@@ -93,11 +93,6 @@ fn config_error(run_config: &RunConfig, table: &str, error: ConfigError) -> Mode
     run_config.value_error(&key, error.found, error.expected).into()
 }
 
-/// Fails unless images lie in the corner of their canvas, where SAM's preprocessing puts them.
-fn expect_top_left(run_config: &RunConfig) -> Result<(), ModelError> {
-    expect_fit(run_config, Fit::TopLeft)
-}
-
 /// Fails unless images lie on their canvas as the method's image encoder has them.
 fn expect_fit(run_config: &RunConfig, fit: Fit) -> Result<(), ModelError> {
     if run_config.data.fit == fit {

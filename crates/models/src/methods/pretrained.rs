@@ -47,7 +47,7 @@ pub fn pretrained_config<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<
             let config = EvfConfig::from_pretrained(path)?;
             let text = text(config.tokenizer_kind().find(path)?, config.max_tokens);
             json!({
-                "data": { "image_size": config.input_size(), "fit": Fit::TopLeft },
+                "data": { "image_size": config.input_size(), "fit": config.fit() },
                 "model": { "method": "evf", "evf": config, "init": { "method": weights } },
                 "text": text,
                 "eval": { "profile": "evf" },
