@@ -73,6 +73,7 @@ mod error;
 mod features;
 mod given_mask;
 mod holes;
+mod hugging_face;
 mod image_encoder;
 mod mask_decoder;
 mod memory_attention;

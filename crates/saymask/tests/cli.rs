@@ -6,6 +6,8 @@ mod device;
 mod photo;
 #[path = "cli/segment.rs"]
 mod segment;
+#[path = "cli/segment_others.rs"]
+mod segment_others;
 #[path = "cli/track.rs"]
 mod track;
 
