@@ -73,7 +73,8 @@ fn films_of_one_and_two_frames_and_two_sentences() {
     for count in [1, 2] {
         let numbers: Vec<u32> = (0..count).collect();
         let s = session(&numbers);
-        let said = s.ok(&["track", "film", ONE, "the last blue one", "--weights", "evf", "--out", "out"]);
+        let said = s.ok(&["track", "film", ONE, "the last blue one", "--weights", "evf", "--strip", "3", "--out", "out"]);
+        assert!(image::open(s.path("out").join("strip.png")).unwrap().width() > 200);
         assert!(said.contains(&format!("{count} frames, 2 sentences")), "{said}");
         let frames = report(&s, "out");
         assert_eq!(frames.len(), count as usize);
@@ -133,6 +134,23 @@ fn an_interrupted_film_goes_on_as_the_unbroken_one() {
     std::fs::create_dir(s.path("mine")).unwrap();
     std::fs::write(s.path("mine/notes.txt"), "x").unwrap();
     assert!(s.refused(&[&base[..], &["mine"]].concat()).contains("no masks of a film"));
+}
+
+/// What `export` writes is a folder that `track` and `predict` take, and says what it is on.
+#[test]
+fn exported_folders_are_followed_alike() {
+    let s = session(&[0, 1, 2]);
+    s.ok(&["export", "again/model.safetensors", "--weights", "evf"]);
+    let config = json(&s.path("again/config.json"));
+    assert_eq!((config["architectures"][0].as_str(), config["saymask"]["visual"].as_str()), (Some("EvfSam2Model"), Some("sam2")));
+    for weights in ["evf", "again"] {
+        s.ok(&["track", "film", ONE, "--weights", weights, "--fps", "0", "--out", &format!("out-{weights}")]);
+    }
+    assert_eq!(report(&s, "out-evf"), report(&s, "out-again"));
+    s.ok(&["predict", "film/0000.png", ONE, "--weights", "again", "--out", "first"]);
+    // The other generation answers a film's first frame otherwise.
+    s.ok(&["track", "film", ONE, "--weights", "evf", "--set", "model.evf.generation=first", "--fps", "0", "--out", "older"]);
+    assert_ne!(report(&s, "older")[0]["masks"][0]["object_score"], report(&s, "out-evf")[0]["masks"][0]["object_score"]);
 }
 
 #[test]
