@@ -32,7 +32,7 @@ impl EvfConfig {
         Ok((EvfImages { sam, multimodal: self.multimodal_tensor(image, device)? }, letterbox))
     }
 
-    /// The image model's input, made from the photograph as [`EvfConfig::input`] says.
+    /// The image model's input, made from the photograph as [`EvfConfig::input()`] says.
     ///
     /// # Shapes
     /// output: `3 * S * S` values, [3, S, S]

@@ -215,11 +215,11 @@ fn starts_from_published_files() {
 
     let config = on_sam2(Generation::Second);
     let sam2 = load_formula(config.sam2.init(&device), "sam2", &Naming::Meta.names()).0;
-    for naming in [Naming::Meta, Naming::RenamedScale] {
-        let (model, _) = config.init(&device).unwrap().load_sam(&sam2.export(naming)).unwrap();
+    for naming in [Naming::Meta, Naming::RenamedScale, Naming::HuggingFace] {
+        let (model, _) = config.init(&device).unwrap().load_sam(&sam2.export(naming).unwrap()).unwrap();
         let file = export(&model, &config.names(), "toy");
         let scale = file.read("visual_model.memory_encoder.fuser.layers.0.weight").unwrap();
-        assert_eq!(scale, sam2.export(Naming::Meta).read("memory_encoder.fuser.layers.0.gamma").unwrap());
+        assert_eq!(scale, sam2.export(Naming::Meta).unwrap().read("memory_encoder.fuser.layers.0.gamma").unwrap());
     }
     assert!(config.init(&device).unwrap().load_sam(&sam.export()).is_err());
 }

@@ -10,6 +10,8 @@ mod photo;
 mod reliability;
 #[path = "cli/segment.rs"]
 mod segment;
+#[path = "cli/segment_others.rs"]
+mod segment_others;
 #[path = "cli/track.rs"]
 mod track;
 

@@ -243,6 +243,22 @@ mod tests {
         Transformed { image, photo: None, mask, full_mask: Vec::new(), letterbox, sentence: "left".into() }
     }
 
+    /// Where a method makes its canvas itself, the batch holds that, and no second input.
+    #[test]
+    fn a_canvas_of_the_methods_own() {
+        let canvas = |photo: &Image| {
+            Ok(HostTensor { values: vec![photo.data().iter().map(|v| f32::from(*v)).sum(); 48], shape: [1, 3, 4, 4] })
+        };
+        let inputs = Inputs { canvas: Some(Arc::new(canvas)), ..Inputs::CANVAS };
+        assert!(inputs.need_photo() && !Inputs::CANVAS.need_photo());
+        let with_photo = Transformed { photo: Some(Image::new(1, 1, 3, vec![1, 2, 4]).unwrap()), ..sample() };
+        let batch = HostBatch::new(vec![with_photo.clone()], vec![0], &inputs).unwrap();
+        assert_eq!((batch.images, batch.photos), (vec![7.0; 48], Vec::new()));
+        // Where kept features take the canvas' place, nothing is made.
+        let kept = HostBatch::new(vec![Transformed { image: None, ..with_photo }], vec![0], &inputs).unwrap();
+        assert!(kept.images.is_empty());
+    }
+
     #[test]
     fn rescaling_takes_the_nearest_pixel_and_moves_prompts() {
         let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, ..Inputs::CANVAS };

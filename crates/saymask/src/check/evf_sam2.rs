@@ -92,6 +92,9 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         sizes: golden.meta("sizes")?,
     };
     for (name, generation) in [("new", Generation::Second), ("old", Generation::First)] {
+        if !golden.expected().iter().any(|output| output.starts_with(&format!("{name}."))) {
+            continue;
+        }
         let config = EvfConfig { generation, ..base.clone() };
         let (model, count) = golden.model(config.init(&golden.device)?, &config.names())?;
         golden.compare_count("parameters", count, golden.meta("parameters")?);
@@ -118,6 +121,9 @@ fn generation_of(golden: &mut Golden, name: &str, model: &EvfModel, sentences: &
         let mut compared = Vec::new();
         for (image, size) in sentences.sizes.iter().enumerate() {
             let (first, last) = (sentences.offset[image], sentences.offset[image + 1]);
+            if last <= first {
+                continue;
+            }
             let masks = Resize::BILINEAR.forward(logits.clone().narrow(0, first, last - first), *size).squeeze_dim::<3>(1);
             golden.compare(&format!("{prefix}forward.{image}"), masks.clone());
             compared.push((masks, golden.input::<3>(&format!("in.target.{image}"))?));

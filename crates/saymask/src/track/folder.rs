@@ -8,6 +8,7 @@
 //! OUT/overlays/00000.png     the frame with its masks
 //! OUT/track.json             all of frames/ in one file, written at the end
 //! OUT/film.gif               the overlays
+//! OUT/strip.png              a few of them side by side
 //! ```
 
 use std::path::{Path, PathBuf};

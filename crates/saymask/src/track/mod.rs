@@ -48,6 +48,9 @@ pub struct TrackArgs {
     /// Frames per second of film.gif; 0 makes none.
     #[arg(long, value_name = "N", default_value_t = 10)]
     fps: u32,
+    /// Frames side by side in strip.png, evenly chosen; 0 makes none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=12))]
+    strip: u8,
     #[command(flatten)]
     source: Source,
 }
@@ -107,6 +110,11 @@ pub fn run(args: &TrackArgs) -> Result<()> {
     progress.finish(done);
     let report = folder.report(&film, done)?;
     crate::say!("{}: {done} frames, {} sentences", report.display(), args.sentences.len());
+    if args.strip > 0 {
+        let path = folder.path("strip.png");
+        film::strip(&path, &folder.overlays(done)?, usize::from(args.strip))?;
+        crate::say!("{}", path.display());
+    }
     if args.fps > 0 {
         let path = folder.path("film.gif");
         film::write(&path, &folder.overlays(done)?, args.fps)?;

@@ -73,7 +73,8 @@ fn films_of_one_and_two_frames_and_two_sentences() {
     for count in [1, 2] {
         let numbers: Vec<u32> = (0..count).collect();
         let s = session(&numbers);
-        let said = s.ok(&["track", "film", ONE, "the last blue one", "--weights", "evf", "--out", "out"]);
+        let said = s.ok(&["track", "film", ONE, "the last blue one", "--weights", "evf", "--strip", "3", "--out", "out"]);
+        assert!(image::open(s.path("out").join("strip.png")).unwrap().width() > 200);
         assert!(said.contains(&format!("{count} frames, 2 sentences")), "{said}");
         let frames = report(&s, "out");
         assert_eq!(frames.len(), count as usize);
@@ -135,6 +136,23 @@ fn an_interrupted_film_goes_on_as_the_unbroken_one() {
     assert!(s.refused(&[&base[..], &["mine"]].concat()).contains("no masks of a film"));
 }
 
+/// What `export` writes is a folder that `track` and `predict` take, and says what it is on.
+#[test]
+fn exported_folders_are_followed_alike() {
+    let s = session(&[0, 1, 2]);
+    s.ok(&["export", "again/model.safetensors", "--weights", "evf"]);
+    let config = json(&s.path("again/config.json"));
+    assert_eq!((config["architectures"][0].as_str(), config["saymask"]["visual"].as_str()), (Some("EvfSam2Model"), Some("sam2")));
+    for weights in ["evf", "again"] {
+        s.ok(&["track", "film", ONE, "--weights", weights, "--fps", "0", "--out", &format!("out-{weights}")]);
+    }
+    assert_eq!(report(&s, "out-evf"), report(&s, "out-again"));
+    s.ok(&["predict", "film/0000.png", ONE, "--weights", "again", "--out", "first"]);
+    // The other generation answers a film's first frame otherwise.
+    s.ok(&["track", "film", ONE, "--weights", "evf", "--set", "model.evf.generation=first", "--fps", "0", "--out", "older"]);
+    assert_ne!(report(&s, "older")[0]["masks"][0]["object_score"], report(&s, "out-evf")[0]["masks"][0]["object_score"]);
+}
+
 #[test]
 fn gaps_are_said_and_followed_in_order() {
     let s = session(&[3, 4, 9, 10]);
@@ -190,4 +208,41 @@ fn what_cannot_be_followed_is_refused_first() {
     weights(&s.path("light"), VisualKind::EfficientSam);
     let said = fails("film", &["--weights", "light"]);
     assert!(said.contains("must be \"sam2\" for video"), "{said}");
+}
+
+/// Films that only ffmpeg reads: said where it is not there; read through its pipe, here from a stand-in, where it is.
+#[cfg(unix)]
+#[test]
+fn other_films_come_from_ffmpeg() {
+    use std::os::unix::fs::PermissionsExt;
+    let s = session(&[0, 1, 2]);
+    std::fs::write(s.path("film.mp4"), "a film").unwrap();
+    let run = |path: &str, out: &str| {
+        let args = ["track", "film.mp4", ONE, "--weights", "evf", "--fps", "0", "--out", out];
+        s.command(&args).env("PATH", path).output().unwrap()
+    };
+    let none = run("", "none");
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(said.contains("film.mp4") && said.contains("ffmpeg, which is not on this machine"), "{said}");
+
+    let frames: Vec<u8> =
+        (0..3).flat_map(|number| [&b"P6\n60 40\n255\n"[..], frame(number, 60).as_raw().as_slice()].concat()).collect();
+    std::fs::write(s.path("frames.ppm"), frames).unwrap();
+    std::fs::create_dir(s.path("bin")).unwrap();
+    let stand_in = |script: String| {
+        std::fs::write(s.path("bin/ffmpeg"), script).unwrap();
+        std::fs::set_permissions(s.path("bin/ffmpeg"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:/usr/bin:/bin", s.path("bin").display());
+    stand_in(format!("#!/bin/sh\nexec cat '{}'\n", s.path("frames.ppm").display()));
+    let done = run(&path, "piped");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    s.ok(&["track", "film", ONE, "--weights", "evf", "--fps", "0", "--out", "files"]);
+    let masks = |out: &str| report(&s, out).iter().map(|entry| entry["masks"].clone()).collect::<Vec<_>>();
+    assert_eq!(masks("piped"), masks("files"));
+    stand_in("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n".into());
+    let broken = run(&path, "broken");
+    let said = String::from_utf8_lossy(&broken.stderr).into_owned();
+    assert!(broken.status.code() == Some(2) && said.contains("moov atom") && said.contains("ffmpeg gave up"), "{said}");
 }

@@ -150,6 +150,16 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
     }
     let stepped = toy.step(row.file, &small, EvfMethod::new)?;
     let mut wrong = stepped.wrong(|name| row.moves(name));
+    if whole.method_section::<fusion_evf::EvfConfig>().is_ok_and(|config| config.visual == fusion_evf::VisualKind::Sam2) {
+        // Checkpoints of the first generation have inputs and answers of their own, and are trained alike.
+        small.extend(["{}.generation=first", "run.name=first-generation"]);
+        let first = toy.step(row.file, &small, EvfMethod::new)?;
+        wrong.extend(first.wrong(|name| row.moves(name)));
+        let differs = stepped.after.names().any(|name| stepped.after.read(name).ok() != first.after.read(name).ok());
+        if !differs {
+            wrong.push("both generations train to the same weights".into());
+        }
+    }
     for first in row.encoder.into_iter().flatten().filter(|first| !stepped.names().any(|name| name.ends_with(*first))) {
         wrong.push(format!("no parameter ends with {first}"));
     }
