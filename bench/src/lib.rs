@@ -10,6 +10,7 @@ mod flops;
 mod measure;
 mod methods;
 mod models;
+mod reliability;
 mod sam;
 mod steps;
 mod torch;
@@ -24,6 +25,7 @@ pub use cache::CacheArgs;
 pub use demo::DemoArgs;
 pub use dit::DitArgs;
 pub use methods::MethodsArgs;
+pub use reliability::{ReliabilityArgs, SoakArgs};
 pub use sam::SamArgs;
 pub use steps::TrainBenchArgs;
 
@@ -50,6 +52,10 @@ pub enum BenchCommand {
     Methods(MethodsArgs),
     /// Time and memory of a training step of every method, on any device.
     Train(TrainBenchArgs),
+    /// Commands that are killed or meet a full disk, and what they lose.
+    Reliability(ReliabilityArgs),
+    /// Memory and pace of finished runs, early and late.
+    Soak(SoakArgs),
 }
 
 /// Whether to write.
@@ -98,6 +104,8 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Sam(args) => sam::run(args),
         BenchCommand::Methods(args) => methods::run(args),
         BenchCommand::Train(args) => steps::run(args),
+        BenchCommand::Reliability(args) => reliability::run(args),
+        BenchCommand::Soak(args) => reliability::soak(args),
     }
 }
 
@@ -115,7 +123,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 2] = ["README.md", "docs/performance.md"];
+const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/reliability.md"];
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {

@@ -3,32 +3,52 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use models::precision::seen;
 use nn_ops::formula;
 use run_config::Precision;
-use sam_vit::{Output, Prompts};
+use sam_vit::{Output, Prompts, SamConfig};
 use serde::{Deserialize, Serialize};
 
 use super::measure::{load, median, status};
 use super::torch::TorchArgs;
 use super::{Origin, OutputArgs, child, command_line};
 use saymask::device;
-use saymask::segment::Size;
 
 /// Rounds that alternate between ours and PyTorch, so that both meet the same weather.
 const ROUNDS: usize = 2;
 /// Passes of the decoder for each of the encoder: it takes a hundredth of the time. The script knows the same number.
 const DECODER_PASSES: usize = 5;
 
+/// Size of a SAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SamSize {
+    /// ViT-B.
+    B,
+    /// ViT-L.
+    L,
+    /// ViT-H.
+    H,
+}
+
+impl SamSize {
+    fn config(self) -> SamConfig {
+        match self {
+            Self::B => SamConfig::vit_b(),
+            Self::L => SamConfig::vit_l(),
+            Self::H => SamConfig::vit_h(),
+        }
+    }
+}
+
 /// Options of `bench sam`.
 #[derive(Debug, Args)]
 pub struct SamArgs {
     /// Model; repeatable.
     #[arg(long = "size", value_enum, default_values = ["b", "l", "h"])]
-    sizes: Vec<Size>,
+    sizes: Vec<SamSize>,
     /// Side of the input in pixels; repeatable.
     #[arg(long = "input", value_name = "PIXELS", default_values_t = [1024, 512])]
     inputs: Vec<usize>,
@@ -141,8 +161,8 @@ fn one() -> usize {
 
 /// Runs the command.
 pub(crate) fn run(args: &SamArgs) -> Result<()> {
-    if args.repeat == 0 || args.batch == 0 || args.sizes.contains(&Size::Auto) {
-        bail!("--repeat and --batch must be at least 1 and --size one of b, l, h");
+    if args.repeat == 0 || args.batch == 0 {
+        bail!("--repeat and --batch must be at least 1");
     }
     let [options] = &args.torch.torch_options[..] else { bail!("bench sam takes --torch-options once") };
     if args.alone {
@@ -203,12 +223,12 @@ fn torch(args: &SamArgs, case: &Case, options: &str) -> Result<Command> {
 }
 
 /// One case in this process, with random weights.
-fn measure(size: Size, input: usize, precision: Kept, args: &SamArgs) -> Result<Measure> {
+fn measure(size: SamSize, input: usize, precision: Kept, args: &SamArgs) -> Result<Measure> {
     let (device, repeat, batch) = (device::open(&args.device)?, args.repeat, args.batch);
     if precision == Kept::Bf16 && !device.supports_dtype(DType::BF16) {
         bail!("--precision bf16: {} cannot compute in it", args.device);
     }
-    let sam = size.config().context("a size")?.init(&device);
+    let sam = size.config().init(&device);
     let sam = match precision {
         Kept::F32 => sam,
         Kept::HalfWeights => sam.with_half_weights()?,

@@ -39,7 +39,7 @@ fn pytorchs_figures_stand_beside_ours_if_the_model_is_the_same() {
     let s = session();
     let said = s.ok(&["methods", "--method", "dit", "--size", "tiny", "--describe"]);
     let case: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((case["method"].as_str(), case["ids"][0].as_array().unwrap().len()), (Some("dit"), 12), "{case}");
+    assert_eq!((case["method"].as_str(), case["ids"][0].as_array().unwrap().len()), (Some("dit"), 14), "{case}");
     let python = s.path("python");
     let stand_in = |script: &str| {
         std::fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();

@@ -135,15 +135,25 @@ impl EfficientSam {
 }
 
 impl ClickModel for EfficientSam {
+    type Embedding = ImageEmbedding;
+
     fn embed(&self, image: &Image) -> Result<ImageEmbedding, SamError> {
         Self::embed(self, image)
     }
 
-    fn click(&self, embedding: &ImageEmbedding, points: Tensor<3>) -> (Tensor<4>, Tensor<2>) {
+    fn letterbox(embedding: &ImageEmbedding) -> &Letterbox {
+        &embedding.letterbox
+    }
+
+    fn device(&self) -> Device {
+        Self::device(self)
+    }
+
+    fn click(&self, embedding: &ImageEmbedding, points: Tensor<3>) -> Result<(Tensor<4>, Tensor<2>), SamError> {
         let labels = Tensor::<2, Int>::ones([points.dims()[0], 1], &points.device());
         let input = (embedding.letterbox.canvas, embedding.letterbox.canvas);
         let (points, labels) = prepare_points(points, labels, self.max_points(), input, input);
-        self.decode_points(embedding.features.clone(), points, labels, Output::Multi)
+        Ok(self.decode_points(embedding.features.clone(), points, labels, Output::Multi))
     }
 
     fn restore(&self, low_res: Tensor<4>, letterbox: &Letterbox) -> Tensor<4> {

@@ -151,7 +151,13 @@ impl DitModel {
     /// # Errors
     /// A sentence without words.
     pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, DitError> {
-        Ok(tokenizer.encode_batch(sentences, self.config().text_tokens, Padding::Max)?)
+        Ok(tokenizer.encode_batch(sentences, self.max_tokens(), Padding::Max)?)
+    }
+
+    /// Most token ids of a sentence, special tokens included; what is beyond is not read.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.config().text_tokens
     }
 
     /// Text features, padding included.

@@ -31,7 +31,7 @@ impl DitConfig {
     /// # Errors
     /// A file that is missing, the configuration of another model, settings that contradict each other.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, DitError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         let json = folder.config_of(MODEL_TYPE)?;
         let config: Self = serde_json::from_value(json).map_err(|e| folder.config_error(e))?;
         config.validate().map_err(|e| folder.config_error(e))?;
@@ -60,13 +60,13 @@ impl DitModel {
 }
 
 impl DitPredictor {
-    /// Everything from one folder, as [`DitPredictor::save_pretrained`] writes it. There is no network here: who has a
-    /// hub's id downloads its folder first.
+    /// Everything from one folder, as [`DitPredictor::save_pretrained`] writes it, or from a repository of the Hugging Face hub
+    /// that holds one, `hf:OWNER/REPO`.
     ///
     /// # Errors
     /// A file that is missing or damaged, the folder of another model, weights that do not fit `config.json`.
     pub fn from_pretrained(folder: impl AsRef<Path>, device: &Device) -> Result<Self, DitError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         let config = DitConfig::from_pretrained(folder.path())?;
         let tokenizer = config.tokenizer_kind().open(folder.path())?;
         let (model, _) = config.init(device)?.load(&StateDict::open(folder.weights()?)?)?;

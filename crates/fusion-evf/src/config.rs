@@ -1,14 +1,18 @@
-//! `EvfConfig`: sizes, encoders and ablations of EVF-SAM.
+//! `EvfConfig`: sizes, image models, encoders and ablations of EVF-SAM.
 
+use efficient_sam::EfficientSamConfig;
 use nn_ops::ConfigError;
 use nn_ops::activation::logit;
 use nn_ops::config::{check_probability, check_weight, quoted};
 use sam_vit::SamConfig;
+use sam2::Sam2Config;
 use serde::{Deserialize, Serialize};
 use text_encoders::beit3::Beit3Config;
 use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 use text_encoders::tokenizer::TokenizerKind;
 use text_encoders::vilt::ViltConfig;
+
+use crate::visual::{Generation, Input, VisualKind};
 
 /// Which encoder prompts SAM, and how it joins image and text (EVF-SAM Tables 1, 3 and 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -59,8 +63,19 @@ pub enum PromptFeature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvfConfig {
-    /// The SAM that is prompted.
+    /// Which image model is prompted (Tab. 6).
+    pub visual: VisualKind,
+    /// Sizes of SAM.
     pub sam: SamConfig,
+    /// Sizes of EfficientSAM.
+    pub efficient_sam: EfficientSamConfig,
+    /// Sizes of SAM-2.
+    pub sam2: Sam2Config,
+    /// Which released code the weights belong to; SAM has one behaviour in both.
+    pub generation: Generation,
+    /// How photographs become the image model's input, where it is not as the generation was trained and judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
     /// Which encoder prompts it.
     pub encoder: Encoder,
     /// What of a joint BEiT-3 pass is taken; the other encoders have one feature only.
@@ -75,13 +90,15 @@ pub struct EvfConfig {
     pub vilt: ViltConfig,
     /// Longest sentence in tokens, special ones included; encoders with fewer positions cut earlier.
     pub max_tokens: usize,
-    /// Whether SAM's image encoder is trained. The paper's never is; a model that starts without SAM's weights needs it.
+    /// Whether the image encoder of SAM, EfficientSAM or SAM-2 is trained. The paper's never is; a model that starts without
+    /// their weights needs it.
     pub train_image_encoder: bool,
     /// Whether the multimodal encoder is trained (Tab. 4).
     pub train_encoder: bool,
-    /// Whether the prompt encoder is trained (Tab. 4): of all it holds, the released code trains `no_mask_embed` only.
+    /// Whether the prompt encoder is trained (Tab. 4): of all it holds, the released code trains `no_mask_embed` only, and of
+    /// EfficientSAM's nothing.
     pub train_prompt_encoder: bool,
-    /// Whether SAM's mask decoder is trained (Tab. 4).
+    /// Whether the mask decoder is trained (Tab. 4). SAM-2's is not in the released models, which keep its video mode.
     pub train_mask_decoder: bool,
     /// Weight of the cross entropy in the loss.
     pub bce_weight: f64,
@@ -94,7 +111,12 @@ pub struct EvfConfig {
 impl Default for EvfConfig {
     fn default() -> Self {
         Self {
+            visual: VisualKind::Sam,
             sam: SamConfig::vit_h(),
+            efficient_sam: EfficientSamConfig::small(),
+            sam2: Sam2Config::hiera_large(),
+            generation: Generation::Second,
+            input: None,
             encoder: Encoder::Beit3Early,
             feature: PromptFeature::ImageCls,
             beit3: Beit3Config::large(),
@@ -124,6 +146,16 @@ impl EvfConfig {
         Self { beit3: Beit3Config::base(), ..Self::default() }
     }
 
+    /// EVF-SAM2: SAM-2 Hiera-L with every weight frozen, as released; 898,444,594 parameters.
+    pub fn sam2_large() -> Self {
+        Self { visual: VisualKind::Sam2, train_prompt_encoder: false, train_mask_decoder: false, ..Self::default() }
+    }
+
+    /// EVF-EffiSAM-S: EfficientSAM-S, of which the mask decoder is trained; 700,427,492 parameters.
+    pub fn efficient_sam_small() -> Self {
+        Self { visual: VisualKind::EfficientSam, ..Self::default() }
+    }
+
     /// Early fusion in the first half of the layers only (Tab. 3).
     pub fn early_half() -> Self {
         let beit3 = Beit3Config::large();
@@ -143,9 +175,22 @@ impl EvfConfig {
         }
     }
 
-    /// Side of SAM's input, in pixels.
+    /// Side of the image model's input, in pixels.
     pub fn input_size(&self) -> usize {
-        self.sam.image_encoder.image_size
+        match self.visual {
+            VisualKind::Sam => self.sam.image_encoder.image_size,
+            VisualKind::EfficientSam => self.efficient_sam.image_size,
+            VisualKind::Sam2 => self.sam2.image_encoder.image_size,
+        }
+    }
+
+    /// Width of the image model's prompt tokens.
+    pub fn prompt_dim(&self) -> usize {
+        match self.visual {
+            VisualKind::Sam => self.sam.prompt_dim(),
+            VisualKind::EfficientSam => self.efficient_sam.out_channels,
+            VisualKind::Sam2 => self.sam2.channels,
+        }
     }
 
     /// [`EvfConfig::threshold`] as a logit; 0 for a half.
@@ -168,13 +213,28 @@ impl EvfConfig {
         let Some(name) = name.strip_prefix("visual_model.") else {
             return self.train_encoder || !name.starts_with("mm_extractor.");
         };
-        if name.starts_with("mask_decoder.") {
-            self.train_mask_decoder
-        } else if name.starts_with("image_encoder.") {
-            self.train_image_encoder
-        } else {
-            self.train_prompt_encoder && name.starts_with("prompt_encoder.no_mask_embed.")
+        match self.visual {
+            VisualKind::Sam if name.starts_with("mask_decoder.") => self.train_mask_decoder,
+            VisualKind::Sam if name.starts_with("image_encoder.") => self.train_image_encoder,
+            VisualKind::Sam => self.train_prompt_encoder && name.starts_with("prompt_encoder.no_mask_embed."),
+            VisualKind::EfficientSam if name.starts_with("mask_decoder.") => self.train_mask_decoder,
+            VisualKind::EfficientSam => self.train_image_encoder && name.starts_with("image_encoder."),
+            VisualKind::Sam2 => self.trains_sam2(name),
         }
+    }
+
+    /// Of SAM-2, what an image's masks depend on: no memory, no pointers, no score of the object. The decoder's convolutions of
+    /// the finer maps come before the prompt, so they count as the image's side.
+    fn trains_sam2(&self, name: &str) -> bool {
+        if let Some(part) = name.strip_prefix("sam_mask_decoder.") {
+            let before_prompt = part.starts_with("conv_s");
+            let trained = self.train_mask_decoder && (self.train_image_encoder || !before_prompt);
+            return trained && !part.starts_with("pred_obj_score_head.");
+        }
+        if name.starts_with("image_encoder.") || name == "no_mem_embed" {
+            return self.train_image_encoder;
+        }
+        self.train_prompt_encoder && name.starts_with("sam_prompt_encoder.no_mask_embed.")
     }
 
     /// Checks the settings against each other; of the encoders only the chosen one.
@@ -182,7 +242,18 @@ impl EvfConfig {
     /// # Errors
     /// The first key that does not fit, with its value and what would be right.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.sam.validate().map_err(|e| e.below("sam"))?;
+        match self.visual {
+            VisualKind::Sam => self.sam.validate().map_err(|e| e.below("sam")),
+            VisualKind::EfficientSam => self.efficient_sam.validate().map_err(|e| e.below("efficient_sam")),
+            VisualKind::Sam2 => self.sam2.validate().map_err(|e| e.below("sam2")),
+        }?;
+        if let Some(input) = self.input.filter(|input| input.is_stretched() == (self.visual == VisualKind::Sam)) {
+            let expected = match self.visual {
+                VisualKind::Sam => "\"long_side_padded\", or absent, with visual \"sam\"",
+                _ => "\"stretched\", \"stretched_bytes\" or \"long_side_then_stretched\", or absent, unless visual is \"sam\"",
+            };
+            return Err(ConfigError::new("input", quoted(&input), expected));
+        }
         match self.encoder {
             Encoder::ClipText => self.validate_clip_text(),
             Encoder::ClipLate => {
@@ -214,7 +285,8 @@ mod tests {
 
     #[test]
     fn presets_hold_together() {
-        for config in [EvfConfig::large(), EvfConfig::base(), EvfConfig::early_half()] {
+        let presets = [EvfConfig::large(), EvfConfig::base(), EvfConfig::early_half()];
+        for config in presets.into_iter().chain([EvfConfig::sam2_large(), EvfConfig::efficient_sam_small()]) {
             config.validate().unwrap();
         }
         assert_eq!(EvfConfig::early_half().beit3.fused_layers.unwrap(), (1..=12).collect::<Vec<_>>());
@@ -250,6 +322,53 @@ mod tests {
             !frozen.trains("visual_model.mask_decoder.iou_token.weight")
                 && !frozen.trains("visual_model.prompt_encoder.no_mask_embed.weight")
         );
+    }
+
+    #[test]
+    fn names_say_what_of_the_other_image_models_is_trained() {
+        let trained = |config: &EvfConfig, names: &[(&str, bool)]| {
+            for (name, trained) in names {
+                assert_eq!(config.trains(&format!("visual_model.{name}")), *trained, "{name}");
+            }
+        };
+        trained(
+            &EvfConfig::efficient_sam_small(),
+            &[
+                ("image_encoder.pos_embed", false),
+                ("mask_decoder.iou_token.weight", true),
+                ("mask_decoder.final_output_upscaling_layers.0.1.weight", true),
+                ("prompt_encoder.invalid_points.weight", false),
+            ],
+        );
+        let released = EvfConfig::sam2_large();
+        let names = [
+            "image_encoder.trunk.pos_embed",
+            "sam_mask_decoder.iou_token.weight",
+            "sam_mask_decoder.conv_s0.weight",
+            "sam_prompt_encoder.no_mask_embed.weight",
+            "no_mem_embed",
+        ];
+        let never = ["sam_mask_decoder.pred_obj_score_head.layers.0.weight", "memory_attention.norm.weight", "no_obj_ptr"];
+        trained(&released, &names.map(|name| (name, false)));
+        assert!(released.trains("mm_extractor.beit3.text_embed.weight") && released.trains("text_hidden_fcs.0.0.weight"));
+        let decoder = EvfConfig { train_mask_decoder: true, ..released.clone() };
+        trained(&decoder, &[(names[1], true), (names[2], false), (names[3], false)]);
+        let all = EvfConfig { train_image_encoder: true, train_prompt_encoder: true, ..decoder };
+        trained(&all, &names.map(|name| (name, true)));
+        trained(&all, &never.map(|name| (name, false)));
+    }
+
+    #[test]
+    fn inputs_belong_to_their_image_models() {
+        for (visual, input, fits) in [
+            (VisualKind::Sam, Input::LongSidePadded, true),
+            (VisualKind::Sam, Input::Stretched, false),
+            (VisualKind::Sam2, Input::LongSidePadded, false),
+            (VisualKind::EfficientSam, Input::StretchedBytes, true),
+        ] {
+            let config = EvfConfig { visual, input: Some(input), ..EvfConfig::default() };
+            assert_eq!(config.validate().err().map(|e| e.key), (!fits).then(|| "input".to_owned()), "{visual:?} {input:?}");
+        }
     }
 
     #[test]

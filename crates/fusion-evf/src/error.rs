@@ -20,6 +20,9 @@ pub enum EvfError {
     /// An image that cannot be used, or a result that cannot be read.
     #[error(transparent)]
     Sam(#[from] sam_vit::SamError),
+    /// A frame, or maps of SAM-2, that cannot be used.
+    #[error(transparent)]
+    Sam2(#[from] sam2::Sam2Error),
     /// A sentence or a tokenizer's file that cannot be used, or an image that the multimodal encoder refuses.
     #[error(transparent)]
     Text(#[from] text_encoders::TextError),

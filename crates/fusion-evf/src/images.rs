@@ -1,9 +1,10 @@
-//! `EvfImages`: photographs to the two inputs (EVF-SAM sec. 3.1), SAM's and the multimodal encoder's.
+//! `EvfImages`: photographs to the two inputs (EVF-SAM sec. 3.1), the image model's and the multimodal encoder's.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use nn_ops::resize::Resize;
-use pil_ops::{Filter, Image, ImageError, Letterbox, resize};
-use sam_vit::{SamError, preprocess};
+use pil_ops::{Filter, Image, ImageError, Letterbox, Normalisation, resize};
+use sam_vit::SamError;
+use sam2::Sam2Error;
 use text_encoders::clip::ClipVisionConfig;
 
 use crate::config::{Encoder, EvfConfig};
@@ -12,23 +13,51 @@ use crate::error::EvfError;
 /// The two inputs of B images.
 #[derive(Debug, Clone)]
 pub struct EvfImages {
-    /// SAM's, [B, 3, S, S], normalised and padded.
+    /// The image model's, [B, 3, S, S], normalised; SAM's is padded.
     pub sam: Tensor<4>,
     /// The multimodal encoder's, [B, 3, s, s]; of size 0 for an encoder that reads text only.
     pub multimodal: Tensor<4>,
 }
 
 impl EvfConfig {
-    /// Both inputs of one photograph, and where it lies in SAM's.
+    /// Both inputs of one photograph, and where it lies in the image model's.
     ///
     /// # Errors
     /// An image beyond the sizes that can be resized.
     pub fn preprocess(&self, image: &Image, device: &Device) -> Result<(EvfImages, Letterbox), EvfError> {
         let canvas = self.input_size();
-        let (sam, letterbox) = preprocess(image, canvas)?;
-        let (multimodal, side) = self.multimodal_input(image).map_err(SamError::from)?;
-        let tensor = |values: Vec<f32>, side: usize| Tensor::from_data(TensorData::new(values, [1, 3, side, side]), device);
-        Ok((EvfImages { sam: tensor(sam, canvas), multimodal: tensor(multimodal, side) }, letterbox))
+        let letterbox = Letterbox::new(image.height(), image.width(), canvas, self.fit()).map_err(SamError::from)?;
+        let values = self.visual_input(image).map_err(SamError::from)?;
+        let sam = Tensor::from_data(TensorData::new(values, [1, 3, canvas, canvas]), device);
+        Ok((EvfImages { sam, multimodal: self.multimodal_tensor(image, device)? }, letterbox))
+    }
+
+    /// The image model's input, made from the photograph as [`EvfConfig::input()`] says.
+    ///
+    /// # Shapes
+    /// output: `3 * S * S` values, [3, S, S]
+    ///
+    /// # Errors
+    /// An image beyond the sizes that can be resized.
+    pub fn visual_input(&self, photo: &Image) -> Result<Vec<f32>, ImageError> {
+        let canvas = self.input_size();
+        let Some(resampling) = self.input().resampling() else {
+            let letterbox = Letterbox::new(photo.height(), photo.width(), canvas, self.fit())?;
+            return letterbox.normalise(&letterbox.resize(photo)?, Normalisation::IMAGENET);
+        };
+        sam2::preprocess(photo, canvas, resampling).map_err(|error| match error {
+            Sam2Error::Image(error) => error,
+            _ => ImageError::Canvas { canvas, long: canvas },
+        })
+    }
+
+    /// [`EvfConfig::multimodal_input`] on a device.
+    ///
+    /// # Shapes
+    /// output: [1, 3, s, s]
+    pub(crate) fn multimodal_tensor(&self, photo: &Image, device: &Device) -> Result<Tensor<4>, EvfError> {
+        let (values, side) = self.multimodal_input(photo).map_err(SamError::from)?;
+        Ok(Tensor::from_data(TensorData::new(values, [1, 3, side, side]), device))
     }
 
     /// The multimodal encoder's input, made from the photograph itself, and its side; nothing and 0 for an encoder that reads

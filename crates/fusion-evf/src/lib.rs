@@ -1,7 +1,7 @@
 //! EVF-SAM on Burn: early vision-language fusion for text-prompted Segment Anything.
 //!
 //! An image and "the zebra on the left" in, that zebra's mask out. A multimodal encoder (BEiT-3) reads a small version of
-//! the image together with the sentence; one vector of it, projected, is the only prompt SAM gets. Take it where masks
+//! the image together with the sentence; one vector of it, projected, is the only prompt that SAM, EfficientSAM or SAM-2 gets. Take it where masks
 //! must be good and a large model is no obstacle. Its authors published no training code; the loss and the list of trained
 //! parameters are here.
 //!
@@ -46,16 +46,19 @@
 //! | images and token ids to logits | [`EvfModel::forward`] |
 //! | image embeddings and vectors to logits | [`EvfNet`] |
 //! | encoders and features of Tables 1, 3, 5 and 6 | [`Encoder`], [`PromptFeature`] |
-//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::multimodal_input`] |
+//! | SAM, EfficientSAM or SAM-2 below it | [`Visual`], [`VisualKind`], [`Generation`] |
+//! | sentences through a video (SAM-2) | [`EvfVideo`] |
+//! | both inputs of an image | [`EvfConfig::preprocess`], [`EvfConfig::visual_input`], [`EvfConfig::multimodal_input`], [`Input`] |
 //! | released files | [`EvfPredictor::from_pretrained`], [`EvfModel::load`] |
-//! | SAM's, BEiT-3's, CLIP's and ViLT's weights | [`EvfModel::load_sam`], [`EvfModel::load_encoder`] |
+//! | the image models', BEiT-3's, CLIP's and ViLT's weights | [`EvfModel::load_sam`], [`EvfModel::load_encoder`] |
 //! | writing the published layout | [`EvfPredictor::save_pretrained`], [`EvfModel::save_pretrained`] |
 //! | training | [`loss`], [`EvfConfig::trains`], [`EvfModel::freeze`] |
 //!
 //! `fusion-dit` and `fusion-risam` have the same names with another prefix.
 //!
 //! # Limits
-//! - SAM only: EfficientSAM and SAM-2, with their direct resizes, are not built.
+//! - Of a published SAM-2 model's two generations `config.json` says nothing; [`EvfConfig::from_pretrained`] goes by
+//!   `added_tokens.json`, and [`EvfConfig::generation`] says otherwise.
 //! - `max_tokens` cuts long sentences at 512 tokens; the released scripts cut none.
 //! - Nothing here touches the network: whoever has a hub's id downloads its folder first.
 //!
@@ -74,6 +77,8 @@ mod model;
 mod net;
 mod predict;
 mod pretrained;
+mod video;
+mod visual;
 
 pub use config::{Encoder, EvfConfig, PromptFeature};
 pub use encoder::{ClipTowers, JointBeit3, MultimodalEncoder};
@@ -84,3 +89,6 @@ pub use model::{EvfFeatures, EvfModel};
 pub use net::{EvfNet, EvfOutput, Projector};
 pub use predict::{EvfAttention, EvfEmbedding, EvfPredictor};
 pub use pretrained::Pretrained;
+pub use sam2::Answer;
+pub use video::EvfVideo;
+pub use visual::{Generation, Input, Visual, VisualKind};

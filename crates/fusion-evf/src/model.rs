@@ -3,7 +3,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
-use sam_vit::{Naming, load_facebook, load_hugging_face};
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
 use crate::config::EvfConfig;
@@ -15,7 +14,7 @@ use crate::net::{EvfNet, EvfOutput, check_rows};
 /// All parameters of an EVF-SAM.
 #[derive(Module, Debug)]
 pub struct EvfModel {
-    /// SAM and the projector; it holds the configuration.
+    /// The image model and the projector; it holds the configuration.
     pub net: EvfNet,
     /// The multimodal encoder.
     pub mm_extractor: MultimodalEncoder,
@@ -24,8 +23,8 @@ pub struct EvfModel {
 /// What of B images no sentence changes: [`EvfModel::encode_images`].
 #[derive(Debug, Clone)]
 pub struct EvfFeatures {
-    /// SAM's image embedding, [B, 256, h, w].
-    pub embedding: Tensor<4>,
+    /// The image model's features, each [B, ..]: see [`Visual::features`](crate::Visual::features).
+    pub maps: Vec<Tensor<4>>,
     /// The multimodal encoder's input, [B, 3, s, s]; of size 0 for an encoder that reads text only.
     pub multimodal: Tensor<4>,
 }
@@ -37,13 +36,13 @@ impl EvfConfig {
     /// [`EvfError::Config`] when the settings contradict each other.
     pub fn init(&self, device: &Device) -> Result<EvfModel, EvfError> {
         self.validate()?;
-        Ok(EvfModel { net: self.init_net(device), mm_extractor: MultimodalEncoder::new(self, device) })
+        Ok(EvfModel { net: self.init_net(device)?, mm_extractor: MultimodalEncoder::new(self, device) })
     }
 
     /// From module paths to the keys of the released checkpoints: `visual_model.*`, `mm_extractor.beit3.*`,
     /// `text_hidden_fcs.0.{0,2}.*`.
     pub fn names(&self) -> KeyMap {
-        KeyMap::new(&[("^net.", "")]).and(EvfNet::names()).and(MultimodalEncoder::names(self.encoder))
+        KeyMap::new(&[("^net.", "")]).and(EvfNet::names(self.visual)).and(MultimodalEncoder::names(self.encoder))
     }
 }
 
@@ -60,7 +59,7 @@ impl EvfModel {
 
     /// Where its weights are.
     pub fn device(&self) -> Device {
-        self.net.visual_model.image_encoder.pos_embed.lazy_device()
+        self.net.visual_model.device()
     }
 
     /// Stops the gradients of what the configuration does not train.
@@ -78,17 +77,13 @@ impl EvfModel {
         Ok(load(self, state_dict, &names, &Allow::default())?)
     }
 
-    /// Starts from SAM's weights, in either naming.
+    /// Starts from the weights of SAM, EfficientSAM or SAM-2, in any naming that its crate knows.
     ///
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
     pub fn load_sam(mut self, state_dict: &StateDict) -> Result<(Self, LoadReport), EvfError> {
-        let sam = self.net.visual_model;
-        let (sam, report) = match Naming::of(state_dict)? {
-            Naming::Facebook => load_facebook(sam, state_dict)?,
-            Naming::HuggingFace => load_hugging_face(sam, state_dict)?,
-        };
-        self.net.visual_model = sam;
+        let (visual, report) = self.net.visual_model.load(state_dict)?;
+        self.net.visual_model = visual;
         Ok((self, report))
     }
 
@@ -108,8 +103,13 @@ impl EvfModel {
     /// # Errors
     /// A sentence without words.
     pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, EvfError> {
-        let most = self.mm_extractor.text().max_len().min(self.config().max_tokens);
-        Ok(tokenizer.encode_batch(sentences, most, Padding::Longest)?)
+        Ok(tokenizer.encode_batch(sentences, self.max_tokens(), Padding::Longest)?)
+    }
+
+    /// Most token ids of a sentence, special tokens included; what is beyond is not read.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.mm_extractor.text().max_len().min(self.config().max_tokens)
     }
 
     /// The vector of each sentence about its image; without a graph where the encoder is not trained.
@@ -127,15 +127,15 @@ impl EvfModel {
         self.mm_extractor.valid().forward(multimodal.inner(), batch, image_of)
     }
 
-    /// What of the images no sentence changes: SAM's embedding, beside the multimodal encoder's input as it is.
+    /// What of the images no sentence changes: the image model's features, beside the multimodal encoder's input as it is.
     ///
     /// # Shapes
     /// See [`EvfImages`] and [`EvfFeatures`].
     pub fn encode_images(&self, images: EvfImages) -> EvfFeatures {
-        EvfFeatures { embedding: self.net.encode(images.sam), multimodal: images.multimodal }
+        EvfFeatures { maps: self.net.encode(images.sam), multimodal: images.multimodal }
     }
 
-    /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about; an image's embedding is made
+    /// Mask logits of each sentence. `image_of[q]` is the image that sentence q speaks about; an image's features are made
     /// once and shared by its sentences.
     ///
     /// # Shapes
@@ -153,8 +153,8 @@ impl EvfModel {
     /// # Errors
     /// As [`EvfModel::forward`].
     pub fn forward_features(&self, features: &EvfFeatures, batch: &TextBatch, image_of: &[usize]) -> Result<EvfOutput, EvfError> {
-        let EvfFeatures { embedding, multimodal } = features.clone();
+        let EvfFeatures { maps, multimodal } = features.clone();
         let feature = self.extract(multimodal, batch, image_of)?;
-        self.net.forward(embedding, feature, image_of)
+        self.net.forward(maps, feature, image_of)
     }
 }

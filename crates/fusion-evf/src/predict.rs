@@ -28,14 +28,14 @@ pub struct EvfPredictor {
 pub struct EvfEmbedding {
     /// What no sentence changes, of this one image.
     pub features: EvfFeatures,
-    /// Where the image lies in SAM's input.
+    /// Where the image lies in the image model's input.
     pub letterbox: Letterbox,
 }
 
 impl std::fmt::Debug for EvfPredictor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let config = self.model.config();
-        write!(f, "EvfPredictor({:?}, input {})", config.encoder, config.input_size())
+        write!(f, "EvfPredictor({:?} on {:?}, input {})", config.encoder, config.visual, config.input_size())
     }
 }
 
@@ -70,7 +70,7 @@ impl EvfPredictor {
         Ok(self)
     }
 
-    /// Encodes an image by SAM's image encoder, and prepares the multimodal encoder's input.
+    /// Encodes an image by the image model's encoder, and prepares the multimodal encoder's input.
     ///
     /// # Errors
     /// An image beyond the sizes that can be resized.
@@ -82,7 +82,7 @@ impl EvfPredictor {
     /// One mask per sentence, at the image's own size.
     ///
     /// SAM's postprocessing: logits go to the input's size, lose the padding, go to the image's size and are compared with
-    /// the threshold.
+    /// the threshold. Where the image fills the input, they go to the image's size in one step.
     ///
     /// # Errors
     /// A sentence without words.
@@ -93,7 +93,9 @@ impl EvfPredictor {
         for group in sentences.chunks(SENTENCES_PER_PASS) {
             let batch = self.model.tokens(self.tokenizer.as_ref(), group)?;
             let logits = self.model.forward_features(features, &batch, &vec![0; group.len()])?.logits;
-            predictions.extend(Prediction::from_batch(logits, letterbox, threshold)?);
+            // A pixel of the input is one of the logits by their sides.
+            let letterbox = letterbox.rescaled(logits.dims()[3]);
+            predictions.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
         Ok(predictions)
     }

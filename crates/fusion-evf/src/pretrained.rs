@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use efficient_sam::EfficientSamConfig;
 use nn_ops::ConfigError;
 use nn_ops::weights::{PretrainedFolder, StateDict, export};
 use sam_vit::Weights;
+use sam2::Sam2Config;
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
 use text_encoders::beit3::Beit3Config;
@@ -15,13 +17,17 @@ use crate::config::EvfConfig;
 use crate::error::EvfError;
 use crate::model::EvfModel;
 use crate::predict::EvfPredictor;
+use crate::visual::{Generation, VisualKind};
 
 /// `model_type` in `config.json`.
 const MODEL_TYPE: &str = "evf";
 /// Key of `config.json` under which all of an [`EvfConfig`] stands, for models that the published keys cannot describe.
 const OURS: &str = "saymask";
+/// Of the published models on SAM-2 those of the second generation know one more token.
+const ADDED_TOKENS: &str = "added_tokens.json";
 
-/// A folder such as a download of `YxZhang/evf-sam` or `YxZhang/evf-sam-multitask`, looked through.
+/// A folder such as a download of `YxZhang/evf-sam`, `YxZhang/evf-sam-multitask`, `YxZhang/evf-sam2` or
+/// `YxZhang/evf-sam2-multitask`, looked through.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pretrained {
     /// Settings, as `config.json` says.
@@ -36,10 +42,10 @@ impl Pretrained {
     /// Looks a folder through. Weights are not read yet.
     ///
     /// # Errors
-    /// A file that is missing or says something else than an EVF-SAM on SAM.
+    /// A file that is missing or says something else than an EVF-SAM.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, EvfError> {
-        let folder = PretrainedFolder::new(folder);
-        let config = EvfConfig::from_json(&folder.config()?).map_err(|e| folder.config_error(e))?;
+        let folder = PretrainedFolder::find(folder)?;
+        let config = EvfConfig::from_pretrained(folder.path())?;
         let (weights, vocabulary) = (folder.weights()?, config.tokenizer_kind().find(folder.path())?);
         Ok(Self { config, weights, vocabulary })
     }
@@ -54,13 +60,20 @@ impl Pretrained {
 }
 
 impl EvfConfig {
-    /// Reads and checks a folder's `config.json`.
+    /// Reads and checks a folder's `config.json`. Which [`Generation`] a published model on SAM-2 is of, the file does not say:
+    /// the second one's folders hold `added_tokens.json`.
     ///
     /// # Errors
     /// A file that is missing, the configuration of another model, settings that contradict each other.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, EvfError> {
-        let folder = PretrainedFolder::new(folder);
-        Ok(Self::from_json(&folder.config()?).map_err(|e| folder.config_error(e))?)
+        let folder = PretrainedFolder::find(folder)?;
+        let json = folder.config()?;
+        let mut config = Self::from_json(&json).map_err(|e| folder.config_error(e))?;
+        let published = json.get(OURS).is_none();
+        if published && config.visual == VisualKind::Sam2 && !folder.path().join(ADDED_TOKENS).exists() {
+            config.generation = Generation::First;
+        }
+        Ok(config)
     }
 
     /// Reads the contents of a published `config.json`, or of one of [`EvfConfig::to_json`].
@@ -80,20 +93,22 @@ impl EvfConfig {
             config.validate().map_err(|e| e.below(OURS))?;
             return Ok(config);
         }
-        if let Some(architecture) = architecture.filter(|name| *name != "EvfSamModel") {
-            return Err(ConfigError::new("architectures", architecture, "EvfSamModel, which is EVF-SAM on SAM"));
-        }
-        let (scale, sam) = (word("mm_extractor_scale", "large"), word("sam_scale", "huge"));
+        let scale = word("mm_extractor_scale", "large");
+        let base = match architecture {
+            None | Some("EvfSamModel") => Self::default(),
+            Some("EvfEffiSamModel") => Self::efficient_sam_small(),
+            Some("EvfSam2Model") => Self::sam2_large(),
+            Some(other) => {
+                return Err(ConfigError::new("architectures", other, "EvfSamModel, EvfEffiSamModel or EvfSam2Model"));
+            }
+        };
         let beit3 = match scale.as_str() {
             "large" => Beit3Config::large(),
             "base" => Beit3Config::base(),
             _ => return Err(ConfigError::new("mm_extractor_scale", format!("{scale:?}"), "\"large\" or \"base\"")),
         };
-        if sam != "huge" {
-            return Err(ConfigError::new("sam_scale", format!("{sam:?}"), "\"huge\", SAM ViT-H"));
-        }
-        let config = Self { beit3, ..Self::default() };
-        for (key, right) in [("hidden_size", config.beit3.dim), ("out_dim", config.sam.prompt_dim())] {
+        let config = Self { beit3, ..base.with_scale(value.get("sam_scale").and_then(Value::as_str))? };
+        for (key, right) in [("hidden_size", config.beit3.dim), ("out_dim", config.prompt_dim())] {
             if let Some(found) = value.get(key).filter(|found| found.as_u64() != Some(right as u64)) {
                 return Err(ConfigError::new(key, found, format!("{right} with mm_extractor_scale {scale:?}")));
             }
@@ -101,16 +116,39 @@ impl EvfConfig {
         Ok(config)
     }
 
+    /// The image model's size by its published word; without one as the preset has it.
+    fn with_scale(self, scale: Option<&str>) -> Result<Self, ConfigError> {
+        let Some(scale) = scale else { return Ok(self) };
+        let expected = match (self.visual, scale) {
+            (VisualKind::Sam, "huge") => return Ok(self),
+            (VisualKind::EfficientSam, "small") => return Ok(Self { efficient_sam: EfficientSamConfig::small(), ..self }),
+            (VisualKind::EfficientSam, "tiny") => return Ok(Self { efficient_sam: EfficientSamConfig::tiny(), ..self }),
+            (VisualKind::Sam2, "large") => return Ok(Self { sam2: Sam2Config::hiera_large(), ..self }),
+            (VisualKind::Sam2, "tiny") => return Ok(Self { sam2: Sam2Config::hiera_tiny(), ..self }),
+            (VisualKind::Sam, _) => "\"huge\", SAM ViT-H",
+            (VisualKind::EfficientSam, _) => "\"small\" or \"tiny\", EfficientSAM-S or -T",
+            (VisualKind::Sam2, _) => "\"large\" or \"tiny\", SAM-2's Hiera-L or -T",
+        };
+        Err(ConfigError::new("sam_scale", format!("{scale:?}"), expected))
+    }
+
     /// The contents of `config.json`: the published keys, and all settings beside them under a key of our own.
     pub fn to_json(&self) -> Value {
         let scale = if self.beit3.dim == Beit3Config::base().dim { "base" } else { "large" };
+        let (architecture, sam_scale) = match self.visual {
+            VisualKind::Sam => ("EvfSamModel", "huge"),
+            VisualKind::EfficientSam if self.efficient_sam == EfficientSamConfig::tiny() => ("EvfEffiSamModel", "tiny"),
+            VisualKind::EfficientSam => ("EvfEffiSamModel", "small"),
+            VisualKind::Sam2 if self.sam2 == Sam2Config::hiera_tiny() => ("EvfSam2Model", "tiny"),
+            VisualKind::Sam2 => ("EvfSam2Model", "large"),
+        };
         json!({
-            "architectures": ["EvfSamModel"],
+            "architectures": [architecture],
             "model_type": MODEL_TYPE,
             "mm_extractor_scale": scale,
-            "sam_scale": "huge",
+            "sam_scale": sam_scale,
             "hidden_size": self.feature_width(),
-            "out_dim": self.sam.prompt_dim(),
+            "out_dim": self.prompt_dim(),
             "bos_token_id": 0,
             "eos_token_id": 2,
             "pad_token_id": 1,
@@ -140,8 +178,8 @@ impl EvfModel {
 }
 
 impl EvfPredictor {
-    /// Everything from one folder: a published one, or one that [`EvfPredictor::save_pretrained`] wrote. There is no network
-    /// here: who has a hub's id downloads its folder first.
+    /// Everything from one folder: a published one, or one that [`EvfPredictor::save_pretrained`] wrote. Or
+    /// `hf:OWNER/REPO`, a repository of the Hugging Face hub that holds one (`hf:YxZhang/evf-sam`).
     ///
     /// # Errors
     /// A file that is missing or damaged, the folder of another model, weights that do not fit `config.json`.

@@ -82,7 +82,9 @@ fn published_keys_give_the_published_models() {
     assert_eq!(large.unwrap(), EvfConfig::large());
     assert_eq!(read(json!({ "mm_extractor_scale": "base", "hidden_size": 768 })).unwrap(), EvfConfig::base());
     for (value, says) in [
-        (json!({ "architectures": ["EvfSam2Model"] }), "EvfSam2Model"),
+        (json!({ "architectures": ["EvfSam3Model"] }), "EvfSam3Model"),
+        (json!({ "architectures": ["EvfSam2Model"], "sam_scale": "huge" }), "`sam_scale` is \"huge\": must be \"large\""),
+        (json!({ "architectures": ["EvfEffiSamModel"], "sam_scale": "huge" }), "\"small\" or \"tiny\""),
         (json!({ "mm_extractor_scale": "giant" }), "giant"),
         (json!({ "sam_scale": "tiny" }), "sam_scale"),
         (json!({ "mm_extractor_scale": "base", "hidden_size": 1024 }), "768"),

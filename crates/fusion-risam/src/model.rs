@@ -131,7 +131,13 @@ impl RisamModel {
     /// # Errors
     /// A sentence without words.
     pub fn tokens(&self, tokenizer: &dyn TextTokenizer, sentences: &[&str]) -> Result<TextBatch, RisamError> {
-        Ok(tokenizer.encode_batch(sentences, self.config().max_tokens(), Padding::Max)?)
+        Ok(tokenizer.encode_batch(sentences, self.max_tokens(), Padding::Max)?)
+    }
+
+    /// Most token ids of a sentence, special tokens included; what is beyond is not read.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.config().max_tokens()
     }
 
     /// F_l: each word after the last norm of the text encoder, before any projection unless `clip.project_tokens`. CRIS

@@ -29,7 +29,7 @@ impl RisamConfig {
     /// # Errors
     /// A file that is missing, the configuration of another model, settings that contradict each other.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, RisamError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         let json = folder.config_of(MODEL_TYPE)?;
         let config: Self = serde_json::from_value(json).map_err(|e| folder.config_error(e))?;
         config.validate().map_err(|e| folder.config_error(e))?;
@@ -58,13 +58,13 @@ impl RisamModel {
 }
 
 impl RisamPredictor {
-    /// Everything from one folder, as [`RisamPredictor::save_pretrained`] writes it. There is no network here: who has a
-    /// hub's id downloads its folder first.
+    /// Everything from one folder, as [`RisamPredictor::save_pretrained`] writes it, or from a repository of the Hugging Face hub
+    /// that holds one, `hf:OWNER/REPO`.
     ///
     /// # Errors
     /// A file that is missing or damaged, the folder of another model, weights that do not fit `config.json`.
     pub fn from_pretrained(folder: impl AsRef<Path>, device: &Device) -> Result<Self, RisamError> {
-        let folder = PretrainedFolder::new(folder);
+        let folder = PretrainedFolder::find(folder)?;
         let config = RisamConfig::from_pretrained(folder.path())?;
         let tokenizer = TokenizerKind::Clip.open(folder.path())?;
         let (model, _) = config.init(device)?.load(&StateDict::open(folder.weights()?)?)?;

@@ -22,7 +22,7 @@ pub enum MetricError {
     #[error(transparent)]
     Map(#[from] pil_ops::ImageError),
     /// An unknown profile name.
-    #[error("unknown evaluation profile `{found}`: use one of saymask, dit, evf, risam, gres, phrasecut")]
+    #[error("unknown evaluation profile `{found}`: use one of {}", crate::EvalProfile::NAMES.join(", "))]
     Profile {
         /// The name given.
         found: String,
@@ -67,10 +67,16 @@ impl Confusion {
     /// Intersection over union; `empty` decides when the union is 0.
     #[must_use]
     pub fn iou(self, empty: EmptyPolicy) -> f64 {
+        self.iou_smoothed(empty, [0.0; 2])
+    }
+
+    /// [`Confusion::iou`] with what a code base adds to numerator and denominator so that it never divides by 0.
+    #[must_use]
+    pub fn iou_smoothed(self, empty: EmptyPolicy, [above, below]: [f64; 2]) -> f64 {
         match (self.union, empty) {
             (0, EmptyPolicy::One) => 1.0,
             (0, EmptyPolicy::Zero) => 0.0,
-            (u, _) => self.intersection as f64 / u as f64,
+            (u, _) => (self.intersection as f64 + above) / (u as f64 + below),
         }
     }
 }

@@ -25,7 +25,8 @@
 //!
 //! # Limits
 //! Figures of the reference implementations that come from averaging over GPU ranks, from samples repeated by a
-//! distributed sampler, or from maps compared at a fixed 480 x 480 are not imitated.
+//! distributed sampler are not imitated. A meter counts the overlaps that it is given; what a code base does to masks before they
+//! overlap (480 x 480, polygons that lie on each other, masks of another size) is `saymask-referee`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod confusion;

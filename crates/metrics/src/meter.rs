@@ -13,6 +13,8 @@ pub struct Sample {
     pub truth_pixels: u64,
     /// Whether the prediction says "no target" (see [`EvalProfile::says_none`]); only the GRES rule looks at it.
     pub says_none: bool,
+    /// Whether there is no prediction at all: IoU 0 under every profile, even where nothing is meant.
+    pub missing: bool,
     /// Groups for the table by kind, e.g. "colour", or PhraseCut's subsets.
     pub kinds: Vec<String>,
 }
@@ -21,7 +23,7 @@ impl Sample {
     /// A sample without kinds whose prediction claims a target.
     #[must_use]
     pub fn new(confusion: Confusion, truth_pixels: u64) -> Self {
-        Self { confusion, truth_pixels, says_none: false, kinds: Vec::new() }
+        Self { confusion, truth_pixels, says_none: false, missing: false, kinds: Vec::new() }
     }
 
     /// The same sample, counted under one kind more.
@@ -95,13 +97,17 @@ impl Meter {
     /// ReLA's rule is not symmetric: a missed target adds to the union, a rightly empty answer adds nothing.
     fn score(&self, sample: &Sample, no_target: bool) -> (u64, u64, f64) {
         let c = sample.confusion;
+        let iou = c.iou_smoothed(self.profile.empty, self.profile.smoothing);
+        if sample.missing {
+            return (0, c.union, 0.0);
+        }
         if self.profile.no_target.is_none() {
-            return (c.intersection, c.union, c.iou(self.profile.empty));
+            return (c.intersection, c.union, iou);
         }
         match (no_target, sample.says_none) {
             (true, true) => (0, 0, 1.0),
             (true, false) | (false, true) => (0, c.union, 0.0),
-            (false, false) => (c.intersection, c.union, c.iou(self.profile.empty)),
+            (false, false) => (c.intersection, c.union, iou),
         }
     }
 
@@ -115,6 +121,8 @@ impl Meter {
         let miou = ratio(self.iou, self.samples);
         Report {
             profile: self.profile.name.clone(),
+            dataset: String::new(),
+            split_by: String::new(),
             split: split.into(),
             threshold: self.profile.threshold,
             space: self.profile.space,
@@ -184,11 +192,39 @@ pub struct KindReport {
     pub oiou: f64,
 }
 
+impl Report {
+    /// The same figures, of a data set.
+    #[must_use]
+    pub fn of(self, dataset: impl Into<String>, split_by: impl Into<String>) -> Self {
+        Self { dataset: dataset.into(), split_by: split_by.into(), ..self }
+    }
+
+    /// `refcoco (unc) val`, or the split alone where the data set is not known.
+    #[must_use]
+    pub fn whole_split(&self) -> String {
+        let Self { dataset, split_by, split, .. } = self;
+        if dataset.is_empty() { split.clone() } else { format!("{dataset} ({split_by}) {split}") }
+    }
+
+    /// `refcoco-unc-val`: the name of its files.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        let Self { dataset, split_by, split, .. } = self;
+        if dataset.is_empty() { split.clone() } else { format!("{dataset}-{split_by}-{split}") }
+    }
+}
+
 /// Figures together with what they depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Profile name.
     pub profile: String,
+    /// Data set; empty where a meter was not told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dataset: String,
+    /// Who made its splits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub split_by: String,
     /// Split name.
     pub split: String,
     /// Binarisation threshold.
@@ -278,6 +314,29 @@ mod tests {
         );
         assert_eq!(report.kinds["s_small"], KindReport { samples: 2, miou: 0.3, oiou: 0.6 });
         assert_eq!(report.kinds["i_multi"], KindReport { samples: 1, miou: 0.6, oiou: 0.6 });
+    }
+
+    /// EVF-SAM divides by the union plus 1e-10, DIT adds 1e-10 to both: a bare 0.7 then passes DIT's strict P@0.7.
+    #[test]
+    fn smoothing() {
+        let of = |profile: EvalProfile| {
+            let mut meter = Meter::new(profile);
+            (meter.add(&sample(7, 10, 9)), meter.report("val").precision[1].value)
+        };
+        assert_eq!(of(EvalProfile::saymask()), (0.7, 0.0));
+        assert_eq!(of(EvalProfile::evf()), (7.0 / (10.0 + 1e-10), 0.0));
+        assert_eq!(of(EvalProfile::dit()), ((7.0 + 1e-10) / (10.0 + 1e-10), 1.0));
+    }
+
+    #[test]
+    fn what_is_missing_earns_nothing() {
+        for profile in EvalProfile::NAMES.map(|name| EvalProfile::named(name).unwrap()) {
+            let mut meter = Meter::new(profile);
+            assert_eq!(meter.add(&Sample { missing: true, ..sample(0, 0, 0) }), 0.0);
+            assert_eq!(meter.add(&Sample { missing: true, ..sample(0, 30, 30) }), 0.0);
+            let report = meter.report("val");
+            assert_eq!((report.union, report.miou), (30, 0.0), "{}", report.profile);
+        }
     }
 
     #[test]

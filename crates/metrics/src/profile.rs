@@ -84,6 +84,9 @@ pub struct EvalProfile {
     pub precision: Vec<f64>,
     /// Whether an IoU equal to the threshold counts.
     pub precision_compare: Compare,
+    /// What is added to intersection and union before one is divided by the other, where the union is not 0.
+    #[serde(default)]
+    pub smoothing: [f64; 2],
     /// The GRES rule, where it applies.
     #[serde(default)]
     pub no_target: Option<NoTarget>,
@@ -102,21 +105,58 @@ impl EvalProfile {
             empty: EmptyPolicy::One,
             precision: vec![0.5, 0.7, 0.9],
             precision_compare: Compare::Gt,
+            smoothing: [0.0; 2],
             no_target: None,
         }
     }
 
     /// DIT's `test.py`: probability above 0.35 at the network's size, then a bilinear resize of the binary map, then
-    /// above 0.
+    /// above 0. IoU is (I + 1e-10) / (U + 1e-10).
     #[must_use]
     pub fn dit() -> Self {
-        Self { name: "dit".into(), threshold: 0.35, resample: Resample::Binary, ..Self::saymask() }
+        let smoothing = [1e-10; 2];
+        Self { name: "dit".into(), threshold: 0.35, resample: Resample::Binary, smoothing, ..Self::saymask() }
     }
 
-    /// EVF-SAM's `eval.py`: logits at the original size above 0.
+    /// EVF-SAM's `eval.py`: logits at the original size above 0, IoU is I / (U + 1e-10), 1 where both are empty.
     #[must_use]
     pub fn evf() -> Self {
-        Self { name: "evf".into(), space: Space::Logit, threshold: 0.0, ..Self::saymask() }
+        Self { name: "evf".into(), space: Space::Logit, threshold: 0.0, smoothing: [0.0, 1e-10], ..Self::saymask() }
+    }
+
+    /// LISA's validation: EVF-SAM's rules with I / (U + 1e-5).
+    #[must_use]
+    pub fn lisa() -> Self {
+        Self { name: "lisa".into(), smoothing: [0.0, 1e-5], ..Self::evf() }
+    }
+
+    /// LAVT's `test.py`: the larger of two channels, which is a logit above 0; P@0.5 to P@0.9 with "at least", empty with empty
+    /// is 0. LAVT compares at 480 x 480, which `saymask-referee` does; a meter counts what it is given.
+    #[must_use]
+    pub fn lavt() -> Self {
+        Self {
+            name: "lavt".into(),
+            space: Space::Logit,
+            threshold: 0.0,
+            empty: EmptyPolicy::Zero,
+            precision: vec![0.5, 0.6, 0.7, 0.8, 0.9],
+            precision_compare: Compare::Ge,
+            ..Self::saymask()
+        }
+    }
+
+    /// CRIS: probability, resampled to the original size, above 0.35; IoU is I / (U + 1e-6), so empty with empty is 0; P@0.5 to
+    /// P@0.9 with a strict sign. CRIS resamples with cubics, which `saymask-referee` does.
+    #[must_use]
+    pub fn cris() -> Self {
+        Self { name: "cris".into(), empty: EmptyPolicy::Zero, smoothing: [0.0, 1e-6], ..Self::risam() }
+    }
+
+    /// Masks as the REFER toolkit holds them: at the original size, as they are, P@0.5 to P@0.9 with "at least", empty with empty
+    /// is 0. The toolkit has no evaluator of masks; the signs are those of the code bases that were built on it (a reading of ours).
+    #[must_use]
+    pub fn refer() -> Self {
+        Self { name: "refer".into(), space: Space::Probability, threshold: 0.5, ..Self::lavt() }
     }
 
     /// RISAM: logits resampled, probability above 0.35; overall IoU and Pr@50 to Pr@90 with a strict sign.
@@ -141,6 +181,12 @@ impl EvalProfile {
         }
     }
 
+    /// GRES as ReLA's code counts it: [`EvalProfile::gres`], for masks that are compared at 480 x 480.
+    #[must_use]
+    pub fn rela() -> Self {
+        Self { name: "rela".into(), ..Self::gres() }
+    }
+
     /// PhraseCut's evaluator, which takes masks as they are: an empty intersection counts as 0, P@0.5 to P@0.9 with a
     /// strict sign. Its mean and cumulative mask IoU are [`Report::miou`](crate::Report::miou) and
     /// [`Report::oiou`](crate::Report::oiou).
@@ -149,17 +195,26 @@ impl EvalProfile {
         Self { name: "phrasecut".into(), empty: EmptyPolicy::Zero, precision: vec![0.5, 0.6, 0.7, 0.8, 0.9], ..Self::saymask() }
     }
 
+    /// Names of all profiles.
+    pub const NAMES: [&'static str; 11] =
+        ["saymask", "dit", "evf", "lisa", "risam", "lavt", "cris", "refer", "gres", "rela", "phrasecut"];
+
     /// A profile by its name.
     ///
     /// # Errors
-    /// If the name is none of `saymask`, `dit`, `evf`, `risam`, `gres`, `phrasecut`.
+    /// If the name is none of [`EvalProfile::NAMES`].
     pub fn named(name: &str) -> Result<Self, MetricError> {
         match name {
             "saymask" => Ok(Self::saymask()),
             "dit" => Ok(Self::dit()),
             "evf" => Ok(Self::evf()),
+            "lisa" => Ok(Self::lisa()),
             "risam" => Ok(Self::risam()),
+            "lavt" => Ok(Self::lavt()),
+            "cris" => Ok(Self::cris()),
+            "refer" => Ok(Self::refer()),
             "gres" => Ok(Self::gres()),
+            "rela" => Ok(Self::rela()),
             "phrasecut" => Ok(Self::phrasecut()),
             _ => Err(MetricError::Profile { found: name.into() }),
         }
@@ -232,12 +287,12 @@ mod tests {
 
     #[test]
     fn names() {
-        for name in ["saymask", "dit", "evf", "risam", "gres", "phrasecut"] {
+        for name in EvalProfile::NAMES {
             let profile = EvalProfile::named(name).unwrap();
             assert_eq!(profile.name, name);
             let json = serde_json::to_string(&profile).unwrap();
             assert_eq!(serde_json::from_str::<EvalProfile>(&json).unwrap(), profile);
         }
-        assert!(EvalProfile::named("lavt").unwrap_err().to_string().contains("saymask, dit"));
+        assert!(EvalProfile::named("mcn").unwrap_err().to_string().contains("saymask, dit"));
     }
 }

@@ -9,6 +9,7 @@ use nn_ops::weights::StateDict;
 use pil_ops::Image;
 use run_config::{Init, RunConfig};
 use sam_vit::Prediction;
+use text_encoders::Truncation;
 
 use crate::attention::{self, Attention};
 use crate::methods::AnyMethod;
@@ -41,7 +42,7 @@ pub enum AnyEmbedding {
 
 impl AnyModel {
     /// The config's method with the weights that `checkpoint` is evaluated with, or with those that the config starts from, in the
-    /// precision of `eval.precision`.
+    /// precision of `eval.precision`, with `eval.threshold` if it is set and the method's own threshold if not.
     ///
     /// # Errors
     /// Settings that contradict each other, weights that do not fit, a precision that the device does not have.
@@ -51,7 +52,7 @@ impl AnyModel {
         device: &Device,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, ModelError> {
-        let method = AnyMethod::new(run_config, tokenizer)?;
+        let method = AnyMethod::for_checkpoint(run_config, tokenizer, checkpoint)?;
         with_method!(method, method => {
             let net = method.build(device)?;
             let net = match checkpoint {
@@ -80,6 +81,18 @@ impl AnyModel {
         let state_dict = StateDict::from_bytes("weights in memory", weights)?;
         let method = AnyMethod::new(&run_config, tokenizer)?;
         with_method!(method, method => ready(&run_config, method.build(device)?.filled(&state_dict)?, &method.tokenizer, device))
+    }
+
+    /// The same model with another threshold: a pixel belongs to a mask where its probability is above it.
+    ///
+    /// # Errors
+    /// Unless it is between 0 and 1.
+    pub fn with_threshold(self, threshold: f64) -> Result<Self, ModelError> {
+        Ok(match self {
+            Self::Dit(model) => Self::Dit(model.with_threshold(threshold)?),
+            Self::Evf(model) => Self::Evf(model.with_threshold(threshold)?),
+            Self::Risam(model) => Self::Risam(model.with_threshold(threshold)?),
+        })
     }
 
     /// Encodes an image, to be asked by [`AnyModel::ask`].
@@ -115,6 +128,19 @@ impl AnyModel {
         self.ask(&self.embed(image)?, sentences)
     }
 
+    /// What of a sentence is beyond the model's number of tokens and therefore not read; nothing if all of it is.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn truncation(&self, sentence: &str) -> Result<Option<Truncation>, ModelError> {
+        let (tokenizer, max_tokens) = match self {
+            Self::Dit(model) => (model.tokenizer(), model.model().max_tokens()),
+            Self::Evf(model) => (model.tokenizer(), model.model().max_tokens()),
+            Self::Risam(model) => (model.tokenizer(), model.model().max_tokens()),
+        };
+        Ok(tokenizer.truncation(sentence, max_tokens)?)
+    }
+
     /// Where text and image attend to each other, as the paper's figure shows it.
     ///
     /// # Errors
@@ -131,7 +157,11 @@ impl AnyModel {
 /// The network in the precision of `eval.precision`, with its tokenizer.
 fn ready<N: Network>(run_config: &RunConfig, net: N, tokenizer: &RunTokenizer, device: &Device) -> Result<AnyModel, ModelError> {
     precision::check_evaluation(run_config, device)?;
-    precision::seen(&net, run_config.eval.precision).asked_with(tokenizer)
+    let model = precision::seen(&net, run_config.eval.precision).asked_with(tokenizer)?;
+    match run_config.eval.threshold {
+        Some(threshold) => model.with_threshold(threshold),
+        None => Ok(model),
+    }
 }
 
 /// What the three methods' networks have in common, beyond Burn's `Module`.

@@ -43,14 +43,6 @@ pub enum ModelError {
         /// What is wrong with it.
         what: String,
     },
-    /// A repository of the Hugging Face hub.
-    #[error("hf:{repository}: {what}")]
-    Hub {
-        /// OWNER/REPO as it was asked for.
-        repository: String,
-        /// What is wrong, and what would be right.
-        what: String,
-    },
     /// Weights that do not say what they are.
     #[error("--weights {weights}: pass the model's config with --config, or a folder with config.json")]
     Unnamed {

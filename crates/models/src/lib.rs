@@ -30,7 +30,6 @@
 mod any;
 mod attention;
 mod error;
-pub mod hub;
 pub mod manifest;
 pub mod methods;
 pub mod precision;

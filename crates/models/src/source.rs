@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use nn_ops::weights::{KeyMap, StateDict, export};
+use nn_ops::weights::{KeyMap, PretrainedFolder, StateDict, export};
 use run_config::RunConfig;
 
 use crate::any::AnyModel;
@@ -12,7 +12,7 @@ use crate::methods::{AnyMethod, pretrained_config};
 use crate::run_dir::{Checkpoint, RunDir};
 use crate::tokenizer::RunTokenizer;
 use crate::weights::evaluated_weights;
-use crate::{ModelError, hub, with_method};
+use crate::{ModelError, with_method};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +68,7 @@ fn of_run<S: AsRef<str>>(folder: &Path, set: &[S]) -> Result<Found, ModelError> 
 }
 
 fn of_weights<S: AsRef<str>>(weights: &str, config: Option<&Path>, set: &[S]) -> Result<Found, ModelError> {
-    let path = match weights.strip_prefix(hub::PREFIX) {
-        Some(repository) => hub::folder(repository)?,
-        None => PathBuf::from(weights),
-    };
+    let path = PretrainedFolder::find(weights)?.path().to_owned();
     let run_config = match config {
         Some(config) => {
             let mut set: Vec<String> = set.iter().map(|s| s.as_ref().to_owned()).collect();
@@ -133,7 +130,7 @@ impl Found {
     /// # Errors
     /// As [`Found::model`].
     pub fn state_dict(&self, device: &Device) -> Result<StateDict, ModelError> {
-        let method = AnyMethod::new(&self.run_config, self.tokenizer.clone())?;
+        let method = AnyMethod::for_checkpoint(&self.run_config, self.tokenizer.clone(), self.checkpoint.as_ref())?;
         with_method!(method, method => self.exported(method.build(device)?, &method.names()))
     }
 

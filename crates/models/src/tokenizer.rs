@@ -143,6 +143,30 @@ impl RunTokenizer {
         if self.kind == Tokenizer::Sentencepiece { rows } else { rows.min(self.tokenizer.vocab_size()) }
     }
 
+    /// How many of some sentences are longer than `text.max_tokens` and are cut, with the first of them; nothing where none is.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn truncated(
+        &self,
+        run_config: &RunConfig,
+        sentences: impl IntoIterator<Item: AsRef<str>>,
+    ) -> Result<Option<String>, ModelError> {
+        let (mut all, mut cut, mut first) = (0, 0, None);
+        for sentence in sentences {
+            let sentence = sentence.as_ref();
+            all += 1;
+            if let Some(truncation) = self.tokenizer.truncation(sentence, run_config.text.max_tokens)? {
+                cut += 1;
+                first.get_or_insert_with(|| format!("\"{sentence}\": {truncation}"));
+            }
+        }
+        let limit = run_config.text.max_tokens;
+        Ok(first.map(|first| {
+            format!("{cut} of {all} sentences are longer than text.max_tokens = {limit} and are cut, first {first}")
+        }))
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn shared(&self) -> Arc<dyn TextTokenizer> {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 const EXACT: [f32; 4] = [1.5, -2.0, 0.25, 1024.0];
 const PTH: &[u8] = include_bytes!("fixtures/tiny.pth");
 const NESTED: &[u8] = include_bytes!("fixtures/nested.pth");
+const TRAINED: &[u8] = include_bytes!("fixtures/trained.pth");
 
 fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
@@ -73,13 +74,20 @@ fn safetensors_of_every_precision_widen() {
 fn a_model_is_found_under_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let flat = StateDict::open(put(&folder, "flat.pth", PTH)).unwrap();
-    for (name, bytes) in [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED)] {
+    let kinds = [("a.pth", PTH), ("b.pth", NESTED), ("c.pt", NESTED), ("d.pth", TRAINED), ("e.pth.zip", TRAINED), ("f.zip", PTH)];
+    for (name, bytes) in kinds {
         let file = StateDict::open_model(put(&folder, name, bytes)).unwrap();
         assert!(file.names().eq(flat.names()), "{name}: {:?}", file.names().collect::<Vec<_>>());
         assert_eq!(file.read("transposed").unwrap(), flat.read("transposed").unwrap());
     }
     let plain = StateDict::open_model(put(&folder, "a.safetensors", &small_safetensors())).unwrap();
     assert_eq!(plain.read("single").unwrap(), EXACT);
+    // A folder of a model, and a repository that is not at hand.
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    std::fs::write(model.join("model.safetensors"), small_safetensors()).unwrap();
+    assert_eq!(StateDict::open_model(&model).unwrap().read("single").unwrap(), EXACT);
+    assert!(matches!(StateDict::open_model("hf:nobody"), Err(WeightsError::Hub { .. })));
     assert!(matches!(StateDict::open_model(folder.path().join("absent.pth")), Err(WeightsError::Io { .. })));
     assert!(matches!(StateDict::open_model(put(&folder, "bad.pth", b"no zip")), Err(WeightsError::Format { .. })));
 }
@@ -344,6 +352,22 @@ fn modules_round_trip() {
     }
     let leftovers = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(leftovers, 1, "the partial file is gone");
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused_by_the_name_of_their_tensor() {
+    let device = Device::flex();
+    for bad in [f32::NAN, f32::NEG_INFINITY] {
+        let mut state_dict = export(&net(&device), &KeyMap::plain(), "diverged.pth");
+        let name = state_dict.names().find(|n| n.ends_with("weight")).unwrap().to_owned();
+        let shape = state_dict.shape(&name).unwrap().to_vec();
+        let mut values = state_dict.read(&name).unwrap();
+        values[1] = bad;
+        state_dict.insert(name.clone(), &shape, values);
+        assert!(state_dict.read(&name).is_ok(), "to look at them is allowed");
+        let error = load(net(&device), &state_dict, &KeyMap::plain(), &Allow::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("diverged.pth: tensor `{name}`: 1 of")), "{error}");
+    }
 }
 
 #[test]

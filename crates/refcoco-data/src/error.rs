@@ -130,6 +130,16 @@ pub enum DataError {
         /// What would be right.
         expected: &'static str,
     },
+    /// More files of a training set than a run may skip.
+    #[error(
+        "more than {limit} images or masks of the training set cannot be read, at last {last}; `data verify --deep` names them all, and data.max_unreadable raises the limit"
+    )]
+    TooManyUnreadable {
+        /// Most of them that are skipped.
+        limit: usize,
+        /// The one too many.
+        last: Box<DataError>,
+    },
     /// The loading thread ended without a word (it was stopped or it failed).
     #[error("the loading thread ended before its last batch")]
     LoaderGone,

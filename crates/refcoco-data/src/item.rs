@@ -41,6 +41,18 @@ pub struct Item {
     pub key: u64,
 }
 
+impl Item {
+    /// The referent and the sentence among its own, where the item asks with one: indices into [`Dataset::referents`] and
+    /// [`Referent::sentences`](crate::Referent::sentences).
+    #[must_use]
+    pub fn sentence(&self) -> Option<(usize, usize)> {
+        match self.target {
+            Target::Sentence { referent, sentence } => Some((referent, sentence)),
+            Target::Class { .. } | Target::Image(_) => None,
+        }
+    }
+}
+
 /// What a sampler draws.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Draw {
@@ -258,7 +270,7 @@ impl Dataset {
     }
 
     /// All sentences.
-    pub(crate) fn sentence_targets(&self) -> impl Iterator<Item = Target> {
+    pub fn sentence_targets(&self) -> impl Iterator<Item = Target> {
         let sentences = |(referent, r): (usize, &crate::Referent)| {
             (0..r.sentences.len()).map(move |sentence| Target::Sentence { referent, sentence })
         };

@@ -187,6 +187,39 @@ impl Sampler {
         self.batch(step / per_epoch, (step % per_epoch) as usize)
     }
 
+    /// Other items for the `place`-th image of step `step`, whose own ones cannot be read: any of the set, by seed, step,
+    /// place and the number of the attempt.
+    #[must_use]
+    pub fn substitute(&self, step: u64, place: usize, attempt: usize) -> Vec<Draw> {
+        let mut rng = Rng::keyed(&[self.seed, step, 6, (self.rank * self.batch + place) as u64, attempt as u64]);
+        let unit = rng.below(self.items);
+        self.draw(unit, rng)
+    }
+
+    /// The items of one unit of the set, its sentences drawn.
+    fn draw(&self, unit: usize, mut rng: Rng) -> Vec<Draw> {
+        let chosen = match self.per {
+            ItemPer::Referent | ItemPer::GroupedReferent => {
+                vec![Target::Sentence { referent: unit, sentence: rng.below(self.sentences[unit]) }]
+            }
+            ItemPer::Sentence => vec![self.targets[unit]],
+            ItemPer::Image => match &self.by_image[unit] {
+                About::Sentences(all) => {
+                    let mut all = all.clone();
+                    rng.shuffle(&mut all);
+                    all.truncate(self.expressions);
+                    all
+                }
+                About::Classes(image, set) => {
+                    let (image, instead, most) = (*image, set.clone(), self.expressions);
+                    return vec![Draw::Classes { image, instead, most, key: rng.next() }];
+                }
+            },
+        };
+        let key = rng.next();
+        chosen.into_iter().map(|target| Item { target, key }.into()).collect()
+    }
+
     /// An epoch's order, computed once for many steps.
     #[must_use]
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
@@ -219,29 +252,9 @@ impl Epoch<'_> {
         }
         let first = (step * s.world + s.rank) * s.batch;
         (first..first + s.batch)
-            .flat_map(|place| -> Vec<Draw> {
+            .flat_map(|place| {
                 let i = self.drawn(place).unwrap_or(self.order[place] as usize);
-                let mut rng = Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]);
-                let chosen = match s.per {
-                    ItemPer::Referent | ItemPer::GroupedReferent => {
-                        vec![Target::Sentence { referent: i, sentence: rng.below(s.sentences[i]) }]
-                    }
-                    ItemPer::Sentence => vec![s.targets[i]],
-                    ItemPer::Image => match &s.by_image[i] {
-                        About::Sentences(all) => {
-                            let mut all = all.clone();
-                            rng.shuffle(&mut all);
-                            all.truncate(s.expressions);
-                            all
-                        }
-                        About::Classes(image, set) => {
-                            let (image, instead, most) = (*image, set.clone(), s.expressions);
-                            return vec![Draw::Classes { image, instead, most, key: rng.next() }];
-                        }
-                    },
-                };
-                let key = rng.next();
-                chosen.into_iter().map(|target| Item { target, key }.into()).collect()
+                s.draw(i, Rng::keyed(&[s.seed, self.epoch, 2, if s.sets.len() > 2 { place } else { i } as u64]))
             })
             .collect()
     }

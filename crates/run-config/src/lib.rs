@@ -112,12 +112,13 @@ fn name(file: Option<&Path>) -> String {
 }
 
 /// Keys that do not change what a run computes: a run may be resumed with other values.
-const NOT_DECIDING: [&str; 9] = [
+const NOT_DECIDING: [&str; 10] = [
     "run.name",
     "run.dir",
     "run.device",
     "run.threads",
     "data.prefetch",
+    "data.max_unreadable",
     "train.keep",
     "train.recompute",
     "train.time_limit_minutes",

@@ -66,6 +66,9 @@ pub struct DataSection {
     pub expressions: usize,
     /// Batches prepared ahead; 0 prepares each when it is asked for. Default 3.
     pub prefetch: usize,
+    /// Images or masks that training replaces by others because they cannot be read, before the run ends; each is named. Default
+    /// 100.
+    pub max_unreadable: usize,
     /// Random changes of the training images. Default: none.
     pub augment: Augment,
     /// Generate a demonstration set when `root` does not exist. Default: do not.
@@ -89,6 +92,7 @@ impl Default for DataSection {
             items: ItemPer::Referent,
             expressions: 3,
             prefetch: 3,
+            max_unreadable: 100,
             augment: Augment::default(),
             synth: None,
         }
@@ -140,6 +144,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// Every method.
+    pub const ALL: [Self; 3] = [Self::Dit, Self::Evf, Self::Risam];
+
     /// The word in the config, which also names the method's own table below `[model]`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -375,7 +375,7 @@ pub enum Select {
 }
 
 impl Select {
-    /// The metric's key in journal lines.
+    /// The metric's key in log lines.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

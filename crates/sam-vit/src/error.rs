@@ -46,6 +46,16 @@ pub enum SamError {
         /// What is missing or wrong.
         what: String,
     },
+    /// A network's output that no mask can be made of.
+    #[error("{count} of {of} {what} are NaN or infinite: the weights, the image or the precision do not suit the model")]
+    NotFinite {
+        /// "mask logits".
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// The device failed while a result was read.
     #[error("a result could not be read from the device: {0}")]
     Device(String),

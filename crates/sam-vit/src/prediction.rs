@@ -20,14 +20,14 @@ pub struct Prediction {
 
 impl Prediction {
     /// The mask in logits of the network's canvas: padding is cropped, the rest resized bilinearly to the image's size, and a
-    /// pixel belongs to the mask where its logit is above `threshold` (0 is a probability of one half). Logits that are no
-    /// number are background. Training's evaluation and `predict` both come through here.
+    /// pixel belongs to the mask where its logit is above `threshold` (0 is a probability of one half). Training's evaluation
+    /// and `predict` both come through here.
     ///
     /// # Shapes
     /// `logits`: [canvas, canvas]
     ///
     /// # Errors
-    /// Another number of values, or an image beyond the sizes of a mask.
+    /// Another number of values, values that are not finite, or an image beyond the sizes of a mask.
     pub fn from_logits(logits: &[f32], letterbox: &Letterbox, threshold: f32) -> Result<Self, SamError> {
         let (height, width) = letterbox.original;
         Self::from_map(&letterbox.restore(logits)?, height, width, threshold)
@@ -52,8 +52,12 @@ impl Prediction {
     /// `logits`: `height * width` values, row-major
     ///
     /// # Errors
-    /// A size out of range or another number of values.
+    /// A size out of range, another number of values, or values that are not finite.
     pub fn from_map(logits: &[f32], height: usize, width: usize, threshold: f32) -> Result<Self, SamError> {
+        let count = logits.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(SamError::NotFinite { what: "mask logits", count, of: logits.len() });
+        }
         let mask = binary(logits, height, width, threshold)?;
         let (mut sum, mut count) = (0.0f64, 0u64);
         for logit in logits.iter().filter(|v| **v > threshold) {
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn score_is_the_mean_probability_inside() {
         let ln3 = 3.0f32.ln();
-        let logits = [-5.0, ln3, 0.0, -ln3, f32::INFINITY, f32::NAN];
+        let logits = [-5.0, ln3, 0.0, -ln3, 30.0, -1.0];
         let p = Prediction::from_map(&logits, 2, 3, 0.0).unwrap();
         assert_eq!(p.mask.to_row_major(), [0, 1, 0, 0, 1, 0]);
         assert!((p.score - 0.875).abs() < 1e-6, "{}", p.score);
@@ -117,5 +121,13 @@ mod tests {
         assert_eq!((p.score, p.bbox, p.mask.area()), (0.0, [0.0; 4], 0));
         assert!(Prediction::from_map(&[0.0; 5], 2, 3, 0.0).is_err());
         assert!(Prediction::from_map(&[], 0, 3, 0.0).is_err());
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_an_error_and_no_empty_mask() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = Prediction::from_map(&[1.0, bad, -1.0, bad, 0.0, 2.0], 2, 3, 0.0).unwrap_err().to_string();
+            assert!(error.starts_with("2 of 6 mask logits are NaN or infinite"), "{error}");
+        }
     }
 }

@@ -246,7 +246,7 @@ impl Sam {
     /// # Errors
     /// A file that cannot be read, is damaged, or is not exactly a SAM.
     pub fn from_pretrained(path: impl AsRef<Path>, device: &Device) -> Result<Self, SamError> {
-        Self::from_state_dict(&StateDict::open(path)?, Weights::Single, device)
+        Self::from_state_dict(&StateDict::open_model(path)?, Weights::Single, device)
     }
 
     /// As [`Sam::from_pretrained`], from a file that is open already.

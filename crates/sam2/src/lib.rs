@@ -41,7 +41,9 @@
 //! | for | see |
 //! |---|---|
 //! | one embedding, many prompts, batches of both | [`Sam2::embed`], [`Sam2::embed_batch`], [`Sam2::predict`], [`Sam2::predict_batch`] |
+//! | everything in an image | [`Sam2::segment_everything`] |
 //! | objects followed through a video, forwards or backwards | [`Sam2Video`], [`Sam2::frame`], [`VideoPrompt`] |
+//! | a film gone on with later | [`Sam2Video::state`], [`Sam2Video::from_state`] |
 //! | weights in and out | [`Sam2::from_pretrained`], [`Sam2::load`], [`Sam2::export`], [`Naming`] |
 //! | which of the masks answers | [`Answer`] |
 //! | pixels to input, in four published ways | [`preprocess`](crate::preprocess()), [`Resampling`] |
@@ -59,8 +61,7 @@
 //! SAM-2 was not trained for. Numbers agree with the reference to 1e-4 in single precision on the CPU (videos of many frames
 //! to 3e-4: memories are rounded to bf16). Checkpoints of SAM 2.1 load; what they add to video is written after their released
 //! code and not checked against its outputs, and takes the number of pointers for its scale also in films of fewer frames.
-//! A prompted frame does not look at memories: a correction is a prompt of its own. Objects may overlap. There is no mask
-//! generator for everything in an image.
+//! A prompted frame does not look at memories: a correction is a prompt of its own. Objects may overlap.
 //!
 //! # Sources
 //! Ravi et al., "SAM 2: Segment Anything in Images and Videos" (2024), and the code released with it.
@@ -72,6 +73,7 @@ mod error;
 mod features;
 mod given_mask;
 mod holes;
+mod hugging_face;
 mod image_encoder;
 mod mask_decoder;
 mod memory_attention;
@@ -83,6 +85,7 @@ mod preprocess;
 mod pretrained;
 mod sam2;
 mod video;
+mod video_state;
 
 pub use block::{HieraAttention, HieraBlock};
 pub use config::{HieraConfig, Sam2Config};

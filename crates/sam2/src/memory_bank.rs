@@ -43,9 +43,9 @@ impl Direction {
 #[derive(Debug, Clone)]
 pub struct FrameMemory {
     /// The memory, rounded to bf16 and of that precision where the device has it, [1, 64, h, w].
-    features: Tensor<4>,
+    pub(crate) features: Tensor<4>,
     /// The object pointer, [1, C].
-    pointer: Tensor<2>,
+    pub(crate) pointer: Tensor<2>,
 }
 
 impl FrameMemory {
@@ -59,7 +59,7 @@ impl FrameMemory {
 }
 
 /// Rounded to bf16, halves to even.
-fn rounded(x: Tensor<4>) -> Tensor<4> {
+pub(crate) fn rounded(x: Tensor<4>) -> Tensor<4> {
     let device = x.device();
     if x.dtype() == DType::BF16 || device.supports_dtype(DType::BF16) {
         return x.cast(DType::BF16);
@@ -80,9 +80,9 @@ fn rounded(x: Tensor<4>) -> Tensor<4> {
 /// 15 on either side of the last one, however long the film.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBank {
-    prompted: BTreeMap<i64, FrameMemory>,
-    memories: BTreeMap<i64, Tensor<4>>,
-    pointers: BTreeMap<i64, Tensor<2>>,
+    pub(crate) prompted: BTreeMap<i64, FrameMemory>,
+    pub(crate) memories: BTreeMap<i64, Tensor<4>>,
+    pub(crate) pointers: BTreeMap<i64, Tensor<2>>,
 }
 
 impl MemoryBank {

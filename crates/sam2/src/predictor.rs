@@ -1,9 +1,12 @@
 //! One embedding per image, then as many prompts as you like.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Int, Tensor};
 use nn_ops::resize::Resize;
 use pil_ops::{Fit, Image, Letterbox, MAX_CANVAS};
-use sam_vit::{MASK_THRESHOLD, MaskPrediction, PromptSet, SamError, binary, decoder_calls, prompt_tensors, read_back};
+use sam_vit::{
+    AutomaticConfig, ClickModel, MASK_THRESHOLD, MaskPrediction, PromptSet, Prompts, Region, SamError, binary, decoder_calls,
+    prompt_tensors, read_back,
+};
 
 use crate::error::Sam2Error;
 use crate::features::Features;
@@ -101,6 +104,54 @@ impl Sam2 {
             }
         }
         Ok(results)
+    }
+}
+
+impl Sam2 {
+    /// Finds masks all over an image with SAM's generator, the best of a crop first.
+    ///
+    /// # Errors
+    /// Settings out of range, or a device that fails.
+    pub fn segment_everything(&self, image: &Image, config: &AutomaticConfig) -> Result<Vec<Region>, Sam2Error> {
+        Ok(config.segment_everything(self, image)?)
+    }
+}
+
+impl ClickModel for Sam2 {
+    type Embedding = ImageEmbedding;
+
+    fn embed(&self, image: &Image) -> Result<ImageEmbedding, SamError> {
+        Self::embed(self, image).map_err(as_sam)
+    }
+
+    fn letterbox(embedding: &ImageEmbedding) -> &Letterbox {
+        &embedding.letterbox
+    }
+
+    fn device(&self) -> Device {
+        Self::device(self)
+    }
+
+    fn click(&self, embedding: &ImageEmbedding, points: Tensor<3>) -> Result<(Tensor<4>, Tensor<2>), SamError> {
+        let count = points.dims()[0];
+        let labels = Tensor::<2, Int>::ones([count, 1], &points.device());
+        let prompts = Prompts { points: Some((points, labels)), ..Prompts::default() };
+        let decoded = self.decode(&embedding.features, &vec![0; count], prompts).map_err(as_sam)?;
+        Ok(decoded.answer(Answer::Three))
+    }
+
+    fn restore(&self, low_res: Tensor<4>, letterbox: &Letterbox) -> Tensor<4> {
+        Resize::BILINEAR.forward(low_res, [letterbox.original.0, letterbox.original.1])
+    }
+}
+
+/// What SAM's generator can say.
+fn as_sam(error: Sam2Error) -> SamError {
+    match error {
+        Sam2Error::Sam(error) => error,
+        Sam2Error::Image(error) => error.into(),
+        Sam2Error::Canvas { canvas, multiple, most } => SamError::Canvas { canvas, patch: multiple, most },
+        other => SamError::Device(other.to_string()),
     }
 }
 

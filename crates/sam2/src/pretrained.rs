@@ -8,6 +8,7 @@ use sam_vit::{Weights, facebook_names};
 
 use crate::config::Sam2Config;
 use crate::error::Sam2Error;
+use crate::hugging_face;
 use crate::sam2::Sam2;
 
 /// Where the tensors of a released `.pt` lie.
@@ -28,12 +29,20 @@ pub enum Naming {
     Meta,
     /// The same, but the scales of the memory encoder's blocks are called `weight` instead of `gamma`.
     RenamedScale,
+    /// Hugging Face's port: `facebook/sam2-hiera-large` and its siblings.
+    HuggingFace,
 }
 
 impl Naming {
     /// The naming of a file.
     pub fn of(state_dict: &StateDict) -> Self {
-        if state_dict.shape(RENAMED_SCALE).is_some() { Self::RenamedScale } else { Self::Meta }
+        if state_dict.shape(hugging_face::PATCH).is_some() {
+            Self::HuggingFace
+        } else if state_dict.shape(RENAMED_SCALE).is_some() {
+            Self::RenamedScale
+        } else {
+            Self::Meta
+        }
     }
 
     /// From our module paths to this naming.
@@ -54,6 +63,7 @@ impl Naming {
         ]);
         match self {
             Self::Meta => names,
+            Self::HuggingFace => hugging_face::names(names),
             Self::RenamedScale => names
                 .then(&[("fuser.layers.0.gamma", "fuser.layers.0.weight"), ("fuser.layers.1.gamma", "fuser.layers.1.weight")]),
         }
@@ -63,7 +73,7 @@ impl Naming {
 /// Opens a weight file. The tensors of a `.pt` may lie under the key `model`, as released.
 fn open(path: &Path) -> Result<StateDict, Sam2Error> {
     let plain = StateDict::open(path);
-    if plain.as_ref().is_ok_and(|c| c.shape(PATCH).is_some()) {
+    if plain.as_ref().is_ok_and(|c| c.shape(PATCH).or(c.shape(hugging_face::PATCH)).is_some()) {
         return Ok(plain?);
     }
     match StateDict::open_at(path, Some(TOP_LEVEL)) {
@@ -80,11 +90,16 @@ impl Sam2Config {
     /// A file that is no SAM-2 of a published size.
     pub fn detect(state_dict: &StateDict) -> Result<Self, Sam2Error> {
         let fail = |what: String| Sam2Error::StateDict { path: state_dict.path().to_owned(), what };
-        let Some(&[width, ..]) = state_dict.shape(PATCH) else {
+        let port = Naming::of(state_dict) == Naming::HuggingFace;
+        let patch = if port { hugging_face::PATCH } else { PATCH };
+        let Some(&[width, ..]) = state_dict.shape(patch) else {
             let first = state_dict.names().next().map_or_else(String::new, |n| format!(" (its first key is `{n}`)"));
             return Err(fail(format!("not a SAM-2 checkpoint: `{PATCH}` is missing{first}")));
         };
-        let block = |i: usize| state_dict.shape(&format!("image_encoder.trunk.blocks.{i}.norm1.weight"));
+        let block = |i: usize| {
+            let (blocks, norm) = if port { ("vision_encoder.backbone", "layer_norm1") } else { ("image_encoder.trunk", "norm1") };
+            state_dict.shape(&format!("{blocks}.blocks.{i}.{norm}.weight"))
+        };
         let depth = (0..).take_while(|i| block(*i).is_some()).count();
         let fits = |config: &Self| config.image_encoder.embed_dim == width && config.image_encoder.depth() == depth;
         let known = Self::published().map(|(name, c)| {
@@ -95,7 +110,8 @@ impl Sam2Config {
             let known = known.join("; ");
             fail(format!("{depth} blocks, the first of {width} channels, are of no published size: {known}"))
         })?;
-        Ok(Self { version_2_1: state_dict.shape(ONLY_2_1).is_some(), ..config })
+        let only_2_1 = if port { hugging_face::ONLY_2_1 } else { ONLY_2_1 };
+        Ok(Self { version_2_1: state_dict.shape(only_2_1).is_some(), ..config })
     }
 }
 
@@ -124,7 +140,7 @@ impl Sam2 {
         Ok(sam2.fill(state_dict, weights)?.0)
     }
 
-    /// Fills a model of any size from a file in either naming.
+    /// Fills a model of any size from a file in any naming.
     ///
     /// # Errors
     /// Any tensor that is missing, of another shape, or not used.
@@ -134,7 +150,9 @@ impl Sam2 {
 
     fn fill(self, state_dict: &StateDict, weights: Weights) -> Result<(Self, LoadReport), Sam2Error> {
         let halved = |path: &str| weights == Weights::Half && in_blocks(path);
-        Ok(load_halving(self, state_dict, &Naming::of(state_dict).names(), &Allow::default(), &halved)?)
+        let naming = Naming::of(state_dict);
+        let unpacked = if naming == Naming::HuggingFace { Some(hugging_face::unpacked(state_dict)?) } else { None };
+        Ok(load_halving(self, unpacked.as_ref().unwrap_or(state_dict), &naming.names(), &Allow::default(), &halved)?)
     }
 
     /// The same model with the matrices of the encoder's blocks rounded to f16: half the memory. It computes in single
@@ -147,8 +165,12 @@ impl Sam2 {
     }
 
     /// The weights in single precision under official names, ready for [`StateDict::save`].
-    pub fn export(&self, naming: Naming) -> StateDict {
-        export(self, &naming.names(), "SAM-2")
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn export(&self, naming: Naming) -> Result<StateDict, Sam2Error> {
+        let state_dict = export(self, &naming.names(), "SAM-2");
+        Ok(if naming == Naming::HuggingFace { hugging_face::packed(state_dict)? } else { state_dict })
     }
 }
 

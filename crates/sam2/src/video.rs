@@ -102,8 +102,8 @@ impl FrameMask {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Object {
-    bank: MemoryBank,
+pub(crate) struct Object {
+    pub(crate) bank: MemoryBank,
     /// Answers on prompted frames, which tracking repeats.
     prompted: BTreeMap<i64, FrameMask>,
 }
@@ -114,8 +114,8 @@ struct Object {
 /// in with each call, so that one serves many videos.
 #[derive(Debug, Clone)]
 pub struct Sam2Video {
-    objects: BTreeMap<u32, Object>,
-    sizes: Option<[usize; 4]>,
+    pub(crate) objects: BTreeMap<u32, Object>,
+    pub(crate) sizes: Option<[usize; 4]>,
     /// The way in which frames are visited. It may change at any time: a film that is prompted in the middle is followed to its
     /// end, then from there back. The second pass starts from the prompted frames and those few of the first pass that are
     /// still kept.

@@ -15,7 +15,7 @@ use trainer::methods::evaluator;
 
 use crate::device;
 use crate::progress::Progress;
-use crate::session::Source;
+use crate::session::{JUDGING, Source};
 
 /// Mean overlap below which two devices disagree. Logits close to the threshold may fall on either side of it.
 const BOUND: f64 = 0.995;
@@ -72,7 +72,7 @@ pub fn run(args: &AgreeArgs) -> Result<bool> {
     let (mut label, mut split) = (String::new(), String::new());
     let devices = [args.against.as_str(), args.source.device()];
     for device in devices {
-        let source = args.source.find()?;
+        let source = args.source.find("agree", JUDGING)?;
         let evaluator = evaluator(&source, &device::open(device)?)?;
         let run_config = source.run_config.with_overrides(&[format!("eval.limit={}", args.limit)])?;
         let first =

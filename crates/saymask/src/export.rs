@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use models::run_dir::write_whole;
 
 use crate::device;
 use crate::session::Source;
@@ -25,7 +26,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if args.out.extension().is_none_or(|ending| ending != "safetensors") {
         bail!("{}: weights are written as safetensors; choose a name that ends in .safetensors", args.out.display());
     }
-    let found = args.source.find()?;
+    let found = args.source.find("export", &["model.", "text."])?;
     let weights = found.state_dict(&device::open(args.source.device())?)?;
     let method = found.run_config.model.method.name();
     let says = [("format", "pt"), ("method", method), ("source", found.label.as_str())];
@@ -40,7 +41,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     crate::say!("{}: {} tensors", args.out.display(), weights.len());
     for (name, bytes) in found.files()? {
         let path = args.out.with_file_name(name);
-        std::fs::write(&path, bytes)?;
+        write_whole(&path, &bytes)?;
         crate::say!("{}", path.display());
     }
     Ok(())

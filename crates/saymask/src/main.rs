@@ -1,7 +1,7 @@
 //! The Saymask command line: arguments to commands, errors to exit codes.
 
 use clap::{Parser, Subcommand};
-use saymask::{agree, attend, check, data, device, error, eval, export, predict, segment, train};
+use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, track, train, weights};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -21,19 +21,25 @@ struct Cli {
 enum Command {
     /// Train a model; with nothing else, the demonstration.
     Train(train::TrainArgs),
-    /// Judge a trained model on splits of its data set.
+    /// Judge a trained model on splits of data sets, or with --from the masks that any program wrote.
     Eval(eval::EvalArgs),
+    /// Lay the figures of runs beside each other and beside the paper's.
+    Compare(compare::CompareArgs),
     /// Find what sentences say in an image or a folder of images.
     Predict(predict::PredictArgs),
     /// Draw where text and image look at each other, layer by layer.
     Attend(attend::AttendArgs),
     /// Cut objects out of an image with Segment Anything: points, boxes, or everything.
     Segment(segment::SegmentArgs),
+    /// Follow what sentences say through a film.
+    Track(track::TrackArgs),
     /// Write a trained model as safetensors under official names.
     Export(export::ExportArgs),
     /// Make or check data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// List the published weights that configs ask for: where they are published, and which are here.
+    Weights(weights::WeightsArgs),
     /// List what --device may say here, and why the rest is missing.
     Devices(device::DevicesArgs),
     /// Run golden files against our models.
@@ -46,11 +52,14 @@ fn main() {
     let done = match Cli::parse().command {
         Command::Train(args) => train::run(args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
+        Command::Compare(args) => compare::run(&args).map(|()| true),
         Command::Predict(args) => predict::run(&args).map(|()| true),
         Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Segment(args) => segment::run(&args).map(|()| true),
+        Command::Track(args) => track::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command),
+        Command::Weights(args) => weights::run(&args).map(|()| true),
         Command::Devices(args) => device::run(&args).map(|()| true),
         Command::Check(args) => check::check(&args),
         Command::Agree(args) => agree::run(&args),

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::device;
 use crate::images::{images, open_image};
 use crate::outputs::Outputs;
-use crate::session::Source;
+use crate::session::{ANSWERING, Source, warn_truncated};
 
 /// Options of `predict`.
 #[derive(Debug, Args)]
@@ -35,7 +35,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if args.sentences.iter().any(|s| s.trim().is_empty()) {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
-    let model = args.source.find()?.model(&device::open(args.source.device())?)?;
+    let model = args.source.find("predict", ANSWERING)?.model(&device::open(args.source.device())?)?;
+    for sentence in &args.sentences {
+        warn_truncated(&model, sentence)?;
+    }
     let mut outputs = Outputs::open(&args.out, &images)?;
     let suffix = |number: usize| if args.sentences.len() == 1 { String::new() } else { format!("-{}", number + 1) };
     let overlays = (0..args.sentences.len()).map(|number| format!("{}.png", suffix(number)));
@@ -87,6 +90,7 @@ fn one(model: &AnyModel, path: &Path, sentences: &[String], names: &[String], ou
             "bbox": prediction.bbox,
             "score": prediction.score,
             "area": prediction.mask.area(),
+            "tokens_not_read": model.truncation(sentence)?.map(|t| t.dropped),
             "overlay": file,
         }));
     }

@@ -1,21 +1,26 @@
-//! `saymask segment`: Segment Anything itself, with points and boxes or everywhere.
+//! `saymask segment`: SAM, EfficientSAM and SAM-2 themselves, with points and boxes or everywhere.
+
+mod model;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use anyhow::{Result, bail};
+use clap::Args;
 use coco_mask::Rle;
 use figures::{Mask, colour, overlay_many};
 use nn_ops::weights::StateDict;
 use pil_ops::Image;
-use sam_vit::{AutomaticConfig, Output, PromptSet, Sam, SamConfig, Weights};
+use sam_vit::{AutomaticConfig, PromptSet, Weights};
 use serde_json::{Value, json};
 
 use crate::device;
 use crate::images::open_image;
 use crate::outputs::Outputs;
+use model::Segmenter;
+
+pub use model::ModelName;
 
 /// Options of `segment`.
 #[derive(Debug, Args)]
@@ -40,12 +45,12 @@ pub struct SegmentArgs {
     /// Stability that masks of --everything must reach.
     #[arg(long, value_name = "SCORE", default_value_t = 0.95, requires = "everything")]
     stability_score_thresh: f64,
-    /// SAM's weights: sam_vit_*.pth, or the safetensors of the Hugging Face port.
+    /// Weights: sam_vit_*.pth, efficient_sam_vit*.pt, sam2*_hiera_*.pt, or the safetensors of the Hugging Face ports.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// Size of the model; `auto` reads it off the weights.
+    /// The model that the weights must be of; `auto` reads it off them.
     #[arg(long, value_enum, default_value_t)]
-    model: Size,
+    model: ModelName,
     /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
     #[arg(long)]
     half_weights: bool,
@@ -54,32 +59,6 @@ pub struct SegmentArgs {
     /// Folder for the figure and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "segments")]
     out: PathBuf,
-}
-
-/// Size of a SAM.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Size {
-    /// Whatever the weights are.
-    #[default]
-    Auto,
-    /// ViT-B.
-    B,
-    /// ViT-L.
-    L,
-    /// ViT-H.
-    H,
-}
-
-impl Size {
-    /// The published sizes, where it names one.
-    pub fn config(self) -> Option<SamConfig> {
-        match self {
-            Self::Auto => None,
-            Self::B => Some(SamConfig::vit_b()),
-            Self::L => Some(SamConfig::vit_l()),
-            Self::H => Some(SamConfig::vit_h()),
-        }
-    }
 }
 
 /// A click: x, y and label.
@@ -134,25 +113,10 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     let image = open_image(&args.image)?;
     inside(args, &image)?;
     let device = device::open(&args.device)?;
-    let checkpoint = StateDict::open(&args.weights)?;
-    if let (Some(want), found) = (args.model.config(), SamConfig::detect(&checkpoint)?)
-        && want != found
-    {
-        let [want, found] = [want, found].map(|c| (c.image_encoder.embed_dim, c.image_encoder.depth));
-        bail!(
-            "{}: tokens of {} in {} blocks, but --model {} has {} in {}; --model auto takes the file as it is",
-            args.weights.display(),
-            found.0,
-            found.1,
-            format!("{:?}", args.model).to_lowercase(),
-            want.0,
-            want.1
-        );
-    }
     let weights = if args.half_weights { Weights::Half } else { Weights::Single };
-    let sam = Sam::from_state_dict(&checkpoint, weights, &device)?;
+    let model = Segmenter::open(&StateDict::open_model(&args.weights)?, args.model, weights, &device)?;
     let begun = Instant::now();
-    let found = if args.everything { everything(&sam, &image, args)? } else { prompted(&sam, &image, args)? };
+    let found = if args.everything { everything(&model, &image, args)? } else { prompted(&model, &image, args)? };
     let took = begun.elapsed();
     write(args, &image, &found)?;
     crate::note!("{}: {} masks in {:.0} ms", args.image.display(), found.len(), took.as_secs_f64() * 1e3);
@@ -177,18 +141,15 @@ fn inside(args: &SegmentArgs, image: &Image) -> Result<()> {
 }
 
 /// One prompt a box, or one of points alone. A single click is ambiguous, so the best of three masks answers it.
-fn prompted(sam: &Sam, image: &Image, args: &SegmentArgs) -> Result<Vec<Found>> {
+fn prompted(model: &Segmenter, image: &Image, args: &SegmentArgs) -> Result<Vec<Found>> {
     let clicks = args.points.iter().fold(PromptSet::default(), |set, Point(at, label)| set.with_point(*at, *label));
     let prompts: Vec<PromptSet> = match args.boxes.as_slice() {
         [] => vec![clicks],
         boxes => boxes.iter().map(|Corners(corners)| PromptSet { bbox: Some(*corners), ..clicks.clone() }).collect(),
     };
-    let output = if args.boxes.is_empty() && args.points.len() == 1 { Output::Multi } else { Output::Single };
-    let embedding = sam.embed(image)?;
-    let answers = sam.predict_batch(&embedding, &prompts, output)?;
+    let ambiguous = args.boxes.is_empty() && args.points.len() == 1;
     let mut found = Vec::with_capacity(prompts.len());
-    for (prompt, masks) in prompts.iter().zip(answers) {
-        let best = masks.into_iter().max_by(|a, b| a.iou.total_cmp(&b.iou)).context("the model gave no mask")?;
+    for (prompt, best) in prompts.iter().zip(model.best(image, &prompts, ambiguous)?) {
         let points: Vec<Value> = prompt.points.iter().zip(&prompt.labels).map(|([x, y], label)| json!([x, y, label])).collect();
         let bbox = best.mask.bbox();
         found.push(Found {
@@ -200,14 +161,14 @@ fn prompted(sam: &Sam, image: &Image, args: &SegmentArgs) -> Result<Vec<Found>> 
     Ok(found)
 }
 
-fn everything(sam: &Sam, image: &Image, args: &SegmentArgs) -> Result<Vec<Found>> {
+fn everything(model: &Segmenter, image: &Image, args: &SegmentArgs) -> Result<Vec<Found>> {
     let config = AutomaticConfig {
         points_per_side: args.points_per_side,
         pred_iou_thresh: args.pred_iou_thresh,
         stability_score_thresh: args.stability_score_thresh,
         ..AutomaticConfig::default()
     };
-    let found = sam.segment_everything(image, &config)?.into_iter().map(|r| {
+    let found = model.everything(image, &config)?.into_iter().map(|r| {
         let bbox = r.mask.bbox();
         Found {
             entry: json!({ "prompt": { "points": [[r.point[0], r.point[1], 1]], "box": null }, "bbox": bbox, "score": r.predicted_iou, "stability": r.stability }),

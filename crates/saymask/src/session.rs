@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use models::Found;
+use models::{AnyModel, Found};
 
 use crate::device;
 use crate::origin::program;
@@ -29,14 +29,34 @@ pub struct Source {
     set: Vec<String>,
 }
 
+/// Says on stderr what of a sentence is not read, if anything.
+pub fn warn_truncated(model: &AnyModel, sentence: &str) -> Result<()> {
+    if let Some(truncation) = model.truncation(sentence)? {
+        crate::note!("warning: \"{sentence}\": {truncation}");
+    }
+    Ok(())
+}
+
+/// Keys of a config that decide what a model answers, by how they begin.
+pub const ANSWERING: &[&str] = &["model.", "text.", "data.image_size", "data.fit", "eval.precision", "eval.threshold"];
+/// Keys that decide how a set is judged.
+pub const JUDGING: &[&str] = &["model.", "text.", "data.", "eval.", "run.seed"];
+
 impl Source {
     /// The device as it was asked for.
     pub fn device(&self) -> &str {
         &self.device
     }
 
-    /// Finds config, tokenizer and weights, and says on stderr what the weights are.
-    pub fn find(&self) -> Result<Found> {
+    /// Finds config, tokenizer and weights, and says on stderr what the weights are. `used` are the keys that the command
+    /// `name` reads, by how they begin.
+    pub fn find(&self, name: &str, used: &[&str]) -> Result<Found> {
+        for setting in &self.set {
+            let key = setting.split('=').next().unwrap_or_default().trim();
+            if !used.iter().any(|prefix| key.starts_with(prefix)) {
+                bail!("--set {setting}: `{name}` does not use {key}; what it uses is {}", used.join(", "));
+            }
+        }
         let source = match (&self.weights, &self.run) {
             (Some(weights), _) => models::Source::Weights { weights: weights.clone(), config: self.config.clone() },
             (None, Some(folder)) => models::Source::Run(folder.clone()),
@@ -49,5 +69,18 @@ impl Source {
         })?;
         crate::note!("weights: {}", found.label);
         Ok(found)
+    }
+}
+
+/// What `eval --from` reads, which looks for no weights.
+impl Source {
+    /// The run folder, where one was named.
+    pub fn run(&self) -> Option<&std::path::Path> {
+        self.run.as_deref()
+    }
+
+    /// Changes to the config.
+    pub fn set(&self) -> &[String] {
+        &self.set
     }
 }

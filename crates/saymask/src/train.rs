@@ -46,8 +46,10 @@ pub struct TrainArgs {
 }
 
 pub fn method(word: &str) -> Result<Method, String> {
-    let all = [Method::Dit, Method::Evf, Method::Risam];
-    all.into_iter().find(|m| m.name() == word).ok_or_else(|| format!("use one of {}", all.map(Method::name).join(", ")))
+    Method::ALL
+        .into_iter()
+        .find(|m| m.name() == word)
+        .ok_or_else(|| format!("use one of {}", Method::ALL.map(Method::name).join(", ")))
 }
 
 /// Runs the command.
@@ -72,6 +74,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut on_event = |event: Event<'_>| progress.on_event(event);
     let resumed = if args.resume { RunDir::of(&run_config).latest_whole()?.checkpoint } else { None };
     let tokenizer = open_tokenizer(&run_config, &data, resumed.as_ref())?;
+    if let Some(cut) = tokenizer.truncated(&run_config, data.texts())? {
+        crate::note!("warning: {}: {cut}", run_config.data.train_split);
+    }
     let summary = methods::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
     progress.finish();
     if !summary.reports.is_empty() {
@@ -84,7 +89,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         };
         trainer::report::write_json(&summary.dir.root().join("figures.json"), &figures)?;
     }
-    report(&run_config, &summary);
+    report(&summary);
     Ok(())
 }
 
@@ -105,7 +110,7 @@ pub fn prepare_data(run_config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn report(run_config: &RunConfig, summary: &Summary) {
+fn report(summary: &Summary) {
     let root = summary.dir.root().display().to_string();
     if summary.reports.is_empty() {
         crate::say!(
@@ -119,10 +124,17 @@ fn report(run_config: &RunConfig, summary: &Summary) {
     crate::say!("{}", table::reports(&summary.reports, summary.shuffled.as_ref()));
     crate::say!("{} steps in {:.0} s; weights of step {} judged.", summary.step, summary.seconds, summary.judged_step);
     crate::say!();
-    crate::say!("  figures    {}", summary.dir.figures().display());
+    if summary.unreadable > 0 {
+        crate::note!(
+            "{} images or masks could not be read; others took their place. `data verify --deep` names them.",
+            summary.unreadable
+        );
+    }
+    crate::say!("  examples   {}", summary.dir.figures().display());
     crate::say!("  curves     {}", summary.dir.curves().display());
-    crate::say!("  figures    {}", summary.dir.eval().display());
-    crate::say!();
-    let image = run_config.data.root.join("images/train2014/COCO_train2014_000000000001.jpg");
-    crate::say!("Next: {} predict {} \"the red circle\" --run {root}", program(), image.display());
+    crate::say!("  results    {}", summary.dir.eval().display());
+    if let Some((image, sentence)) = &summary.example {
+        crate::say!();
+        crate::say!("Next: {} predict {} \"{sentence}\" --run {root}", program(), image.display());
+    }
 }

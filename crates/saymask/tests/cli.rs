@@ -2,10 +2,18 @@
 
 #[path = "cli/device.rs"]
 mod device;
+#[path = "cli/eval.rs"]
+mod eval;
 #[path = "cli/photo.rs"]
 mod photo;
+#[path = "cli/reliability.rs"]
+mod reliability;
 #[path = "cli/segment.rs"]
 mod segment;
+#[path = "cli/segment_others.rs"]
+mod segment_others;
+#[path = "cli/track.rs"]
+mod track;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -58,28 +66,43 @@ fn refs(args: &[String]) -> Vec<&str> {
 fn train_eval_predict_export() {
     let s = session();
     let said = s.ok(&refs(&train(&["run.name=first"])));
-    for word in ["mIoU", "text shuffled", "colour", "figures", "Next: saymask predict"] {
+    for word in ["mIoU", "text shuffled", "colour", "examples", "Next: saymask predict"] {
         assert!(said.contains(word), "`{word}` is missing in:\n{said}");
     }
+    // The command that is suggested works as it is printed.
+    let next = said.lines().find_map(|line| line.strip_prefix("Next: saymask ")).unwrap().replace('"', "");
+    let (image, rest) = next.strip_prefix("predict ").unwrap().split_once(' ').unwrap();
+    let (sentence, run) = rest.split_once(" --run ").unwrap();
+    assert!(s.ok(&["predict", image, sentence, "--run", run, "--out", "next"]).contains(sentence));
     let run = s.path("runs/first");
     for file in [
         "config.toml",
         "log.jsonl",
         "curves.svg",
-        "eval/val.json",
-        "eval/val-results.json",
-        "eval/val-shuffled.json",
-        "figures/val-1.png",
+        "eval/refcoco-unc-val.json",
+        "eval/refcoco-unc-val-results.json",
+        "eval/refcoco-unc-val-shuffled.json",
+        "figures/refcoco-unc-val-1.png",
     ] {
         assert!(run.join(file).exists(), "{file} is missing");
     }
-    assert_eq!(json(&run.join("eval/val-results.json")).as_array().unwrap().len(), 6);
+    assert_eq!(json(&run.join("eval/refcoco-unc-val-results.json")).as_array().unwrap().len(), 6);
 
     let report = s.ok(&["data", "verify", "data"]);
     assert!(report.contains("refcoco") && report.contains("testA"), "{report}");
 
     let table = s.ok(&["eval", "--split", "val,testA", "--shuffled-text", "--set", "eval.profile=dit"]);
     assert!(table.contains("profile dit, threshold 0.35") && table.contains("testA"), "{table}");
+
+    // A setting that a command does not read is refused; the threshold is read by all that answer.
+    for (command, key) in [
+        (&["predict", "data/images/train2014", "left"][..], "eval.profile=dit"),
+        (&["eval"], "optim.lr=1"),
+        (&["export", "w.safetensors"], "eval.threshold=0.5"),
+    ] {
+        let error = s.refused(&[command, &["--set", key]].concat());
+        assert!(error.contains(&format!("`{}` does not use {}", command[0], key.split('=').next().unwrap())), "{error}");
+    }
 
     let said = s.ok(&["agree", "--against", "cpu", "--limit", "4", "--json", "agree.json"]);
     assert!(said.contains("mean 1.00000") && said.contains("the devices agree"), "{said}");
@@ -94,6 +117,13 @@ fn train_eval_predict_export() {
     assert_eq!(predictions.len(), 2);
     let size = predictions[0]["segmentation"]["size"].as_array().unwrap();
     assert_eq!((size[0].as_u64(), size[1].as_u64()), (found["height"].as_u64(), found["width"].as_u64()));
+    let area =
+        |folder: &str| json(&s.path(&format!("{folder}/COCO_train2014_000000000001.json")))["predictions"][0]["area"].as_u64();
+    s.ok(&["predict", image, "the red circle", "--out", "strict", "--set", "eval.threshold=0.999"]);
+    assert!(area("strict").unwrap() < area("found").unwrap(), "a higher threshold leaves fewer pixels");
+    let long = s.run(&["predict", image, &format!("left one {}", "and ".repeat(30)), "--out", "long"]);
+    let said = String::from_utf8_lossy(&long.stderr).into_owned();
+    assert!(long.status.success() && said.contains("tokens are read; not read: \"and"), "{said}");
     let figure = s.path("found/COCO_train2014_000000000001-2.png");
     assert_eq!(&std::fs::read(figure).unwrap()[1..4], b"PNG");
 
@@ -214,7 +244,7 @@ fn a_killed_run_resumes_from_its_last_whole_checkpoint() {
     let config = "runs/killed/config.toml";
     let said = s.ok(&["train", "--config", config, "--resume"]);
     assert!(said.contains("12 steps"), "{said}");
-    let [calm, killed] = ["calm", "killed"].map(|name| json(&s.path(&format!("runs/{name}/eval/val.json"))));
+    let [calm, killed] = ["calm", "killed"].map(|name| json(&s.path(&format!("runs/{name}/eval/refcoco-unc-val.json"))));
     assert_eq!(calm["miou"], killed["miou"]);
 }
 
@@ -262,7 +292,7 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+    for command in ["train", "eval", "compare", "predict", "segment", "export", "data", "devices", "check", "agree"] {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");

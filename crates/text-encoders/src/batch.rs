@@ -26,6 +26,23 @@ pub struct Encoding {
     pub truncated: bool,
 }
 
+/// What a limit leaves of a text: [`TextTokenizer::truncation`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truncation {
+    /// Pieces that are read, special tokens not counted.
+    pub kept: usize,
+    /// Pieces of the whole text.
+    pub pieces: usize,
+    /// What is not read, from the first word that is not whole.
+    pub dropped: String,
+}
+
+impl std::fmt::Display for Truncation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} tokens are read; not read: \"{}\"", self.kept, self.pieces, self.dropped)
+    }
+}
+
 /// Q rows of T token ids, right-padded.
 ///
 /// It lives on the host: encoders check ids against their tables before a device sees them, and tables that do not fit
@@ -211,6 +228,28 @@ pub trait TextTokenizer: Send + Sync {
             }
         }
         Ok(words)
+    }
+
+    /// What is lost of a text under the limit of [`Self::encode`]; nothing if all of it is read.
+    ///
+    /// # Errors
+    /// As [`Self::pieces`].
+    fn truncation(&self, text: &str, max_len: usize) -> Result<Option<Truncation>, TextError> {
+        let room = max_len.saturating_sub(self.special_tokens());
+        let pieces = self.pieces(text)?.len();
+        if pieces <= room {
+            return Ok(None);
+        }
+        let (mut read, mut dropped) = (0, "");
+        let words = text.split_whitespace().map(|word| (word, word.as_ptr().addr() - text.as_ptr().addr()));
+        for (word, at) in words {
+            read += self.pieces(word)?.len();
+            if read > room {
+                dropped = text[at..].trim_end();
+                break;
+            }
+        }
+        Ok(Some(Truncation { kept: room, pieces, dropped: dropped.to_owned() }))
     }
 
     /// One text, cut to `max_len` ids in all; [`Encoding::truncated`] says whether anything was lost.

@@ -52,6 +52,6 @@ pub mod table;
 pub mod tokenizer;
 pub mod vilt;
 
-pub use batch::{Encoding, Padding, TextBatch, TextTokenizer};
+pub use batch::{Encoding, Padding, TextBatch, TextTokenizer, Truncation};
 pub use encoder::{TextEncoder, TextFeatures};
 pub use error::TextError;

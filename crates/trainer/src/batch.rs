@@ -18,6 +18,8 @@ pub struct Inputs {
     pub normalisation: Normalisation,
     /// A second input made from the photograph itself, if the method has one.
     pub photo: Option<Arc<PhotoInput>>,
+    /// The canvas made from the photograph itself, normalised, where it is not Pillow's resize; images fill it then.
+    pub canvas: Option<Arc<PhotoInput>>,
 }
 
 /// Makes a second input, [1, 3, s, s], of a photograph.
@@ -25,12 +27,19 @@ pub type PhotoInput = dyn Fn(&Image) -> Result<HostTensor, ImageError> + Send + 
 
 impl Inputs {
     /// The image in the canvas alone, normalised as Segment Anything does.
-    pub const CANVAS: Self = Self { normalisation: Normalisation::IMAGENET, photo: None };
+    pub const CANVAS: Self = Self { normalisation: Normalisation::IMAGENET, photo: None, canvas: None };
+
+    /// Whether the photograph itself is needed.
+    pub fn need_photo(&self) -> bool {
+        self.photo.is_some() || self.canvas.is_some()
+    }
 }
 
 impl std::fmt::Debug for Inputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inputs").field("normalisation", &self.normalisation).field("photo", &self.photo.is_some()).finish()
+        let Self { normalisation, photo, canvas } = self;
+        let (photo, canvas) = (photo.is_some(), canvas.is_some());
+        f.debug_struct("Inputs").field("normalisation", normalisation).field("photo", &photo).field("canvas", &canvas).finish()
     }
 }
 
@@ -61,6 +70,8 @@ pub struct HostBatch {
     /// What the method's frozen part makes of each image, where it was read from a
     /// [`FeatureCache`](crate::cache::FeatureCache) instead of being computed.
     pub features: Vec<Vec<HostTensor>>,
+    /// What could not be read while the batch was made; other samples stand in its place.
+    pub unreadable: Vec<String>,
 }
 
 /// A tensor [1, ...] on the host.
@@ -88,7 +99,13 @@ impl HostBatch {
         let side = samples.first().map_or(0, |s| s.letterbox.canvas);
         let first = |(i, _): &(usize, &Transformed)| *i == 0 || image_of[*i] != image_of[*i - 1];
         let shown: Vec<&Transformed> = samples.iter().enumerate().filter(first).map(|(_, s)| s).collect();
-        let canvas = |s: &&Transformed| s.image.as_ref().map(|image| s.letterbox.normalise(image, inputs.normalisation));
+        let canvas = |s: &&Transformed| {
+            let image = s.image.as_ref()?;
+            Some(match (&inputs.canvas, &s.photo) {
+                (Some(make), Some(photo)) => make(photo).map(|tensor| tensor.values),
+                _ => s.letterbox.normalise(image, inputs.normalisation),
+            })
+        };
         let images = shown.par_iter().filter_map(canvas).collect::<Result<Vec<_>, _>>()?.concat();
         let photos = match &inputs.photo {
             Some(make) => shown.par_iter().filter_map(|s| s.photo.as_ref().map(|p| make(p))).collect::<Result<_, _>>()?,
@@ -99,8 +116,8 @@ impl HostBatch {
         let prompts = vec![None; samples.len()];
         let (full_masks, sentences): (Vec<_>, _) = samples.into_iter().map(|s| (s.full_mask, s.sentence)).unzip();
         let full_masks = if full_masks.iter().all(Vec::is_empty) { Vec::new() } else { full_masks };
-        let features = Vec::new();
-        Ok(Self { images, photos, masks, full_masks, sentences, prompts, image_of, letterboxes, side, features })
+        let (features, unreadable) = (Vec::new(), Vec::new());
+        Ok(Self { images, photos, masks, full_masks, sentences, prompts, image_of, letterboxes, side, features, unreadable })
     }
 
     /// Puts points or boxes in place of sentences, as `kinds` and the samples' keys say.
@@ -174,6 +191,7 @@ impl HostBatch {
             letterboxes: self.letterboxes[from..to].to_vec(),
             side: self.side,
             features: self.features.get(from..to).map(<[_]>::to_vec).unwrap_or_default(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -225,9 +243,25 @@ mod tests {
         Transformed { image, photo: None, mask, full_mask: Vec::new(), letterbox, sentence: "left".into() }
     }
 
+    /// Where a method makes its canvas itself, the batch holds that, and no second input.
+    #[test]
+    fn a_canvas_of_the_methods_own() {
+        let canvas = |photo: &Image| {
+            Ok(HostTensor { values: vec![photo.data().iter().map(|v| f32::from(*v)).sum(); 48], shape: [1, 3, 4, 4] })
+        };
+        let inputs = Inputs { canvas: Some(Arc::new(canvas)), ..Inputs::CANVAS };
+        assert!(inputs.need_photo() && !Inputs::CANVAS.need_photo());
+        let with_photo = Transformed { photo: Some(Image::new(1, 1, 3, vec![1, 2, 4]).unwrap()), ..sample() };
+        let batch = HostBatch::new(vec![with_photo.clone()], vec![0], &inputs).unwrap();
+        assert_eq!((batch.images, batch.photos), (vec![7.0; 48], Vec::new()));
+        // Where kept features take the canvas' place, nothing is made.
+        let kept = HostBatch::new(vec![Transformed { image: None, ..with_photo }], vec![0], &inputs).unwrap();
+        assert!(kept.images.is_empty());
+    }
+
     #[test]
     fn rescaling_takes_the_nearest_pixel_and_moves_prompts() {
-        let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, photo: None };
+        let inputs = Inputs { normalisation: Normalisation { mean: [0.0; 3], std: [1.0; 3] }, ..Inputs::CANVAS };
         let batch = HostBatch::new(vec![sample()], vec![0], &inputs).unwrap().with_prompts(&[PromptKind::Box], [1]);
         assert_eq!(batch.prompts[0], Some(Prompt::Box([2.0, 1.0, 4.0, 3.0])));
         let (masks, images) = (batch.masks.clone(), batch.images.clone());

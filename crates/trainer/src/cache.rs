@@ -100,6 +100,7 @@ impl FeatureCache {
         let used: Vec<usize> = (0..shown.len()).filter(|image| shown[*image]).collect();
         let missing: Vec<usize> = used.iter().copied().filter(|image| !self.path(*image).exists()).collect();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
+        let transform = transform.with_photo(segmenter.inputs().canvas.is_some());
         let images = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };

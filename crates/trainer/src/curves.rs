@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::run_log::EvalLine;
 
-    fn journal() -> Vec<LogLine> {
+    fn log_lines() -> Vec<LogLine> {
         let mut lines = Vec::new();
         for n in 1..=300u64 {
             let x = n as f64 / 300.0;
@@ -134,6 +134,7 @@ mod tests {
                 lr: crate::schedule::warmup_cosine(n * 20, 600, 6000, 1e-7, 1e-4, 1e-6),
                 grad_norm: 0.3,
                 skipped: None,
+                unreadable: Vec::new(),
                 parts: [("bce".to_owned(), Some(0.3 * x)), ("dice".to_owned(), None)].into(),
             }));
             if n % 30 == 0 {
@@ -154,14 +155,14 @@ mod tests {
     }
 
     fn one_split() -> Vec<LogLine> {
-        let mut lines = journal();
+        let mut lines = log_lines();
         lines.retain(|line| !matches!(line, LogLine::Eval(e) if e.split != "val"));
         lines
     }
 
     #[test]
     fn every_part_is_drawn() {
-        let svg = curves_svg("L-DIT <demo> & more", &journal());
+        let svg = curves_svg("L-DIT <demo> & more", &log_lines());
         for part in [
             "L-DIT &lt;demo&gt; &amp; more",
             "Loss",
@@ -214,7 +215,7 @@ mod tests {
     #[ignore = "writes files to look at"]
     fn sample() {
         let dir = std::env::temp_dir();
-        std::fs::write(dir.join("curves.svg"), curves_svg("L-DIT on RefCOCO", &journal())).unwrap();
+        std::fs::write(dir.join("curves.svg"), curves_svg("L-DIT on RefCOCO", &log_lines())).unwrap();
         std::fs::write(dir.join("curves-one.svg"), curves_svg("demo", &one_split())).unwrap();
     }
 }

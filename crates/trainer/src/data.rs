@@ -1,15 +1,19 @@
 //! The config's data, opened and checked.
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
+use rayon::prelude::*;
 use refcoco_data::{DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
 use crate::error::TrainError;
-use crate::items::{host_batch, images};
+use crate::items::{batch_of, host_batch, images};
+use crate::unreadable::{Loaded, Unreadable};
 use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
@@ -61,6 +65,7 @@ pub struct TrainData {
     prompts: Vec<PromptKind>,
     scales: Scales,
     ahead: usize,
+    unreadable: Arc<Unreadable>,
 }
 
 /// Sides to which batches are resized, one per step (DIT's released cross-attention configs).
@@ -102,10 +107,11 @@ impl TrainData {
         let side = run_config.data.image_size as usize;
         let transform = Transform::train(side, run_config.data.fit, run_config.data.augment.clone())?
             .with_full_masks(run_config.train.loss_size == LossSize::Original)
-            .with_photo(inputs.photo.is_some());
+            .with_photo(inputs.need_photo());
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
-        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead })
+        let unreadable = Arc::new(Unreadable::new(run_config.data.max_unreadable));
+        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead, unreadable })
     }
 
     /// Takes the features of the method's frozen part from a cache, if there is one; the images in their canvas are then not made.
@@ -121,20 +127,21 @@ impl TrainData {
     pub fn batches(&self, from: u64, to: u64) -> Prefetcher<HostBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
-        let (prompts, scales) = (self.prompts.clone(), self.scales.clone());
+        let (prompts, scales, unreadable) = (self.prompts.clone(), self.scales.clone(), self.unreadable.clone());
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
             if step >= to {
                 return Ok(None);
             }
-            let (items, batch) = host_batch(&dataset, &sampler.at(step), &transform, &cache, &inputs)?;
+            let Loaded { items, samples, unreadable } = unreadable.load(&dataset, &sampler, step, &transform, &cache)?;
             // What is meant in one image shares its key, but not its points.
             let keys = items.iter().map(|item| match item.target {
                 Target::Sentence { referent, .. } => item.key.wrapping_add(referent as u64),
                 Target::Class { class, .. } => item.key.wrapping_add(u64::from(class)),
                 Target::Image(_) => item.key,
             });
-            let mut batch = batch.with_prompts(&prompts, keys);
+            let mut batch = batch_of(&dataset, &items, samples, &inputs)?.with_prompts(&prompts, keys);
+            batch.unreadable = unreadable;
             if let Some(side) = scales.side(step) {
                 batch = batch.rescaled(side);
             }
@@ -177,13 +184,35 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
-            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?
-                .with_photo(inputs.photo.is_some()),
+            transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?.with_photo(inputs.need_photo()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             inputs,
             prompt: run_config.eval.prompt,
             batch: run_config.eval.batch_size.max(1),
         })
+    }
+
+    /// The sentences that will be judged.
+    pub fn sentences(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.items.iter().map(|item| self.dataset.text(item))
+    }
+
+    /// The image file of an item.
+    #[must_use]
+    pub fn image(&self, item: usize) -> &Path {
+        &self.dataset.image(&self.items[item]).path
+    }
+
+    /// Reads every image that will be judged, so that a damaged one is named now and not after hours of training.
+    ///
+    /// # Errors
+    /// The first image, in order, that cannot be read.
+    pub fn check_images(&self) -> Result<(), DataError> {
+        let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
+        images.sort_unstable();
+        images.dedup();
+        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image].path).map(|_| ()));
+        read.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Batches in order, made ahead on another thread, with the number of their first item.

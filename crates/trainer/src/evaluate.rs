@@ -59,22 +59,75 @@ pub fn evaluate<S: Segmenter>(
     profile: &EvalProfile,
     shuffle: Option<u64>,
     device: &Device,
+    on_event: impl FnMut(usize),
+) -> Result<(Report, Vec<ItemResult>), TrainError> {
+    let shuffled = |seed| derangement(data.items.len(), seed).into_iter().map(|item| sentence(data, item).into_owned()).collect();
+    let sentences: Option<Vec<String>> = shuffle.map(shuffled);
+    let options = Options { sentences: sentences.as_deref(), maps: None };
+    evaluate_with(segmenter, net, data, profile, options, device, on_event)
+}
+
+/// Probabilities at the network's size, of the image's area alone, in steps of 1/255.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbabilityMap {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+    /// `height * width` probabilities times 255, rounded, row after row.
+    pub levels: Vec<u8>,
+}
+
+impl ProbabilityMap {
+    /// From logits of the whole canvas.
+    fn new(logits: &[f32], letterbox: &Letterbox) -> Result<Self, TrainError> {
+        let valid = letterbox.crop(logits).map_err(SamError::from)?;
+        let levels = valid.into_iter().map(|v| (255.0 / (1.0 + (-v).exp())).round() as u8).collect();
+        Ok(Self { height: letterbox.height as u32, width: letterbox.width as u32, levels })
+    }
+}
+
+/// What hears the map of each item, in their order.
+pub type MapSink<'a> = dyn FnMut(usize, ProbabilityMap) -> Result<(), TrainError> + 'a;
+
+/// What [`evaluate_with`] does besides.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Other sentences than the items' own, one per item.
+    pub sentences: Option<&'a [String]>,
+    /// What the network said before anything was resized or compared with a threshold.
+    pub maps: Option<&'a mut MapSink<'a>>,
+}
+
+/// [`evaluate`] with other sentences, or with the maps of probabilities.
+///
+/// # Errors
+/// As there, and those of the sink.
+pub fn evaluate_with<S: Segmenter>(
+    segmenter: &S,
+    net: &S::Net,
+    data: &EvalData,
+    profile: &EvalProfile,
+    options: Options<'_>,
+    device: &Device,
     mut on_event: impl FnMut(usize),
 ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+    let Options { sentences, maps: mut sink } = options;
     debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
-    let other = shuffle.map(|seed| derangement(data.items.len(), seed));
+    debug_assert!(sentences.is_none_or(|s| s.len() == data.items.len()), "one sentence per item");
     let mut meter = Meter::new(profile.clone());
     let mut judged = Vec::with_capacity(data.items.len());
     for batch in data.batches() {
         let (first, mut batch) = batch?;
-        if let Some(other) = &other {
-            batch.sentences = (first..first + batch.len()).map(|i| sentence(data, other[i]).into_owned()).collect();
+        if let Some(other) = sentences.and_then(|s| s.get(first..first + batch.len())) {
+            batch.sentences = other.to_vec();
         }
         let logits = segmenter.judged(net, &batch, device)?;
         let side = logits.dims()[3];
         let maps = split(logits)?;
+        let wanted = sink.is_some();
         let truths = data.dataset.masks(&data.items[first..first + batch.len()])?;
-        let results: Vec<Result<(ItemResult, Sample), TrainError>> = (0..batch.len())
+        let results: Vec<Result<Judged, TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
                 let item = &data.items[first + i];
@@ -94,19 +147,27 @@ pub fn evaluate<S: Segmenter>(
                     kinds: kind.into_iter().chain(data.dataset.groups(item).iter().copied()).map(str::to_owned).collect(),
                     ..Sample::new(Confusion::from_rle(&mask, truth)?, truth.area())
                 };
-                Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample))
+                let map = wanted.then(|| ProbabilityMap::new(&maps[i], &letterbox)).transpose()?;
+                Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample, map))
             })
             .collect();
         // Sums run in item order, so a report does not depend on threads.
         for result in results {
-            let (mut one, sample) = result?;
+            let (mut one, sample, map) = result?;
+            if let (Some(sink), Some(map)) = (&mut sink, map) {
+                sink(one.item, map)?;
+            }
             one.iou = meter.add(&sample);
             judged.push(one);
         }
         on_event(judged.len());
     }
-    Ok((meter.report(&data.dataset.split), judged))
+    let spec = &data.dataset.spec;
+    Ok((meter.report(&data.dataset.split).of(&spec.name, &spec.split_by), judged))
 }
+
+/// An item's result, what the meter counts of it, and its map where one is wanted.
+type Judged = (ItemResult, Sample, Option<ProbabilityMap>);
 
 /// The sentence of an item.
 pub fn sentence(data: &EvalData, item: usize) -> Cow<'_, str> {

@@ -1,28 +1,33 @@
 //! Items of a data set as a batch.
 
-use refcoco_data::{DataError, Dataset, Draw, ImageCache, Item, Transform, load_batch};
+use refcoco_data::{DataError, Dataset, Draw, ImageCache, Item, Transform, Transformed, load_batch};
 
 use crate::batch::{HostBatch, Inputs};
 
-/// Items that follow each other and show one image, changed in one way, share it.
-fn image_of(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
+/// Whether two items show one image, changed in one way.
+fn same_image(dataset: &Dataset, a: &Item, b: &Item) -> bool {
     let shown = |item: &Item| (dataset.image_index(item), item.key);
-    let mut count = 0;
-    items
-        .iter()
-        .enumerate()
-        .map(|(i, item)| {
-            count += usize::from(i == 0 || shown(item) != shown(&items[i - 1]));
-            count - 1
-        })
-        .collect()
+    shown(a) == shown(b)
+}
+
+/// The number of each item's image: items that follow each other and show one image share it.
+fn image_of(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
+    let images = items.chunk_by(|a, b| same_image(dataset, a, b)).enumerate();
+    images.flat_map(|(image, of)| std::iter::repeat_n(image, of.len())).collect()
 }
 
 /// The images, as numbers in [`Dataset::images`], that a batch of items shows, without repetition.
 pub(crate) fn images(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
-    let of = image_of(dataset, items);
-    let first = |(i, _): &(usize, &Item)| *i == 0 || of[*i] != of[*i - 1];
-    items.iter().enumerate().filter(first).map(|(_, item)| dataset.image_index(item)).collect()
+    items.chunk_by(|a, b| same_image(dataset, a, b)).map(|of| dataset.image_index(&of[0])).collect()
+}
+
+/// Draws of a step that show one image each, in order.
+pub(crate) fn by_image<'a>(dataset: &Dataset, draws: &'a [Draw]) -> Vec<&'a [Draw]> {
+    let same = |a: &Draw, b: &Draw| match (a, b) {
+        (Draw::Item(a), Draw::Item(b)) => same_image(dataset, a, b),
+        _ => false,
+    };
+    draws.chunk_by(same).collect()
 }
 
 /// Draws as a batch, with the items that they became.
@@ -35,9 +40,19 @@ pub(crate) fn host_batch(
 ) -> Result<(Vec<Item>, HostBatch), DataError> {
     let (items, samples): (Vec<Item>, Vec<_>) =
         load_batch(dataset, draws, transform, cache)?.into_iter().map(|loaded| (loaded.item, loaded.sample)).unzip();
+    let batch = batch_of(dataset, &items, samples, inputs)?;
+    Ok((items, batch))
+}
+
+/// Items whose samples are loaded as a batch.
+pub(crate) fn batch_of(
+    dataset: &Dataset,
+    items: &[Item],
+    samples: Vec<Transformed>,
+    inputs: &Inputs,
+) -> Result<HostBatch, DataError> {
     let first = || items.first().map_or_else(Default::default, |item| dataset.image(item).path.clone());
     let of_batch =
         |e: pil_ops::ImageError| DataError::Image { path: first(), reason: format!("in the batch that begins with it: {e}") };
-    let batch = HostBatch::new(samples, image_of(dataset, &items), inputs).map_err(of_batch)?;
-    Ok((items, batch))
+    HostBatch::new(samples, image_of(dataset, items), inputs).map_err(of_batch)
 }

@@ -55,5 +55,6 @@ pub mod state;
 pub mod statistics;
 pub mod step;
 pub mod train;
+mod unreadable;
 
 pub use error::TrainError;

@@ -15,12 +15,13 @@ use models::run_dir::{RunDir, write_whole};
 /// Examples on one page.
 const PER_PAGE: usize = 6;
 
-/// Writes `eval/SPLIT.json` (figures) and `eval/SPLIT-results.json` (COCO's result format, one entry an expression).
+/// Writes `eval/DATASET-SPLITBY-SPLIT.json` (figures) and `eval/DATASET-SPLITBY-SPLIT-results.json` (COCO's result format, one entry
+/// per expression, which `eval --from` reads).
 ///
 /// # Errors
 /// When the system refuses.
 pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[ItemResult]) -> Result<(), TrainError> {
-    write_json(&dir.eval().join(format!("{}.json", report.split)), &report)?;
+    write_json(&dir.eval().join(format!("{}.json", report.stem())), &report)?;
     let results: Vec<_> = found
         .iter()
         .map(|one| {
@@ -37,15 +38,15 @@ pub fn write_results(dir: &RunDir, data: &EvalData, report: &Report, found: &[It
             })
         })
         .collect();
-    write_json(&dir.eval().join(format!("{}-results.json", report.split)), &results)
+    write_json(&dir.eval().join(format!("{}-results.json", report.stem())), &results)
 }
 
-/// Writes `eval/SPLIT-shuffled.json`: the figures with sentences exchanged between expressions.
+/// Writes `eval/DATASET-SPLITBY-SPLIT-shuffled.json`: the figures with sentences exchanged between expressions.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn write_shuffled(dir: &RunDir, report: &Report) -> Result<(), TrainError> {
-    write_json(&dir.eval().join(format!("{}-shuffled.json", report.split)), report)
+    write_json(&dir.eval().join(format!("{}-shuffled.json", report.stem())), report)
 }
 
 /// Draws `count` examples, spread evenly over the split, on pages of a few rows each.
@@ -84,9 +85,9 @@ pub fn write_figures(
             });
         }
         let subtitle =
-            format!("{}, mIoU {:.3}, oIoU {:.3}, {} expressions", report.split, report.miou, report.oiou, report.samples);
+            format!("{}, mIoU {:.3}, oIoU {:.3}, {} expressions", report.whole_split(), report.miou, report.oiou, report.samples);
         let figure = Page::new("Predictions", subtitle).draw(&rows)?;
-        let path = dir.figures().join(format!("{}-{}.png", report.split, number + 1));
+        let path = dir.figures().join(format!("{}-{}.png", report.stem(), number + 1));
         save_png(&figure, &path)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The run's journal: `log.jsonl`, one line per logged step and per evaluation.
+//! The run's log: `log.jsonl`, one line per logged step and per evaluation.
 //!
 //! These lines hold nothing of the wall clock, so a run that was interrupted and resumed has the same bytes as one that was not.
 //! Seconds and rates go to `timing.jsonl`, which is only ever added to.
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::finite::NotFinite;
 use models::run_dir::RunDir;
 
-/// A journal that cannot be read or written.
+/// A run log that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The system refused.
@@ -29,13 +29,13 @@ pub enum LogError {
         /// Why the system refused.
         source: io::Error,
     },
-    /// A line that is not a journal line.
+    /// A line that is not a line of a run log.
     #[error(
-        "{} line {line} is not a journal line: {reason}; delete it, or the file if the log is not needed",
+        "{} line {line} is not a line of a run log: {reason}; delete it, or the file if the log is not needed",
         path.display()
     )]
     Line {
-        /// The journal.
+        /// The run log.
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
@@ -45,7 +45,7 @@ pub enum LogError {
     /// A value that has no JSON form.
     #[error("a line for {} cannot be written as JSON: {reason}", path.display())]
     Value {
-        /// The journal.
+        /// The run log.
         path: PathBuf,
         /// Why.
         reason: String,
@@ -57,7 +57,7 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogErr
     move |source| LogError::Io { what, path, source }
 }
 
-/// A line of the journal.
+/// A line of the run log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum LogLine {
@@ -97,6 +97,9 @@ pub struct StepLine {
     /// Why the step was left out, if it was; such a step has its line whatever `train.log_every` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skipped>,
+    /// Images and masks that could not be read; other samples took their place. Such a step has its line, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// Terms of the loss and other values of the method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, Option<f64>>,
@@ -140,20 +143,23 @@ pub struct TimingLine {
     pub items_per_second: f64,
     /// Share of that time spent waiting for data, 0 to 1.
     pub waiting: f64,
+    /// Main memory that the process holds, in MB of 10^6 bytes, where the system tells it (Linux).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// An open journal.
+/// An open run log.
 #[derive(Debug)]
 pub struct RunLog {
     log: (PathBuf, File),
     timing: (PathBuf, File),
 }
 
-/// What opening a journal for a resumed run found and cut.
+/// What opening a run log for a resumed run found and cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Lines kept.
@@ -165,7 +171,7 @@ pub struct Cut {
 }
 
 impl RunLog {
-    /// Begins the journal of a new run.
+    /// Begins the run log of a new run.
     ///
     /// # Errors
     /// [`LogError::Io`] when the system refuses.
@@ -176,8 +182,8 @@ impl RunLog {
         Self::append(dir)
     }
 
-    /// Continues the journal of a run that goes on from optimiser step `step`: drops a torn last line and all lines of later
-    /// steps. A journal that is not there begins anew.
+    /// Continues the run log of a run that goes on from optimiser step `step`: drops a torn last line and all lines of later
+    /// steps. A run log that is not there begins anew.
     ///
     /// # Errors
     /// [`LogError::Line`] when a line that is not the last one is damaged, [`LogError::Io`] when the system refuses.
@@ -238,7 +244,16 @@ impl RunLog {
     }
 }
 
-/// Reads the lines of a journal; a torn last line is left out.
+/// Main memory that this process holds, in MB of 10^6 bytes; none where `/proc` does not tell it.
+#[must_use]
+pub fn resident_mb() -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+/// Reads the lines of a run log; a torn last line is left out.
 ///
 /// # Errors
 /// [`LogError::Line`] when another line is damaged, [`LogError::Io`] when the file cannot be read.
@@ -308,7 +323,7 @@ mod tests {
 
     fn step(step: u64) -> StepLine {
         let (loss, lr, grad_norm) = (1.0 / step as f64, 1e-4, 0.1 + 0.2);
-        StepLine { step, epoch: step / 4, loss, lr, grad_norm, skipped: None, parts: BTreeMap::new() }
+        StepLine { step, epoch: step / 4, loss, lr, grad_norm, skipped: None, unreadable: Vec::new(), parts: BTreeMap::new() }
     }
 
     fn eval(step: u64) -> EvalLine {
@@ -323,21 +338,21 @@ mod tests {
     }
 
     fn timing(step: u64) -> TimingLine {
-        TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0 }
+        TimingLine { step, seconds: 1.5, items_per_second: 2.5, waiting: 0.0, memory_mb: Some(1.5) }
     }
 
-    fn run(journal: &mut RunLog, steps: std::ops::RangeInclusive<u64>) {
+    fn run(log: &mut RunLog, steps: std::ops::RangeInclusive<u64>) {
         for n in steps {
-            journal.step(step(n)).unwrap();
-            journal.timing(&timing(n)).unwrap();
+            log.step(step(n)).unwrap();
+            log.timing(&timing(n)).unwrap();
             if n % 4 == 0 {
-                journal.eval(eval(n)).unwrap();
+                log.eval(eval(n)).unwrap();
             }
         }
-        journal.sync().unwrap();
+        log.sync().unwrap();
     }
 
-    /// The journal of steps 1 to 12, never interrupted.
+    /// The run log of steps 1 to 12, never interrupted.
     fn whole() -> Vec<u8> {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
@@ -358,10 +373,10 @@ mod tests {
             .unwrap();
         for cut in (at_4..=want.len()).rev().step_by(13) {
             fs::write(dir.log(), &want[..cut]).unwrap();
-            let (mut journal, found) = RunLog::resume(&dir, 4).unwrap();
+            let (mut log, found) = RunLog::resume(&dir, 4).unwrap();
             assert_eq!(found.kept, 5);
             assert_eq!(found.torn, want[cut - 1] != b'\n');
-            run(&mut journal, 5..=12);
+            run(&mut log, 5..=12);
             assert_eq!(fs::read(dir.log()).unwrap(), want, "cut after {cut} bytes");
         }
     }
@@ -382,9 +397,9 @@ mod tests {
     fn a_missing_log_begins_anew() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        let (mut journal, cut) = RunLog::resume(&dir, 4).unwrap();
+        let (mut log, cut) = RunLog::resume(&dir, 4).unwrap();
         assert_eq!(cut, Cut { kept: 0, dropped: 0, torn: false });
-        run(&mut journal, 5..=6);
+        run(&mut log, 5..=6);
         assert_eq!(read_log(&dir.log()).unwrap().len(), 2);
     }
 
@@ -392,12 +407,12 @@ mod tests {
     fn lines_read_back() {
         let temp = tempfile::tempdir().unwrap();
         let dir = RunDir::at(temp.path());
-        let mut journal = RunLog::create(&dir).unwrap();
+        let mut log = RunLog::create(&dir).unwrap();
         let mut odd = step(1);
         odd.loss = f64::NAN;
         odd.parts.insert("bce".to_owned(), Some(0.5));
-        journal.step(odd).unwrap();
-        journal.eval(eval(1)).unwrap();
+        log.step(odd).unwrap();
+        log.eval(eval(1)).unwrap();
         let text = fs::read_to_string(dir.log()).unwrap();
         assert!(text.starts_with(r#"{"kind":"step","step":1,"epoch":0,"loss":null,"lr":0.0001,"#), "{text}");
         let lines = read_log(&dir.log()).unwrap();
@@ -413,7 +428,7 @@ mod tests {
         let text = fs::read_to_string(dir.log()).unwrap().replacen("\"step\":2", "\"step\":x", 1);
         fs::write(dir.log(), &text).unwrap();
         let error = RunLog::resume(&dir, 3).unwrap_err().to_string();
-        assert!(error.contains("log.jsonl line 2 is not a journal line"), "{error}");
+        assert!(error.contains("log.jsonl line 2 is not a line of a run log"), "{error}");
         assert_eq!(fs::read_to_string(dir.log()).unwrap(), text, "nothing was cut");
     }
 }

@@ -49,7 +49,8 @@ pub trait Segmenter: Send + Sync {
         true
     }
 
-    /// Mask logits at the network's input size, a row a sentence.
+    /// Mask logits at the network's input size, a row a sentence; where images fill their canvas, of any side that the method's
+    /// own loss takes.
     ///
     /// # Shapes
     /// output: [Q, 1, S, S]

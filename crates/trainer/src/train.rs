@@ -1,6 +1,6 @@
 //! The training loop: steps, evaluations, checkpoints, and what a finished run leaves behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate, profile};
 use crate::event::{Event, OnEvent};
 use crate::report;
-use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log};
+use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log, resident_mb};
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
 use crate::state::Training;
@@ -47,6 +47,10 @@ pub struct Summary {
     pub reports: Vec<Report>,
     /// Figures of the first split with sentences exchanged between expressions.
     pub shuffled: Option<Report>,
+    /// The image and sentence of the first split that were answered best: something to try.
+    pub example: Option<(PathBuf, String)>,
+    /// Images and masks of the training split that this process could not read; others took their place.
+    pub unreadable: usize,
     /// Seconds spent in training steps and evaluations by this process.
     pub seconds: f64,
 }
@@ -70,6 +74,8 @@ pub fn train<S: Segmenter>(
     let schedule = Schedule::new(run_config, steps_per_epoch(run_config, &train_data))?;
     let first =
         run_config.data.val_splits.first().map(|split| EvalData::open(run_config, split, segmenter.inputs())).transpose()?;
+    // A damaged image of the first split, too: figures of a part of it would not be comparable.
+    first.as_ref().map_or(Ok(()), EvalData::check_images)?;
     let context = StepContext::new(segmenter, run_config, device)?;
     let training = context.begin()?;
     let cache = FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event)?;
@@ -86,8 +92,9 @@ pub fn train<S: Segmenter>(
         parameters: (training.net.num_params(), trainable),
         items: (data.referents.len() + data.class_images.len(), data.sentences()),
     });
+    let (begun, unreadable) = (Instant::now(), BTreeSet::new());
     let mut run =
-        Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun: Instant::now(), on_event };
+        Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun, unreadable, on_event };
     let training = run.steps(training)?;
     run.finish(training)
 }
@@ -139,25 +146,31 @@ struct Run<'a, 'e, S: Segmenter> {
     dir: RunDir,
     log: RunLog,
     begun: Instant,
+    unreadable: BTreeSet<String>,
     on_event: &'a mut OnEvent<'e>,
 }
 
-/// Seconds spent waiting for batches, and items seen, since the last line of `timing.jsonl`.
+/// Seconds spent waiting for batches, and items seen, since the last line of `timing.jsonl`; samples replaced since the last
+/// step.
 struct Pace {
     waited: f64,
     items: usize,
     since: Instant,
+    unreadable: Vec<String>,
 }
 
 impl Pace {
     fn new() -> Self {
-        Self { waited: 0.0, items: 0, since: Instant::now() }
+        Self { waited: 0.0, items: 0, since: Instant::now(), unreadable: Vec::new() }
     }
 
     /// The next batch, with the wait for it counted.
     fn next(&mut self, batches: &mut Prefetcher<HostBatch>) -> Result<Option<HostBatch>, TrainError> {
         let waiting = Instant::now();
-        let batch = batches.next().transpose()?;
+        let mut batch = batches.next().transpose()?;
+        if let Some(batch) = &mut batch {
+            self.unreadable.append(&mut batch.unreadable);
+        }
         self.waited += waiting.elapsed().as_secs_f64();
         self.items += batch.as_ref().map_or(0, HostBatch::len);
         Ok(batch)
@@ -170,6 +183,7 @@ impl Pace {
             seconds: begun.elapsed().as_secs_f64(),
             items_per_second: self.items as f64 / seconds,
             waiting: (self.waited / seconds).min(1.0),
+            memory_mb: resident_mb(),
         }
     }
 }
@@ -193,8 +207,9 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 self.run_config.train.time_limit_minutes.is_some_and(|m| self.begun.elapsed().as_secs_f64() > m * 60.0);
             let last = step == end || out_of_time;
             let due_line = last || step.is_multiple_of(self.run_config.train.log_every.max(1));
-            if due_line || report.skipped.is_some() {
-                self.log_step(&training, lr, report)?;
+            let unreadable = self.note_unreadable(&mut pace.unreadable);
+            if due_line || report.skipped.is_some() || !unreadable.is_empty() {
+                self.log_step(&training, lr, report, unreadable)?;
             }
             if due_line {
                 self.log.timing(&pace.line(step, self.begun))?;
@@ -217,12 +232,28 @@ impl<S: Segmenter> Run<'_, '_, S> {
         Ok(training)
     }
 
+    /// Tells of samples that were replaced, of each one once; all of the step's.
+    fn note_unreadable(&mut self, of_step: &mut Vec<String>) -> Vec<String> {
+        for fault in of_step.iter() {
+            if self.unreadable.insert(fault.clone()) {
+                (self.on_event)(Event::Note(format!("{fault}; another sample takes its place")));
+            }
+        }
+        std::mem::take(of_step)
+    }
+
     fn epoch(&self, step: u64) -> u64 {
         step / steps_per_epoch(self.run_config, &self.train_data)
     }
 
     /// Writes the step's line; a run whose steps are skipped again and again ends here.
-    fn log_step(&mut self, training: &Training<S::Net>, lr: f64, report: StepReport) -> Result<(), TrainError> {
+    fn log_step(
+        &mut self,
+        training: &Training<S::Net>,
+        lr: f64,
+        report: StepReport,
+        unreadable: Vec<String>,
+    ) -> Result<(), TrainError> {
         let (step, StepReport { loss, terms, grad_norm, skipped }) = (training.step, report);
         let epoch = self.epoch(step);
         let parts = terms.into_iter().map(|(name, value)| (name.to_owned(), value.is_finite().then_some(value))).collect();
@@ -236,7 +267,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 (Some(line), (training.skips.in_a_row >= GIVE_UP).then_some(diverged))
             }
         };
-        self.log.step(StepLine { step, epoch, loss, lr, grad_norm, skipped: line, parts })?;
+        self.log.step(StepLine { step, epoch, loss, lr, grad_norm, skipped: line, unreadable, parts })?;
         match diverged {
             None => Ok(()),
             Some(error) => {
@@ -272,7 +303,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
         let curves = crate::curves::curves_svg(&self.run_config.run.name, &read_log(&self.dir.log())?);
         write_whole(&self.dir.curves(), curves.as_bytes())?;
         let (step, total) = (training.step, self.schedule.total_steps());
-        let (mut reports, mut shuffled, mut judged_step) = (Vec::new(), None, step);
+        let (mut reports, mut shuffled, mut example, mut judged_step) = (Vec::new(), None, None, step);
         if step >= total {
             let net;
             (net, judged_step) = self.best_weights(&training)?;
@@ -285,13 +316,15 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 .skip(1)
                 .map(|split| EvalData::open(self.run_config, split, self.segmenter.inputs()));
             for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
-                let (report, of_shuffled) = self.judge_split(&net, &split?, number == 0)?;
-                reports.push(report);
-                shuffled = shuffled.or(of_shuffled);
+                let judged = self.judge_split(&net, &split?, number == 0)?;
+                reports.push(judged.report);
+                shuffled = shuffled.or(judged.shuffled);
+                example = example.or(judged.example);
             }
         }
         let seconds = self.begun.elapsed().as_secs_f64();
-        Ok(Summary { dir: self.dir, step, total, judged_step, reports, shuffled, seconds })
+        let unreadable = self.unreadable.len();
+        Ok(Summary { dir: self.dir, step, total, judged_step, reports, shuffled, example, unreadable, seconds })
     }
 
     /// The weights of the best step, and that step.
@@ -305,21 +338,30 @@ impl<S: Segmenter> Run<'_, '_, S> {
     }
 
     /// Judges a split and writes its results; of the first split also figures, and a report with exchanged sentences.
-    fn judge_split(&mut self, net: &S::Net, split: &EvalData, first: bool) -> Result<(Report, Option<Report>), TrainError> {
+    fn judge_split(&mut self, net: &S::Net, split: &EvalData, first: bool) -> Result<Judged, TrainError> {
         let (report, found) = evaluate_split(self.segmenter, net, split, self.run_config, None, self.device, self.on_event)?;
         report::write_results(&self.dir, split, &report, &found)?;
         if !first {
-            return Ok((report, None));
+            return Ok(Judged { report, shuffled: None, example: None });
         }
+        let best = found.iter().max_by(|a, b| a.iou.total_cmp(&b.iou));
+        let example = best.map(|best| (split.image(best.item).to_owned(), best.sentence.clone()));
         report::write_figures(&self.dir, split, &report, &found, self.run_config.eval.figures)?;
         if !self.run_config.eval.shuffled_text || split.items.len() < 2 {
-            return Ok((report, None));
+            return Ok(Judged { report, shuffled: None, example });
         }
         let seed = Some(self.run_config.run.seed);
         let (shuffled, _) = evaluate_split(self.segmenter, net, split, self.run_config, seed, self.device, self.on_event)?;
         report::write_shuffled(&self.dir, &shuffled)?;
-        Ok((report, Some(shuffled)))
+        Ok(Judged { report, shuffled: Some(shuffled), example })
     }
+}
+
+/// What is found out about a split at the end.
+struct Judged {
+    report: Report,
+    shuffled: Option<Report>,
+    example: Option<(PathBuf, String)>,
 }
 
 fn evaluate_split<S: Segmenter>(

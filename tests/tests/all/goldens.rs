@@ -67,6 +67,11 @@ fn evf() {
 }
 
 #[test]
+fn evf_sam2() {
+    passes("evf-sam2.safetensors");
+}
+
+#[test]
 fn risam() {
     passes("risam.safetensors");
 }

@@ -3,9 +3,11 @@
 mod configs;
 mod evaluation;
 mod goldens;
+mod mutations;
 mod precision;
 mod prompts;
 mod recompute;
 mod same_masks;
 mod skips;
 mod training;
+mod unreadable;

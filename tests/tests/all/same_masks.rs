@@ -25,8 +25,7 @@ fn same(method: Method, folder: &Path, set: &[&str]) {
     let run_config = run_config.with_overrides(&[format!("model.init.method={}", weights.display())]).unwrap();
     // Fresh weights may say foreground everywhere: the threshold is put between their probabilities.
     let middle = middle(&found(&run_config, None), &device);
-    let own = format!("model.{}.threshold={middle}", method.name());
-    let run_config = run_config.with_overrides(&[format!("eval.threshold={middle}"), own]).unwrap();
+    let run_config = run_config.with_overrides(&[format!("eval.threshold={middle}")]).unwrap();
     let found = found(&run_config, None);
     let judge = evaluator(&found, &device).unwrap();
     let data = EvalData::open(&run_config, "val", judge.inputs()).unwrap();
@@ -56,11 +55,7 @@ fn middle(found: &Found, device: &Device) -> f64 {
     let said = sentence(&data, 0);
     let (model, words) = (found.model(device).unwrap(), [said.as_ref()]);
     let area = |threshold: f64| {
-        let predicted = match &model {
-            AnyModel::Dit(model) => model.clone().with_threshold(threshold).unwrap().predict(&image, &words).unwrap(),
-            AnyModel::Evf(model) => model.clone().with_threshold(threshold).unwrap().predict(&image, &words).unwrap(),
-            AnyModel::Risam(model) => model.clone().with_threshold(threshold).unwrap().predict(&image, &words).unwrap(),
-        };
+        let predicted = model.clone().with_threshold(threshold).unwrap().predict(&image, &words).unwrap();
         predicted[0].mask.area() as f64 / (image.width() * image.height()) as f64
     };
     let (mut low, mut high) = (1e-9, 1.0 - 1e-9);

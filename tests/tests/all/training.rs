@@ -266,3 +266,23 @@ fn running_statistics_are_kept_and_copied_into_the_average() {
     }
     assert_eq!(read(20, "average.bpk"), twenty, "the average has the statistics of the last step");
 }
+
+/// Whoever moves a run to another machine takes its folder and nothing else.
+#[test]
+fn a_run_is_judged_and_exported_after_its_first_weights_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("first.safetensors");
+    let short =
+        ["train.steps=2", "schedule.warmup_steps=1", "train.eval_every=never", "train.save_every=never", "eval.figures=0"];
+    let first = toy(Method::Risam, folder.path(), "first", &short);
+    found(&first, None).state_dict(&Device::flex()).unwrap().save(&weights, &[]).unwrap();
+    let init = format!("model.init.method={}", weights.display());
+    let summary = run(&toy(Method::Risam, folder.path(), "tuned", &[&short[..], &[&init]].concat()), false);
+    let open = || models::Source::Run(summary.dir.root().to_owned()).find::<&str>(&[]).unwrap();
+    let exported = open().state_dict(&Device::flex()).unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    let again = open().state_dict(&Device::flex()).unwrap();
+    assert!(exported.names().eq(again.names()) && exported.names().all(|n| exported.read(n).unwrap() == again.read(n).unwrap()));
+    open().model(&Device::flex()).unwrap();
+    evaluator(&open(), &Device::flex()).map(|_| ()).unwrap();
+}

@@ -14,7 +14,7 @@ pub struct DitMethod {
     pub config: DitConfig,
     /// The tokenizer.
     pub tokenizer: RunTokenizer,
-    init: Init,
+    pub(super) init: Init,
     /// Trained and judged without text.
     prompts_only: bool,
 }
@@ -56,21 +56,21 @@ impl DitMethod {
     pub fn build(&self, device: &Device) -> Result<DitModel, ModelError> {
         let mut model = self.config.init(device)?;
         if let Some(path) = &self.init.method {
-            let state_dict = StateDict::open(path)?;
+            let state_dict = StateDict::open_model(path)?;
             // Judged under points and boxes only, SAM itself is a whole model.
             let sam = self.prompts_only && state_dict.names().any(|name| name.starts_with("image_encoder."));
             let loaded = if sam { model.load_sam(&state_dict) } else { model.load(&state_dict) };
             return Ok(loaded?.0);
         }
         if let Some(path) = &self.init.sam {
-            (model, _) = model.load_sam(&StateDict::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open_model(path)?)?;
         }
         let encoder = match self.config.text_encoder {
             TextKind::Bert => &self.init.bert,
             TextKind::Clip => &self.init.clip,
         };
         if let Some(path) = encoder {
-            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
+            (model, _) = model.load_encoder(&StateDict::open_model(path)?)?;
         }
         Ok(model)
     }

@@ -1,7 +1,7 @@
 //! EVF-SAM from a run config or a published folder: settings, tokenizer, first weights.
 
 use burn::tensor::Device;
-use fusion_evf::{Encoder, EvfConfig, EvfModel};
+use fusion_evf::{Encoder, EvfConfig, EvfModel, VisualKind};
 use nn_ops::weights::{KeyMap, StateDict};
 use run_config::{Init, RunConfig, Tokenizer};
 
@@ -14,7 +14,7 @@ pub struct EvfMethod {
     pub config: EvfConfig,
     /// The tokenizer.
     pub tokenizer: RunTokenizer,
-    init: Init,
+    pub(super) init: Init,
 }
 
 impl EvfMethod {
@@ -24,8 +24,8 @@ impl EvfMethod {
     /// # Errors
     /// Settings that contradict each other, with the config's key.
     pub fn new(run_config: &RunConfig, tokenizer: RunTokenizer) -> Result<Self, ModelError> {
-        super::expect_top_left(run_config)?;
         let mut config: EvfConfig = run_config.method_section()?;
+        super::expect_fit(run_config, config.fit())?;
         let pretrained = encoder_file(&config, &run_config.model.init).is_some();
         let (kind, name, rows) = match config.encoder {
             Encoder::ClipText | Encoder::ClipLate => (Tokenizer::Clip, "CLIP", &mut config.clip_text.vocab_size),
@@ -42,7 +42,12 @@ impl EvfMethod {
         config.validate().map_err(|e| super::config_error(run_config, "model.evf", e))?;
         let side = run_config.data.image_size as usize;
         if side != config.input_size() {
-            let expected = format!("{}, the side of model.evf.sam.image_encoder.image_size", config.input_size());
+            let key = match config.visual {
+                VisualKind::Sam => "sam.image_encoder.image_size",
+                VisualKind::EfficientSam => "efficient_sam.image_size",
+                VisualKind::Sam2 => "sam2.image_encoder.image_size",
+            };
+            let expected = format!("{}, the side of model.evf.{key}", config.input_size());
             return Err(run_config.value_error("data.image_size", side, expected).into());
         }
         Ok(Self { config, tokenizer, init: run_config.model.init.clone() })
@@ -55,14 +60,15 @@ impl EvfMethod {
     pub fn build(&self, device: &Device) -> Result<EvfModel, ModelError> {
         let (config, init) = (&self.config, &self.init);
         let mut model = config.init(device)?;
+        // A whole model replaces everything: SAM's and the encoder's files need not be there.
+        if let Some(path) = &init.method {
+            return Ok(model.load(&StateDict::open_model(path)?)?.0);
+        }
         if let Some(path) = &init.sam {
-            (model, _) = model.load_sam(&StateDict::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open_model(path)?)?;
         }
         if let Some(path) = encoder_file(config, init) {
-            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
-        }
-        if let Some(path) = &init.method {
-            (model, _) = model.load(&StateDict::open(path)?)?;
+            (model, _) = model.load_encoder(&StateDict::open_model(path)?)?;
         }
         Ok(model)
     }

@@ -13,10 +13,11 @@ pub use risam::RisamMethod;
 use nn_ops::ConfigError;
 use nn_ops::config::quoted;
 use pil_ops::Fit;
-use run_config::{Method, RunConfig};
+use run_config::{Init, Method, RunConfig};
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::run_dir::Checkpoint;
 use crate::tokenizer::RunTokenizer;
 
 /// A run config's method. Together with [`with_method`](crate::with_method) this is the one place that tells methods apart: a
@@ -41,6 +42,26 @@ impl AnyMethod {
             Method::Evf => Self::Evf(EvfMethod::new(run_config, tokenizer)?),
             Method::Risam => Self::Risam(RisamMethod::new(run_config, tokenizer)?),
         })
+    }
+
+    /// As [`AnyMethod::new`], without the config's first weights where a checkpoint has all of them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_checkpoint(
+        run_config: &RunConfig,
+        tokenizer: RunTokenizer,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self, ModelError> {
+        let mut any = Self::new(run_config, tokenizer)?;
+        if checkpoint.is_some() {
+            match &mut any {
+                Self::Dit(method) => method.init = Init::default(),
+                Self::Evf(method) => method.init = Init::default(),
+                Self::Risam(method) => method.init = Init::default(),
+            }
+        }
+        Ok(any)
     }
 }
 
@@ -70,11 +91,6 @@ fn config_error(run_config: &RunConfig, table: &str, error: ConfigError) -> Mode
         own => format!("{table}.{own}"),
     };
     run_config.value_error(&key, error.found, error.expected).into()
-}
-
-/// Fails unless images lie in the corner of their canvas, where SAM's preprocessing puts them.
-fn expect_top_left(run_config: &RunConfig) -> Result<(), ModelError> {
-    expect_fit(run_config, Fit::TopLeft)
 }
 
 /// Fails unless images lie on their canvas as the method's image encoder has them.

@@ -19,7 +19,7 @@ use crate::ModelError;
 /// # Errors
 /// A folder that is something else, or overrides that do not fit.
 pub fn pretrained_config<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<RunConfig, ModelError> {
-    let folder = PretrainedFolder::new(path);
+    let folder = PretrainedFolder::find(path)?;
     let json = folder.config()?;
     let weights = folder.weights()?;
     let run_config = match json.get("model_type").and_then(Value::as_str) {
@@ -47,7 +47,7 @@ pub fn pretrained_config<S: AsRef<str>>(path: &Path, overrides: &[S]) -> Result<
             let config = EvfConfig::from_pretrained(path)?;
             let text = text(config.tokenizer_kind().find(path)?, config.max_tokens);
             json!({
-                "data": { "image_size": config.input_size(), "fit": Fit::TopLeft },
+                "data": { "image_size": config.input_size(), "fit": config.fit() },
                 "model": { "method": "evf", "evf": config, "init": { "method": weights } },
                 "text": text,
                 "eval": { "profile": "evf" },

@@ -14,7 +14,7 @@ pub struct RisamMethod {
     pub config: RisamConfig,
     /// The tokenizer.
     pub tokenizer: RunTokenizer,
-    init: Init,
+    pub(super) init: Init,
 }
 
 impl RisamMethod {
@@ -40,17 +40,18 @@ impl RisamMethod {
     /// A weight file that does not fit.
     pub fn build(&self, device: &Device) -> Result<RisamModel, ModelError> {
         let mut model = self.config.init(device)?;
+        // A whole model replaces everything: the encoders' files need not be there.
+        if let Some(path) = &self.init.method {
+            return Ok(model.load(&StateDict::open_model(path)?)?.0);
+        }
         if let Some(path) = self.init.sam.as_ref().filter(|_| self.config.uses_sam()) {
-            (model, _) = model.load_sam(&StateDict::open(path)?)?;
+            (model, _) = model.load_sam(&StateDict::open_model(path)?)?;
         }
         if let Some(path) = &self.init.swin {
             (model, _) = model.load_swin(&StateDict::open_model(path)?)?;
         }
         if let Some(path) = &self.init.clip {
-            (model, _) = model.load_encoder(&StateDict::open(path)?)?;
-        }
-        if let Some(path) = &self.init.method {
-            (model, _) = model.load(&StateDict::open(path)?)?;
+            (model, _) = model.load_encoder(&StateDict::open_model(path)?)?;
         }
         Ok(model)
     }

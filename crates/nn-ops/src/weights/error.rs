@@ -31,6 +31,14 @@ pub enum WeightsError {
         /// What is wrong with it.
         what: String,
     },
+    /// A repository of the Hugging Face hub.
+    #[error("hf:{repository}: {what}")]
+    Hub {
+        /// OWNER/REPO as it was asked for.
+        repository: String,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
     /// The file and the model do not fit each other.
     #[error("{path} does not fit the model: {summary}")]
     Mismatch {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::WeightsError;
+use super::hub;
 use super::state_dict::StateDict;
 
 /// Name of the configuration.
@@ -17,8 +18,7 @@ const READABLE: [&str; 3] = ["model.safetensors.index.json", WEIGHTS, "pytorch_m
 /// A file of more bytes is no `config.json`.
 const LARGEST_CONFIG: u64 = 1 << 20;
 
-/// A folder with a configuration, weights and what the tokenizer needs. There is no network here: who has a hub's id
-/// downloads its folder first.
+/// A folder with a configuration, weights and what the tokenizer needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PretrainedFolder {
     path: PathBuf,
@@ -28,6 +28,22 @@ impl PretrainedFolder {
     /// The folder at `path`; nothing is read yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self { path: path.as_ref().to_owned() }
+    }
+
+    /// The folder that `source` names: a path, or `hf:OWNER/REPO` for the newest version of a repository of the Hugging Face
+    /// hub in the local cache, fetched first where the feature `hub` is built in.
+    ///
+    /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` is the cache; with `HF_HUB_OFFLINE=1` nothing is
+    /// downloaded. This is the one place of the libraries that reads the environment, and only when it is asked for a repository.
+    ///
+    /// # Errors
+    /// [`WeightsError::Hub`] for a name that is none, a repository that is not in the cache, a download that fails.
+    pub fn find(source: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        let source = source.as_ref();
+        match source.to_str().and_then(|name| name.strip_prefix(hub::PREFIX)) {
+            Some(repository) => Ok(Self::new(hub::folder(repository)?)),
+            None => Ok(Self::new(source)),
+        }
     }
 
     /// Where it is.

@@ -65,7 +65,8 @@ impl std::fmt::Display for LoadReport {
 ///
 /// # Errors
 /// [`WeightsError::Mismatch`] lists every shape that differs (both shapes), every missing parameter and every
-/// unused tensor that `allow` does not cover; the module is dropped unchanged then.
+/// unused tensor that `allow` does not cover; [`WeightsError::Tensor`] names one with values that are not finite. The module
+/// is dropped unchanged then.
 pub fn load<M: Module>(
     module: M,
     state_dict: &StateDict,
@@ -122,7 +123,7 @@ pub fn load_halving<M: Module>(
     let mut filler = Filler {
         at: Location::default(),
         names,
-        values: |name: &str, _: &[usize]| state_dict.shape(name).is_some().then(|| state_dict.read(name)).transpose(),
+        values: |name: &str, _: &[usize]| state_dict.shape(name).is_some().then(|| state_dict.read_finite(name)).transpose(),
         halved: |path: &str| which(path).then(|| state_dict.path()),
         failed: None,
     };

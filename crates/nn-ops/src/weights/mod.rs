@@ -8,6 +8,7 @@
 mod error;
 mod folder;
 mod half;
+mod hub;
 mod key_map;
 mod load;
 mod nested;

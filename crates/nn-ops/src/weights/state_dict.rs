@@ -79,7 +79,7 @@ impl std::fmt::Debug for StateDict {
 }
 
 impl StateDict {
-    /// Opens `.safetensors`, a sharded `*.index.json`, or PyTorch's `.pth`, `.pt`, `.bin`.
+    /// Opens `.safetensors`, a sharded `*.index.json`, or PyTorch's `.pth`, `.pt`, `.bin` (also with `.zip` behind).
     ///
     /// # Errors
     /// A file that is absent, cut, damaged or of another kind.
@@ -98,12 +98,14 @@ impl StateDict {
             open_safetensors(path)
         } else if name.ends_with(".index.json") {
             open_sharded(path)
-        } else if name.ends_with(".pth") || name.ends_with(".pt") || name.ends_with(".bin") {
+        } else if [".pth", ".pt", ".bin", ".zip"].iter().any(|ending| name.ends_with(ending)) {
+            // Browsers, seeing what PyTorch's files are inside, save `x.pth` as `x.pth.zip` or `x.zip`.
             open_pytorch(path, top_level_key)
         } else {
             Err(WeightsError::Format {
                 path: path.to_owned(),
-                what: "unknown kind of weight file; expected .safetensors, .safetensors.index.json, .pth, .pt or .bin".into(),
+                what: "unknown kind of weight file; expected .safetensors, .safetensors.index.json, .pth, .pt, .bin or .zip"
+                    .into(),
             })
         }
     }
@@ -259,6 +261,23 @@ impl StateDict {
             }
         };
         Ok(widen(&bytes, entry.element))
+    }
+
+    /// As [`Self::read`], for weights that a model will compute with.
+    ///
+    /// # Errors
+    /// As there, or values that are NaN or infinite: masks made with them would be empty without a word.
+    pub fn read_finite(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let values = self.read(name)?;
+        let bad = values.iter().filter(|v| !v.is_finite()).count();
+        if bad == 0 {
+            return Ok(values);
+        }
+        let what = format!(
+            "{bad} of {} values are NaN or infinite; the file was saved by a run that had diverged, or is damaged",
+            values.len()
+        );
+        Err(WeightsError::Tensor { path: self.path.clone(), name: name.to_owned(), what })
     }
 
     /// Writes safetensors in `f32`, beside the target first and then renamed over it.

@@ -18,7 +18,7 @@ pub use nms::nms;
 
 use crate::error::SamError;
 use crate::prediction::{encode, read_back};
-use crate::predictor::{ImageEmbedding, MASK_THRESHOLD, masks_at_full_size};
+use crate::predictor::{MASK_THRESHOLD, masks_at_full_size};
 use crate::sam::Sam;
 
 /// How close to a crop's edge a box may come, in pixels.
@@ -190,17 +190,17 @@ impl AutomaticConfig {
     fn segment_points<M: ClickModel>(
         &self,
         model: &M,
-        embedding: &ImageEmbedding,
+        embedding: &M::Embedding,
         points: &[[f64; 2]],
         crop: &CropBox,
         whole: (usize, usize),
         found: &mut Vec<Candidate>,
     ) -> Result<(), SamError> {
-        let (count, letterbox) = (points.len(), &embedding.letterbox);
-        let device = embedding.features.device();
+        let (count, letterbox) = (points.len(), M::letterbox(embedding));
+        let device = model.device();
         let coordinates: Vec<f32> = points.iter().flat_map(|p| letterbox.point(*p)).collect();
         let coordinates = Tensor::from_data(TensorData::new(coordinates, [count, 1, 2]), &device);
-        let (low_res, iou) = model.click(embedding, coordinates);
+        let (low_res, iou) = model.click(embedding, coordinates)?;
         let [_, number, tall, broad] = low_res.dims();
         let iou = read_back(iou)?;
         // Masks that fail on quality are never brought to full size.

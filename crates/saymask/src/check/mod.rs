@@ -6,6 +6,7 @@ mod command;
 mod dit;
 mod efficient_sam;
 mod evf;
+mod evf_sam2;
 mod golden;
 mod risam;
 mod sam;
@@ -73,6 +74,7 @@ pub fn run(path: &Path, device: &Device, precision: Precision, tolerance: f32) -
         "text-encoders" => text::run,
         "risam" => risam::run,
         "evf" => evf::run,
+        "evf-sam2" => evf_sam2::run,
         "swin" => swin::run,
         "clip-taps" => clip_taps::run,
         "efficient-sam" => efficient_sam::run,

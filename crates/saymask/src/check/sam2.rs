@@ -44,9 +44,10 @@ struct Case {
 /// A video of the first generation of text-prompted checkpoints.
 const FIRST_GENERATION: &str = "old";
 
-pub(super) fn run(golden: &mut Golden) -> Result<()> {
+/// The image encoder's sizes, as the file has them.
+pub(super) fn sizes(golden: &Golden) -> Result<HieraConfig> {
     let sizes: Sizes = golden.meta("config")?;
-    let image_encoder = HieraConfig {
+    Ok(HieraConfig {
         image_size: sizes.img,
         embed_dim: sizes.embed,
         heads: sizes.heads,
@@ -54,8 +55,11 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
         global_blocks: sizes.glob,
         windows: sizes.win,
         position_side: sizes.pos,
-    };
-    let config = Sam2Config { image_encoder, ..Sam2Config::default() };
+    })
+}
+
+pub(super) fn run(golden: &mut Golden) -> Result<()> {
+    let config = Sam2Config { image_encoder: sizes(golden)?, ..Sam2Config::default() };
     config.validate().map_err(anyhow::Error::msg)?;
     let names = Naming::RenamedScale.names().with_prefix("visual_model.");
     let (sam2, count) = golden.model(config.init(&golden.device), &names)?;
@@ -90,7 +94,8 @@ pub(super) fn run(golden: &mut Golden) -> Result<()> {
                 }
             }
             let features = numbers.iter().map(|number| frames[number].clone()).collect();
-            video(golden, &sam2, name, features, text)?;
+            let prompt = VideoPrompt::Tokens { tokens: golden.input::<3>(text)?, padded: name == FIRST_GENERATION };
+            video(golden, &sam2, name, features, &prompt)?;
         }
     }
     Ok(())
@@ -281,16 +286,15 @@ fn resizes(golden: &mut Golden, name: &str, side: usize) -> Result<()> {
     Ok(())
 }
 
-/// A text on the first frame, followed through the others.
-fn video(golden: &mut Golden, sam2: &Sam2, name: &str, features: Vec<Features>, text: &str) -> Result<()> {
+/// What is prompted on the first frame, followed through the others.
+pub(super) fn video(golden: &mut Golden, sam2: &Sam2, name: &str, features: Vec<Features>, prompt: &VideoPrompt) -> Result<()> {
     let size: [usize; 2] = golden.meta("video_size")?;
-    let prompt = VideoPrompt::Tokens { tokens: golden.input::<3>(text)?, padded: name == FIRST_GENERATION };
     let mut video = Sam2Video::new();
     let (mut scores, mut iou) = (Vec::new(), Vec::new());
     for (index, features) in features.into_iter().enumerate() {
         let frame = Frame { index: i64::try_from(index)?, size: size.into(), features };
         let mask = if index == 0 {
-            video.prompt(sam2, 0, &frame, &prompt)?
+            video.prompt(sam2, 0, &frame, prompt)?
         } else {
             video.track(sam2, &frame)?.pop().context("an object was lost")?
         };

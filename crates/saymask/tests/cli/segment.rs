@@ -100,7 +100,11 @@ fn segment_refuses_what_makes_no_sense() {
     says(&[], &["--point", "--box", "--everything"]);
     says(&["--point", "90,10"], &["90,10", "outside", "90 x 60"]);
     says(&["--box", "10,10,20,61"], &["10,10,20,61", "outside"]);
-    says(&["--point", "1,1", "--model", "b"], &["toy.safetensors", "32 in 3", "--model b", "768 in 12"]);
+    says(
+        &["--point", "1,1", "--model", "b"],
+        &["toy.safetensors", "SAM with tokens of 32 in 3", "--model sam-vit-b", "768 in 12"],
+    );
+    says(&["--point", "1,1", "--model", "sam2-large"], &["SAM with tokens of 32", "SAM-2 with 144 in 48"]);
     says(&["--point", "1,1", "--device", "tpu"], &["tpu", "cpu"]);
     says(&["--everything", "--points-per-side", "0"], &["points_per_side"]);
     let gone = |image: &str, weights: &str, word: &str| {

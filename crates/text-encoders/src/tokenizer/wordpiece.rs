@@ -233,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_read_is_told_from_its_first_word_on() {
+        let text = format!("{} \t zebra left ", vec!["top"; 17].join(" "));
+        assert_eq!(tiny().truncation(&text[..text.len() - 12], 20).unwrap(), None);
+        let truncation = tiny().truncation(&text, 20).unwrap().unwrap();
+        // "zebra" is two pieces, of which one has a place.
+        assert_eq!((truncation.kept, truncation.pieces, truncation.dropped.as_str()), (18, 20, "zebra left"));
+        assert_eq!(truncation.to_string(), "18 of 20 tokens are read; not read: \"zebra left\"");
+    }
+
+    #[test]
     fn empty_text_and_small_limits_are_errors() {
         let error = tiny().encode_batch(&["left", " \t\u{200d} "], 20, Padding::Max).unwrap_err();
         assert!(matches!(error, TextError::EmptyText { index: 1, .. }), "{error}");

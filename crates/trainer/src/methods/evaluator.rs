@@ -12,7 +12,7 @@ use run_config::RunConfig;
 use crate::batch::Inputs;
 use crate::data::EvalData;
 use crate::error::TrainError;
-use crate::evaluate::{ItemResult, evaluate};
+use crate::evaluate::{ItemResult, Options, evaluate, evaluate_with};
 use crate::segmenter::Segmenter;
 
 /// A method with its weights on a device.
@@ -29,6 +29,18 @@ pub trait Evaluator: Send + Sync {
         data: &EvalData,
         profile: &EvalProfile,
         shuffle: Option<u64>,
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError>;
+
+    /// See [`evaluate_with`].
+    ///
+    /// # Errors
+    /// As there.
+    fn evaluate_with(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        options: Options<'_>,
         on_event: &mut dyn FnMut(usize),
     ) -> Result<(Report, Vec<ItemResult>), TrainError>;
 }
@@ -53,6 +65,16 @@ impl<S: Segmenter> Evaluator for Loaded<S> {
     ) -> Result<(Report, Vec<ItemResult>), TrainError> {
         evaluate(&self.segmenter, &self.net, data, profile, shuffle, &self.device, on_event)
     }
+
+    fn evaluate_with(
+        &self,
+        data: &EvalData,
+        profile: &EvalProfile,
+        options: Options<'_>,
+        on_event: &mut dyn FnMut(usize),
+    ) -> Result<(Report, Vec<ItemResult>), TrainError> {
+        evaluate_with(&self.segmenter, &self.net, data, profile, options, &self.device, on_event)
+    }
 }
 
 fn load<S: Segmenter + 'static>(
@@ -76,6 +98,6 @@ fn load<S: Segmenter + 'static>(
 /// # Errors
 /// Settings that contradict each other, weights that do not fit.
 pub fn evaluator(found: &Found, device: &Device) -> Result<Box<dyn Evaluator>, TrainError> {
-    let method = AnyMethod::new(&found.run_config, found.tokenizer.clone())?;
+    let method = AnyMethod::for_checkpoint(&found.run_config, found.tokenizer.clone(), found.checkpoint.as_ref())?;
     with_method!(method, method => load(method, &found.run_config, device, found.checkpoint.as_ref()))
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use fusion_evf::{EvfLoss, EvfModel, loss};
+use fusion_evf::{EvfLoss, EvfModel, Input, VisualKind, loss};
 use models::methods::EvfMethod;
 use nn_ops::resize::Resize;
 use nn_ops::weights::KeyMap;
-use pil_ops::Image;
+use pil_ops::{Image, Letterbox};
 
 use crate::batch::{HostBatch, HostTensor, Inputs, PhotoInput};
 use crate::error::TrainError;
@@ -28,7 +28,8 @@ impl Segmenter for EvfMethod {
         self.config.trains(name)
     }
 
-    /// The multimodal encoder's input is made from the photograph, not from SAM's canvas.
+    /// The multimodal encoder's input is made from the photograph, not from the canvas; so is the canvas itself where it is not
+    /// Pillow's resize.
     fn inputs(&self) -> Inputs {
         let config = self.config.clone();
         let photo = move |photo: &Image| {
@@ -36,9 +37,22 @@ impl Segmenter for EvfMethod {
             Ok(HostTensor { values, shape: [1, 3, side, side] })
         };
         let sees = self.config.encoder.sees();
-        Inputs { photo: sees.then(|| Arc::new(photo) as Arc<PhotoInput>), ..Inputs::CANVAS }
+        let config = self.config.clone();
+        let canvas = move |photo: &Image| {
+            let side = config.input_size();
+            Ok(HostTensor { values: config.visual_input(photo)?, shape: [1, 3, side, side] })
+        };
+        let own = !matches!(self.config.input(), Input::LongSidePadded | Input::Stretched);
+        Inputs {
+            photo: sees.then(|| Arc::new(photo) as Arc<PhotoInput>),
+            canvas: own.then(|| Arc::new(canvas) as Arc<PhotoInput>),
+            ..Inputs::CANVAS
+        }
     }
 
+    /// Logits of padded inputs are at the input's side, those of stretched ones at a quarter of it, from where they go straight
+    /// to the photograph's size.
+    ///
     /// As the released scripts: sentences are trained on as they stand and judged in lower case.
     fn logits(&self, net: &EvfModel, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
         let lower = |s: &String| if device.is_autodiff() { s.clone() } else { s.trim().to_lowercase() };
@@ -48,11 +62,11 @@ impl Segmenter for EvfMethod {
         let photos = batch.photos(device).unwrap_or_else(|| Tensor::zeros([batch.image_count(), 3, 0, 0], device));
         let tokens = net.tokens(self.tokenizer.shared().as_ref(), &words)?;
         let feature = net.extract(photos, &tokens, &batch.image_of)?;
-        let embedding = match batch.features(device).and_then(|mut kept| kept.pop()) {
+        let features = match batch.features(device) {
             Some(kept) => kept,
             None => net.net.encode(batch.images(device)),
         };
-        Ok(net.net.forward(embedding, feature, &batch.image_of)?.logits)
+        Ok(net.net.forward(features, feature, &batch.image_of)?.logits)
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
@@ -62,11 +76,16 @@ impl Segmenter for EvfMethod {
     }
 
     fn frozen_prefix(&self) -> Option<&'static str> {
-        (!self.config.train_image_encoder).then_some("visual_model.image_encoder.")
+        let frozen = match self.config.visual {
+            // Two of the decoder's convolutions and "no memory" count as the image's side.
+            VisualKind::Sam2 if !self.config.train_mask_decoder && !self.config.train_prompt_encoder => "visual_model.",
+            _ => "visual_model.image_encoder.",
+        };
+        (!self.config.train_image_encoder).then_some(frozen)
     }
 
     fn features(&self, net: &EvfModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
-        Ok(vec![net.net.encode(images)])
+        Ok(net.net.encode(images))
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {
@@ -78,29 +97,33 @@ impl Segmenter for EvfMethod {
     }
 }
 
-/// Logits and targets without the canvas' padding, there or at each photograph's own size (`train.loss_size`).
+/// Logits and targets without the canvas' padding, there or at each photograph's own size (`train.loss_size`). Logits of
+/// another side than the canvas' are those of an image that fills it, and go to the targets' size in one step.
 ///
 /// # Shapes
-/// `logits`, `masks`: [Q, 1, S, S]; output: [n, height, width] of n neighbours that lie alike: fewer, larger tensors
+/// `logits`: [Q, 1, s, s]; `masks`: [Q, 1, S, S]; output: [n, height, width] of n neighbours that lie alike: fewer, larger
+/// tensors
 fn compared(logits: &Tensor<4>, masks: &Tensor<4>, batch: &HostBatch) -> Vec<(Tensor<3>, Tensor<3>)> {
     let mut entries = Vec::new();
     let mut first = 0;
+    let side = logits.dims()[3];
     while first < batch.len() {
         let place = &batch.letterboxes[batch.image_of[first]];
         let count = batch.image_of[first..].iter().take_while(|i| batch.letterboxes[**i] == *place).count();
-        let cut = |x: &Tensor<4>| {
+        let cut = |x: &Tensor<4>, place: &Letterbox| {
             x.clone().narrow(0, first, count).narrow(2, place.top, place.height).narrow(3, place.left, place.width)
         };
-        let (logits, targets) = match batch.full_masks.get(first..first + count) {
+        let targets = match batch.full_masks.get(first..first + count) {
             Some(full) => {
                 let (height, width) = place.original;
                 let values: Vec<f32> = full.iter().flatten().map(|v| f32::from(*v) / 255.0).collect();
-                let targets = TensorData::new(values, [count, 1, height, width]);
-                let logits = Resize::BILINEAR.forward(cut(logits), [height, width]);
-                (logits, Tensor::from_data(targets, &masks.device()))
+                Tensor::from_data(TensorData::new(values, [count, 1, height, width]), &masks.device())
             }
-            None => (cut(logits), cut(masks)),
+            None => cut(masks, place),
         };
+        let [_, _, height, width] = targets.dims();
+        let logits = cut(logits, &place.rescaled(side));
+        let logits = if logits.dims() == targets.dims() { logits } else { Resize::BILINEAR.forward(logits, [height, width]) };
         entries.push((logits.squeeze_dim(1), targets.squeeze_dim(1)));
         first += count;
     }
@@ -149,5 +172,27 @@ mod tests {
         let logits = full[0].0.clone().try_into_vec_as::<f32>().unwrap();
         assert!((logits[0] - 1.0).abs() < 1e-6 && logits[39].abs() < 1e-6);
         assert_eq!(batch.part(1, 2).full_masks, batch.full_masks[2..]);
+    }
+
+    /// An image that fills its canvas: a quarter of the canvas is brought to the photograph, or to the canvas, in one step.
+    #[test]
+    fn logits_of_stretched_images_go_straight_to_their_targets() {
+        let device = Device::flex();
+        let image = Image::new(40, 20, 3, vec![90; 3 * 800]).unwrap();
+        let mask: Vec<u8> = (0..800).map(|i| u8::from(i % 40 < 20)).collect();
+        let photo = Photo::numbered(Collection::Coco, 1);
+        let info = ImageInfo { id: 1, photo, file_name: String::new(), path: "x.png".into(), width: 40, height: 20 };
+        for (full, want) in [(true, [1, 20, 40]), (false, [1, 16, 16])] {
+            let transform = Transform::eval(16, Fit::Stretched).unwrap().with_full_masks(full);
+            let sample = transform.apply(&info, &image, &mask, "left", 1).unwrap();
+            let batch = HostBatch::new(vec![sample], vec![0], &Inputs::CANVAS).unwrap();
+            // Left of the middle 1, right of it -1, on a map of 4 x 4.
+            let logits = Tensor::<2>::from_floats([[1.0, 1.0, -1.0, -1.0]; 4], &device).unsqueeze::<4>();
+            let (found, targets) = compared(&logits, &batch.masks(&device), &batch).remove(0);
+            assert_eq!((found.dims(), targets.dims()), (want, want));
+            let [_, _, width] = want;
+            let found = found.try_into_vec_as::<f32>().unwrap();
+            assert!(found.iter().enumerate().all(|(i, v)| (*v > 0.0) == (i % width < width / 2)), "{found:?}");
+        }
     }
 }

@@ -76,6 +76,17 @@ const ROWS: &[Row] = &[
     Row { batch: 32, ..row("dit/table8/tuned", true, true, P, 2, 40) },
     row("dit/table9/layer-wise", false, true, P, 2, 40),
     row("dit/table9/cascade", false, true, P, 2, 40),
+    // The recipe as printed.
+    row("dit/paper/default", true, true, &[], 2, 40),
+    row("dit/paper/default-frozen", false, true, &[], 2, 40),
+    row("dit/paper/add-2", true, true, &[], 4, 40),
+    row("dit/paper/add-2-frozen", false, true, &[], 4, 40),
+    row("dit/paper/add-4", true, true, &[], 6, 40),
+    row("dit/paper/add-4-frozen", false, true, &[], 6, 40),
+    row("dit/paper/e2e", true, true, P, 2, 40),
+    row("dit/paper/e2e-frozen", false, true, P, 2, 40),
+    row("dit/paper/layer-wise", true, true, P, 2, 40),
+    row("dit/paper/layer-wise-frozen", false, true, P, 2, 40),
 ];
 
 impl Row {
@@ -133,7 +144,7 @@ const SMALL: &[&str] = &[
 
 fn check(row: &Row, toy: &Toy) -> Result<(), String> {
     let whole = toy.whole(row.file)?;
-    let lengths = (whole.train.epochs, whole.train.batch_size);
+    let lengths = (whole.train.epochs, whole.train.batch_size * whole.optim.accumulate);
     if lengths != (Some(row.epochs), row.batch) {
         return Err(format!("epochs and batch are {lengths:?}"));
     }
@@ -172,6 +183,17 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
 #[test]
 fn every_row_trains_what_its_table_says() {
     rows_hold("dit", ROWS.iter().map(|row| row.file), |toy, i| check(&ROWS[i], toy));
+}
+
+/// Section 4.2, word for word; the released files do something else.
+#[test]
+fn the_papers_folder_has_the_printed_recipe() {
+    for row in ROWS.iter().filter(|row| row.file.starts_with("dit/paper/")) {
+        let config = RunConfig::from_path(&super::configs().join(row.file).with_extension("toml")).unwrap();
+        let (schedule, augment) = (&config.schedule, &config.data.augment);
+        assert_eq!((schedule.decay_epochs.as_slice(), schedule.decay_rate), (&[30, 35][..], 0.2), "{}", row.file);
+        assert!(augment.blur > 0.0 && config.optim.lr == 1e-4, "{}", row.file);
+    }
 }
 
 /// Sizes of BERT do not move the layer that DIT's released weights read.

@@ -2,20 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ModelError;
+use super::error::WeightsError;
 
 /// What stands in front of a repository's name.
-pub const PREFIX: &str = "hf:";
+pub(super) const PREFIX: &str = "hf:";
 
-/// The folder with the newest cached version of a repository.
-///
-/// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` is the cache; with `HF_HUB_OFFLINE=1` nothing is
-/// downloaded. This is the one place of the libraries that reads the environment, and only when it is asked for a repository.
-///
-/// # Errors
-/// [`ModelError::Hub`] for a name that is none, a repository that is not in the cache, a download that fails.
-pub fn folder(repository: &str) -> Result<PathBuf, ModelError> {
-    let fail = |what: String| ModelError::Hub { repository: repository.to_owned(), what };
+/// The folder with the newest cached version of a repository: [`PretrainedFolder::find`](super::PretrainedFolder::find).
+pub(super) fn folder(repository: &str) -> Result<PathBuf, WeightsError> {
+    let fail = |what: String| WeightsError::Hub { repository: repository.to_owned(), what };
     let part =
         |s: &str| !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let named = repository.split_once('/').filter(|(owner, name)| part(owner) && part(name));

@@ -1,0 +1,158 @@
+//! `cargo xtask bench reliability`: kills, full disks and damaged files, as a table; `bench soak`: memory and pace of finished runs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use saymask::origin::{Origin, command_line};
+use serde::Serialize;
+use test_support::reliability::Stages;
+use trainer::run_log::TimingLine;
+
+use super::OutputArgs;
+
+/// Options of `bench reliability`.
+#[derive(Debug, Args)]
+pub struct ReliabilityArgs {
+    /// 200 moments per command, first at every call that changes a disk (with `strace`), and every limit of a file's size.
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    origin: Origin,
+    traced: bool,
+    rows: Vec<Row>,
+}
+
+/// One kind of fault.
+#[derive(Serialize)]
+struct Row {
+    fault: String,
+    tried: usize,
+    survived: usize,
+    lost: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ReliabilityArgs) -> Result<()> {
+    let traced = args.full && test_support::kill::can_trace();
+    let (moments, limits) = if args.full { (200, (0..14).map(|n| 1 << n).collect()) } else { (10, vec![1, 8, 64]) };
+    let stages = Stages::new(&program()?);
+    let mut rows = Vec::new();
+    for (name, tally) in stages.kill(moments, traced) {
+        let tried = tally.killed + tally.late;
+        rows.push(Row { fault: format!("killed: {name}"), tried, survived: tally.survived, lost: tally.lost });
+    }
+    for (name, tried, lost) in stages.full(&limits) {
+        rows.push(Row { fault: format!("full disk: {name}"), tried, survived: tried - lost.len(), lost });
+    }
+    let figures = Figures { origin: Origin::here(&command_line()), traced, rows };
+    let mut block = String::from("| fault | tried | survived | lost |\n|---|---|---|---|\n");
+    for row in &figures.rows {
+        block += &format!("| {} | {} | {} | {} |\n", row.fault, row.tried, row.survived, row.lost.len());
+    }
+    let how =
+        if traced { "at every call that changes a disk, then spread over its time" } else { "at moments spread over its time" };
+    block += &format!("\nA command is killed {how}. {}.", figures.origin.line());
+    args.output.publish("reliability", &figures, &block)?;
+    let lost: Vec<&str> = figures.rows.iter().flat_map(|row| row.lost.iter().map(String::as_str)).collect();
+    ensure!(lost.is_empty(), "lost: {}", lost.join("; "));
+    Ok(())
+}
+
+/// The program beside this one, built before.
+fn program() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("this program's own path")?;
+    let program = this.with_file_name(format!("saymask{}", std::env::consts::EXE_SUFFIX));
+    ensure!(program.is_file(), "{}: build it first, with `cargo build -p saymask`", program.display());
+    Ok(program)
+}
+
+/// Options of `bench soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    /// Finished runs; at least 3,000 steps say something.
+    #[arg(long, value_name = "FOLDER", required = true)]
+    run: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// A run's memory and pace, early and late.
+#[derive(Serialize)]
+struct Soak {
+    run: String,
+    steps: u64,
+    /// MB around step 300 and at the end.
+    memory: [f64; 2],
+    /// Training items per second over the first and the last third of the steps after 300; medians.
+    pace: [f64; 2],
+}
+
+/// Memory and pace of runs, from their `timing.jsonl`.
+pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
+    let runs = args.run.iter().map(|folder| of_run(folder)).collect::<Result<Vec<_>>>()?;
+    let mut block = String::from(
+        "| run | steps | MB at step 300 | MB at the end | change | items/s early | late |\n|---|---|---|---|---|---|---|\n",
+    );
+    for Soak { run, steps, memory: [early, late], pace: [first, last] } in &runs {
+        block += &format!(
+            "| {run} | {steps} | {early:.0} | {late:.0} | {:+.1} % | {first:.1} | {last:.1} |\n",
+            100.0 * (late / early - 1.0)
+        );
+    }
+    block += &format!("\n{}.", Origin::here(&command_line()).line());
+    args.output.publish("soak", &runs, &block)
+}
+
+fn of_run(folder: &std::path::Path) -> Result<Soak> {
+    let path = folder.join("timing.jsonl");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let lines = text
+        .lines()
+        .map(serde_json::from_str::<TimingLine>)
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| path.display().to_string())?;
+    let later: Vec<&TimingLine> = lines.iter().filter(|line| line.step >= 300).collect();
+    let (Some(first), Some(last)) = (later.first(), later.last()) else {
+        anyhow::bail!("{}: no line after step 300", path.display());
+    };
+    let memory = |line: &TimingLine| line.memory_mb.with_context(|| format!("{}: no memory in it", path.display()));
+    let median = |lines: &[&TimingLine]| {
+        let mut pace: Vec<f64> = lines.iter().map(|line| line.items_per_second).collect();
+        pace.sort_by(f64::total_cmp);
+        pace.get(pace.len() / 2).copied().unwrap_or_default()
+    };
+    let third = (later.len() / 3).max(1);
+    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(Soak {
+        run: name,
+        steps: last.step,
+        memory: [memory(first)?, memory(last)?],
+        pace: [median(&later[..third]), median(&later[later.len() - third..])],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_pace_are_taken_after_the_first_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |step: u64, mb: f64, pace: f64| {
+            serde_json::to_string(&TimingLine { step, seconds: 1.0, items_per_second: pace, waiting: 0.0, memory_mb: Some(mb) })
+                .unwrap()
+        };
+        let lines = [line(20, 50.0, 1.0), line(300, 100.0, 8.0), line(600, 101.0, 7.0), line(900, 102.0, 8.0)];
+        std::fs::write(folder.path().join("timing.jsonl"), lines.join("\n")).unwrap();
+        let soak = of_run(folder.path()).unwrap();
+        assert_eq!((soak.steps, soak.memory, soak.pace), (900, [100.0, 102.0], [8.0, 8.0]));
+        std::fs::write(folder.path().join("timing.jsonl"), line(20, 50.0, 1.0)).unwrap();
+        assert!(of_run(folder.path()).is_err());
+    }
+}

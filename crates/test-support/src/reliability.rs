@@ -1,0 +1,194 @@
+//! What Saymask's commands leave behind when they are killed or the disk is full, tried on a model of a few thousand parameters.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::kill::{Tally, Trial};
+
+/// A small RISAM with kept features: its run writes every kind of file there is.
+const CONFIG: &str = r#"
+[run]
+dir = "runs"
+name = "small"
+[data]
+root = "data"
+image_size = 32
+fit = "top-left"
+prefetch = 1
+[text]
+max_tokens = 12
+[model]
+method = "risam"
+[model.risam]
+taps = [0, 1, 2]
+width = 16
+heads = 2
+up_channels = [8, 4]
+[model.risam.clip]
+width = 16
+layers = 1
+heads = 2
+ffn = 32
+max_positions = 16
+projection_dim = 16
+[model.risam.sam]
+decoder_depth = 1
+decoder_heads = 2
+decoder_mlp_dim = 16
+[model.risam.sam.image_encoder]
+image_size = 32
+patch_size = 8
+embed_dim = 16
+depth = 3
+heads = 2
+mlp_ratio = 2.0
+out_channels = 16
+window_size = 2
+global_blocks = [1, 2]
+[optim]
+lr = 1e-3
+[schedule]
+warmup_steps = 2
+[train]
+batch_size = 4
+steps = 6
+log_every = 1
+eval_every = 3
+save_every = 2
+feature_cache = "cache"
+[eval]
+limit = 4
+figures = 2
+shuffled_text = true
+"#;
+
+const CONFIG_FILE: &str = "small.toml";
+const RUN: &str = "runs/small";
+const SYNTH: &[&str] = &["data", "synth", "data", "--images", "12", "--size", "64"];
+const TRAIN: &[&str] = &["train", "--config", CONFIG_FILE];
+const EVAL: &[&str] = &["eval", "--run", RUN, "--split", "val,testA", "--shuffled-text"];
+const EXPORT: &[&str] = &["export", "out/model.safetensors", "--run", RUN];
+const PREDICT: &[&str] = &["predict", "data/images/train2014", "left one", "--out", "predictions", "--run", RUN];
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// A file of a run that says nothing of the wall clock, nor of what was being written when the process ended.
+fn lasting(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let clock = ["timing.jsonl", "figures.json"].iter().any(|name| path.ends_with(name));
+    !clock && !text.contains(".partial") && !text.contains(".part-")
+}
+
+/// Folders as they are before each command: with the config, with data, with a finished run.
+pub struct Stages {
+    program: PathBuf,
+    bare: tempfile::TempDir,
+    data: tempfile::TempDir,
+    run: tempfile::TempDir,
+}
+
+impl Stages {
+    /// Generates a set and trains on it.
+    ///
+    /// # Panics
+    /// When a command fails.
+    pub fn new(program: &Path) -> Self {
+        let [bare, data, run] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        for folder in [&bare, &data, &run] {
+            std::fs::write(folder.path().join(CONFIG_FILE), CONFIG).unwrap();
+        }
+        let stages = Self { program: program.to_owned(), bare, data, run };
+        for folder in [&stages.data, &stages.run] {
+            stages.ok(folder.path(), SYNTH);
+        }
+        stages.ok(stages.run.path(), TRAIN);
+        stages
+    }
+
+    fn command(&self, folder: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).current_dir(folder).env_remove("RUST_BACKTRACE").env_remove("SAYMASK_INVOKED_AS");
+        command
+    }
+
+    fn ok(&self, folder: &Path, args: &[&str]) {
+        let out = self.command(folder, args).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// Kills every writer at `moments` moments each.
+    pub fn kill(&self, moments: usize, every_call: bool) -> Vec<(&'static str, Tally)> {
+        let trial = |name, before, args, again| Trial { name, program: &self.program, before, args, again, kept: lasting };
+        let resumed = |folder: &Path| {
+            let begun = folder.join(RUN).join("config.toml").exists();
+            words(&if begun { [TRAIN, &["--resume"]].concat() } else { TRAIN.to_vec() })
+        };
+        let synth = |folder: &Path| words(if folder.join("data").exists() { &["data", "verify", "data"] } else { SYNTH });
+        let trials = [
+            trial("train, its feature cache and its final evaluation", self.data.path(), TRAIN, resumed as fn(&Path) -> _),
+            trial("data synth", self.bare.path(), SYNTH, synth),
+            trial("eval", self.run.path(), EVAL, |_| words(EVAL)),
+            trial("export", self.run.path(), EXPORT, |_| words(EXPORT)),
+            trial("predict", self.run.path(), PREDICT, |_| words(PREDICT)),
+        ];
+        trials.iter().map(|trial| (trial.name, trial.run(moments, every_call))).collect()
+    }
+
+    /// Runs every writer with files that may not grow beyond each limit, in blocks of 512 bytes, and says what is wrong with how
+    /// it ended: it must say one error that names a file, and the run must still be read.
+    pub fn full(&self, limits: &[u32]) -> Vec<(&'static str, usize, Vec<String>)> {
+        let writers: [(&str, &tempfile::TempDir, &[&str]); 5] = [
+            ("train", &self.data, TRAIN),
+            ("data synth", &self.bare, SYNTH),
+            ("eval", &self.run, EVAL),
+            ("export", &self.run, EXPORT),
+            ("predict", &self.run, PREDICT),
+        ];
+        let tried = writers.into_iter().map(|(name, before, args)| {
+            let (mut refused, mut wrong) = (0, Vec::new());
+            for limit in limits {
+                let folder = crate::kill::copy(before.path());
+                let out = self.limited(folder.path(), args, *limit);
+                if out.status.success() {
+                    continue;
+                }
+                refused += 1;
+                if let Some(what) = badly_told(&out).or_else(|| self.unreadable(folder.path())) {
+                    wrong.push(format!("{name}, files of at most {limit} blocks: {what}"));
+                }
+            }
+            (name, refused, wrong)
+        });
+        tried.collect()
+    }
+
+    /// The command under a limit of the size of files: the system refuses to write more, as it does where a disk is full.
+    fn limited(&self, folder: &Path, args: &[&str], blocks: u32) -> Output {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script]).arg(&self.program).args(args).current_dir(folder);
+        shell.env_remove("RUST_BACKTRACE").env_remove("SAYMASK_INVOKED_AS").output().unwrap()
+    }
+
+    /// Whether a run that was there before, or its last whole checkpoint, can no longer be used.
+    fn unreadable(&self, folder: &Path) -> Option<String> {
+        let whole = |name: &str| name.strip_prefix("step-").is_some_and(|step| step.bytes().all(|b| b.is_ascii_digit()));
+        let mut there = std::fs::read_dir(folder.join(RUN).join("checkpoints")).ok()?;
+        there.find(|entry| entry.as_ref().is_ok_and(|e| whole(&e.file_name().to_string_lossy())))?.unwrap();
+        let out = self.command(folder, &["eval", "--run", RUN, "--split", "val"]).output().unwrap();
+        (!out.status.success()).then(|| format!("afterwards: {}", String::from_utf8_lossy(&out.stderr)))
+    }
+}
+
+/// What is wrong with how a command told that it failed: it says one error, in a sentence, about a file.
+fn badly_told(out: &Output) -> Option<String> {
+    let text = String::from_utf8_lossy(&out.stderr);
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    let last = *errors.last()?;
+    let whole = out.status.code() == Some(2) || out.status.code() == Some(1);
+    let named = last.contains("too large") || last.contains("No space") || last.contains("os error");
+    let right = whole && named && !text.contains("panicked");
+    (!right).then(|| format!("exit {:?}: {text}", out.status.code()))
+}
