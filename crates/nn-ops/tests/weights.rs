@@ -371,6 +371,22 @@ fn values_that_are_not_finite_are_refused_by_the_name_of_their_tensor() {
 }
 
 #[test]
+fn equal_weights_give_equal_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let state_dict = export(&net(&Device::flex()), &KeyMap::plain(), "net");
+    let metadata = [("format", "pt"), ("method", "\"dit\" \\ é"), ("source", "runs/a"), ("zebra", "1"), ("apple", "2")];
+    let files: Vec<Vec<u8>> = (0..8)
+        .map(|i| {
+            let path = folder.path().join(format!("{i}.safetensors"));
+            state_dict.save(&path, &metadata).unwrap();
+            assert_eq!(StateDict::open(&path).unwrap().metadata()["method"], metadata[1].1);
+            std::fs::read(path).unwrap()
+        })
+        .collect();
+    assert!(files.iter().all(|file| *file == files[0]));
+}
+
+#[test]
 fn every_tensor_is_accounted_for() {
     let device = Device::flex();
     let names = KeyMap::plain();

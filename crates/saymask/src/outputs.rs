@@ -27,9 +27,15 @@ pub struct Outputs {
     inputs: BTreeSet<PathBuf>,
     claimed: BTreeSet<String>,
     record: Record,
+    refused: bool,
 }
 
 impl Outputs {
+    /// Whether the system has refused to write something.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+
     /// Opens a folder, which is made if it is not there, for a command that reads `inputs`.
     pub fn open(folder: &Path, inputs: &[PathBuf]) -> Result<Self> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -41,7 +47,7 @@ impl Outputs {
             Err(_) => Record::default(),
         };
         let inputs = inputs.iter().filter_map(|p| p.canonicalize().ok()).collect();
-        Ok(Self { folder: folder.to_owned(), inputs, claimed: BTreeSet::new(), record })
+        Ok(Self { folder: folder.to_owned(), inputs, claimed: BTreeSet::new(), record, refused: false })
     }
 
     /// A name for the results of each input: its name without the ending, or, where `endings` behind that would meet an input or
@@ -94,8 +100,10 @@ impl Outputs {
         versions.push(sha256(bytes));
         let surplus = versions.len().saturating_sub(2);
         versions.drain(..surplus);
-        write_whole(&self.folder.join(RECORD), serde_json::to_string(&self.record)?.as_bytes())?;
-        write_whole(&path, bytes)?;
+        let record = serde_json::to_string(&self.record)?;
+        let written = write_whole(&self.folder.join(RECORD), record.as_bytes()).and_then(|()| write_whole(&path, bytes));
+        self.refused |= written.is_err();
+        written?;
         Ok(path)
     }
 }

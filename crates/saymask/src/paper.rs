@@ -59,6 +59,7 @@ fn parse(words: &str, dataset: &str, split_by: &str) -> Vec<(String, f64)> {
     if !plain.contains("IoU") {
         return Vec::new();
     }
+    let plain = of_set(&plain, dataset);
     let numbers: Vec<f64> = plain
         .split(|c: char| c.is_whitespace() || c == '/')
         .filter(|w| w.contains('.'))
@@ -77,6 +78,20 @@ fn parse(words: &str, dataset: &str, split_by: &str) -> Vec<(String, f64)> {
             columns.iter().map(|c| (*c).to_owned()).zip(figures.iter().copied()).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// Of "cIoU RefCOCO 81.7 / 83.6 / 80.3, RefCOCO+ 75.4 / 78.4 / 71.3, ..." the part that is about a data set; words that name one
+/// set, or none, as they are.
+fn of_set<'a>(words: &'a str, dataset: &str) -> &'a str {
+    const NAMES: [(&str, &str); 4] =
+        [("refcoco", "RefCOCO"), ("refcoco+", "RefCOCO+"), ("refcocog", "RefCOCOg"), ("ade20k", "ADE20K")];
+    let named = |part: &&str, name: &str| part.split_whitespace().any(|word| word == name);
+    let parts: Vec<&str> = words.split(", ").filter(|part| NAMES.iter().any(|(_, name)| named(part, name))).collect();
+    let own = NAMES.iter().find(|(set, _)| *set == dataset);
+    match (parts.as_slice(), own) {
+        ([_, _, ..], Some((_, name))) => parts.into_iter().find(|part| named(part, name)).unwrap_or_default(),
+        _ => words,
     }
 }
 
@@ -99,6 +114,10 @@ mod tests {
             of("cIoU RefCOCO 82.1 / 83.7 / 80.0; judge the others with `eval --on`", "refcoco", "unc"),
             "val 82.1, testA 83.7, testB 80"
         );
+        let line = "cIoU RefCOCO 81.7 / 83.6 / 80.3, RefCOCO+ 75.4 / 78.4 / 71.3, RefCOCOg 75.5 / 77.6, ADE20K val 75.9";
+        assert_eq!(of(line, "refcoco", "unc"), "val 81.7, testA 83.6, testB 80.3");
+        assert_eq!(of(line, "refcocog", "umd"), "val 75.5, test 77.6");
+        assert_eq!(of(line, "ade20k", "challenge"), "val 75.9");
         assert_eq!(of("IoU 63.45 on RefCOCO+ val. The paper sends 2.0 of them", "refcoco+", "unc"), "val 63.45");
         assert_eq!(of("11.9 GB at batch 32", "refcoco", "unc"), "");
         assert_eq!(of("The figure is cut off in print (83.)", "refcoco", "unc"), "");

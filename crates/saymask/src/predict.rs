@@ -10,6 +10,7 @@ use models::AnyModel;
 use serde_json::json;
 
 use crate::device;
+use crate::error::chain;
 use crate::images::{images, open_image};
 use crate::outputs::Outputs;
 use crate::session::{ANSWERING, Source, warn_truncated};
@@ -48,11 +49,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for (path, stem) in images.iter().zip(&stems) {
         let names: Vec<String> = endings.iter().map(|ending| format!("{stem}{ending}")).collect();
         if let Err(error) = one(&model, path, &args.sentences, &names, &mut outputs) {
-            if images.len() == 1 {
+            // What cannot be written here cannot be written for the next image either.
+            if images.len() == 1 || outputs.refused() {
                 return Err(error);
             }
             // One bad image in a folder must not lose the others.
-            crate::note!("error: {error:#}");
+            crate::note!("error: {}", chain(&error));
             failed += 1;
         }
     }

@@ -98,22 +98,24 @@ impl FeatureCache {
         let mut shown = vec![false; data.images.len()];
         data.referents.iter().map(|r| r.image).chain(data.class_images.iter().map(|c| c.image)).for_each(|i| shown[i] = true);
         let used: Vec<usize> = (0..shown.len()).filter(|image| shown[*image]).collect();
-        let missing: Vec<usize> = used.iter().copied().filter(|image| !self.path(*image).exists()).collect();
+        let missing = |image: &usize| !self.path(*image).exists();
+        let of = used.iter().filter(|image| missing(image)).count();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
         let transform = transform.with_photo(segmenter.inputs().canvas.is_some());
         let images = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
-        // The first image alone says how large the cache will be, before more of the disk is taken.
-        let first = missing.len().min(1);
-        for group in missing[..first].chunks(1).chain(missing[first..].chunks(TOGETHER)) {
+        // Groups are the same whatever is there already: sums over another group may round otherwise, and a run that was stopped
+        // here must go on as an unbroken one.
+        for group in used.chunks(TOGETHER).filter(|group| group.iter().any(missing)) {
             let alone = |image: &usize| Draw::Item(Item { target: Target::Image(*image), key: 0 });
             let draws: Vec<Draw> = group.iter().map(alone).collect();
             let (_, batch) = host_batch(data, &draws, &transform, &images, &canvas)?;
             let features = segmenter.features(net, batch.images(device))?;
             let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
-            let written = group.par_iter().enumerate().map(|(row, image)| {
+            let new = group.par_iter().enumerate().filter(|(_, image)| missing(image));
+            let written = new.map(|(row, image)| {
                 let of: Vec<&HostTensor> = features.iter().map(|f| &f[row]).collect();
                 self.write(*image, &of)
             });
@@ -123,13 +125,13 @@ impl FeatureCache {
                 on_event(Event::Note(format!(
                     "{}: {} of {} images to compute, {each:.2} MB each, {:.1} MB in all",
                     self.folder.display(),
-                    missing.len(),
+                    of,
                     used.len(),
                     each * used.len() as f64,
                 )));
             }
-            done += group.len();
-            on_event(Event::Caching { done, of: missing.len() });
+            done += bytes.len();
+            on_event(Event::Caching { done, of });
         }
         Ok(())
     }

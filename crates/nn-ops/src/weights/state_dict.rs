@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -318,9 +318,31 @@ impl StateDict {
         let info = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let beside = path.with_extension("safetensors.partial");
         safetensors::serialize_to_file(views, Some(info), &beside).map_err(bad)?;
+        sort_metadata(&beside).map_err(io)?;
         File::open(&beside).and_then(|file| file.sync_all()).map_err(io)?;
         std::fs::rename(&beside, path).map_err(io)
     }
+}
+
+/// Puts the metadata of a safetensors file in order, which the library writes in another one each time: equal weights are to give
+/// equal files. The header keeps its length.
+fn sort_metadata(path: &Path) -> std::io::Result<()> {
+    const FRONT: &[u8] = b"{\"__metadata__\":";
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let mut header = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or_default()];
+    file.read_exact(&mut header)?;
+    let Some(rest) = header.strip_prefix(FRONT) else { return Ok(()) };
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<BTreeMap<String, String>>();
+    if let Some(Ok(metadata)) = values.next() {
+        let sorted = serde_json::to_vec(&metadata)?;
+        if sorted.len() == values.byte_offset() {
+            file.seek(SeekFrom::Start((length.len() + FRONT.len()) as u64))?;
+            file.write_all(&sorted)?;
+        }
+    }
+    Ok(())
 }
 
 /// Little-endian bytes to `f32`.
