@@ -75,7 +75,8 @@ fn words(args: &[&str]) -> Vec<String> {
 /// tensors in any order, so these files and their checksums are not compared: the weights of later steps are made with them.
 fn lasting(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let clock = ["timing.jsonl", "figures.json"].iter().any(|name| path.ends_with(name));
+    // The last is a folder's list of what was written to it, and when it was written again.
+    let clock = ["timing.jsonl", "figures.json", ".saymask-outputs.json"].iter().any(|name| path.ends_with(name));
     let unordered = text.contains("checkpoints/") && (text.contains("optimiser-") || path.ends_with("manifest.json"));
     !clock && !unordered && ![".partial", ".part-", "/.tmp"].iter().any(|part| text.contains(part))
 }
