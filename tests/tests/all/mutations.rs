@@ -29,12 +29,14 @@ const SECONDS: f64 = 1.0;
 /// decoded, and what its decoder needs beside it.
 const MEMORY: u64 = 1 << 30;
 
+/// Reads damaged bytes; whether they were accepted.
+type Read = Box<dyn Fn(&[u8]) -> bool>;
+
 /// A format: its valid file and what reads it.
 struct Format {
     name: &'static str,
     valid: Vec<u8>,
-    /// Reads damaged bytes; whether they were accepted.
-    read: Box<dyn Fn(&[u8]) -> bool>,
+    read: Read,
 }
 
 /// The same numbers on every machine (SplitMix64).
@@ -94,7 +96,7 @@ fn damage(valid: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 }
 
 /// A file at `path` with other bytes while `read` looks at it.
-fn on_disk(path: PathBuf, read: impl Fn(&Path) -> bool + 'static) -> (Vec<u8>, Box<dyn Fn(&[u8]) -> bool>) {
+fn on_disk(path: PathBuf, read: impl Fn(&Path) -> bool + 'static) -> (Vec<u8>, Read) {
     let valid = std::fs::read(&path).unwrap();
     let read = move |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
