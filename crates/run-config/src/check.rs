@@ -238,7 +238,11 @@ impl RunConfig {
         }
         let text = &self.text;
         self.filled("text.vocabulary", &text.vocabulary)?;
-        if text.vocabulary_file().is_none() && text.tokenizer != Tokenizer::Wordpiece {
+        if text.vocabulary_from_weights() && model.init.method.is_none() {
+            let problem = "they are not given: the vocabulary would lie beside them";
+            return Err(self.contradict("text.vocabulary", "model.init.method", problem));
+        }
+        if text.vocabulary == TRAIN_FROM_DATA && text.tokenizer != Tokenizer::Wordpiece {
             return Err(self.contradict(
                 "text.vocabulary",
                 "text.tokenizer",

@@ -149,7 +149,7 @@ impl RunConfig {
     }
 
     /// Reads a config from a TOML file. Its key `extends` may name another config, relative to it, whose values hold where it says
-    /// nothing itself.
+    /// nothing itself; those that its key `unset` lists do not (`unset = ["model.init.sam"]`).
     ///
     /// # Errors
     /// [`ConfigError`] when the file cannot be read or its text, a key or a value is wrong.
@@ -174,9 +174,10 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError`] when the text, an override, a key or a value is wrong.
     pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, ConfigError> {
-        let files = extends::chain(text, file)?;
+        let mut files = extends::chain(text, file)?;
         let mut origin = Origin::default();
-        for (_, table) in files.iter().rev() {
+        for (path, table) in files.iter_mut().rev() {
+            extends::unset(&mut origin.written, table, &name(path.as_deref()))?;
             extends::merge(&mut origin.written, table);
         }
         origin.files = files.into_iter().filter_map(|(path, table)| Some((path?, table))).collect();
@@ -192,13 +193,19 @@ impl RunConfig {
     }
 
     fn overlay<S: AsRef<str>>(mut origin: Origin, overrides: &[S]) -> Result<Self, ConfigError> {
+        let mut given = Vec::new();
         for text in overrides {
             let (key, value) = parse_override(text.as_ref())?;
             replace_rival(&mut origin.written, &key);
             insert(&mut origin.written, &key, value)
                 .map_err(|problem| ConfigError::Override { text: text.as_ref().to_owned(), problem })?;
-            origin.overridden.push(key);
+            given.push(key);
         }
+        // A profile brings its own threshold, unless one is given by hand beside it.
+        if given.iter().any(|key| key == "eval.profile") && !given.iter().any(|key| key == "eval.threshold") {
+            remove(&mut origin.written, "eval.threshold");
+        }
+        origin.overridden.extend(given);
         let mut config: Self = read(&origin, "", Value::Table(origin.written.clone()))?;
         config.origin = origin;
         config.fill();
