@@ -1,9 +1,9 @@
 //! Optimiser groups and clipping by the global norm.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Tensor};
+use burn::optim::{AdamConfig, AdamState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Bytes, Device, Tensor};
+use nn_ops::optim::{AdamStep, adam, sum_of_squares};
 use nn_ops::weights::{KeyMap, trained};
 
 use run_config::{OptimSection, Optimizer};
@@ -72,20 +72,42 @@ impl Optimisers {
     }
 }
 
-/// Burn's defaults differ from PyTorch's (epsilon 1e-5, decay 1e-4), so every number is set.
+/// Adam with PyTorch's numbers, or AdamW; `decay` is the first one's L2 penalty and the second one's decoupled decay.
 fn build(section: &OptimSection, decay: f64) -> ModuleOptimizer {
-    let [beta_1, beta_2] = section.betas.map(|b| b as f32);
-    let eps = section.eps as f32;
-    match section.name {
-        Optimizer::Adam => AdamConfig::new()
-            .with_beta_1(beta_1)
-            .with_beta_2(beta_2)
-            .with_epsilon(eps)
-            .with_weight_decay((decay > 0.0).then(|| WeightDecayConfig::new(decay as f32)))
-            .init(),
-        Optimizer::Adamw => {
-            AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(eps).with_weight_decay(decay as f32).init()
-        }
+    let (decoupled_decay, gradient_decay) = match section.name {
+        Optimizer::Adam => (0.0, decay as f32),
+        Optimizer::Adamw => (decay, 0.0),
+    };
+    let (betas, eps) = (section.betas.map(|b| b as f32), section.eps as f32);
+    Adam { numbers: AdamStep { lr: 0.0, betas, eps, decoupled_decay, gradient_decay, time: 0 } }.into()
+}
+
+/// Burn's optimiser and its records around [`nn_ops::optim::adam`].
+#[derive(Clone)]
+struct Adam {
+    numbers: AdamStep,
+}
+
+impl burn::optim::Optimizer for Adam {
+    type State<const D: usize> = AdamState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<AdamState<D>>,
+    ) -> (Tensor<D>, Option<AdamState<D>>) {
+        let (time, moments) = match state {
+            Some(AdamState { momentum }) => (momentum.time + 1, [momentum.moment_1, momentum.moment_2]),
+            None => (1, [tensor.zeros_like(), tensor.zeros_like()]),
+        };
+        let [tensor, moment_1, moment_2] = adam(tensor, grad, moments, &AdamStep { lr, time, ..self.numbers });
+        (tensor, Some(AdamState::new(AdaptiveMomentumState::new(time, moment_1, moment_2))))
+    }
+
+    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
+        AdamState::new(state.momentum.to_device(device))
     }
 }
 
@@ -115,22 +137,18 @@ fn take<M: Module>(grads: &mut GradientsParams, net: &M, ids: &[ParamId]) -> Gra
 pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (GradientsParams, f64) {
     struct Norm<'a> {
         grads: &'a GradientsParams,
-        sum: Option<Tensor<1>>,
+        sum: f64,
     }
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                let square = grad.powi_scalar(2).sum();
-                self.sum = Some(match self.sum.take() {
-                    Some(sum) => sum + square,
-                    None => square,
-                });
+                self.sum += sum_of_squares(grad);
             }
         }
     }
-    let mut norm = Norm { grads: &grads, sum: None };
+    let mut norm = Norm { grads: &grads, sum: 0.0 };
     net.visit(&mut norm);
-    let norm = norm.sum.map_or(0.0, |s| f64::from(s.into_scalar::<f32>())).sqrt();
+    let norm = norm.sum.sqrt();
     if max_norm <= 0.0 || !norm.is_finite() || norm <= max_norm {
         return (grads, norm);
     }
