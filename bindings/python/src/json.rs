@@ -1,7 +1,7 @@
 //! Python's objects as JSON values, and back.
 
 use coco_mask::Rle;
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
 use serde_json::{Map, Value, json};
@@ -54,11 +54,7 @@ fn below(object: &Bound<'_, PyAny>, name: &str, depth: usize) -> PyResult<Value>
         return arrays::items(object)?.iter().enumerate().map(item).collect::<PyResult<Vec<_>>>().map(Value::Array);
     }
     if let Ok(array) = object.cast::<PyUntypedArray>() {
-        return if array.ndim() == 2 && array.dtype().itemsize() == 1 {
-            mask(object, name)
-        } else {
-            below(&object.call_method0("tolist")?, name, depth + 1)
-        };
+        return if array.ndim() == 2 { mask(object, name) } else { below(&object.call_method0("tolist")?, name, depth + 1) };
     }
     if object.hasattr("rle")? {
         return below(&object.getattr("rle")?, name, depth + 1);
