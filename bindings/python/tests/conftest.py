@@ -1,4 +1,6 @@
-"""A generated data set, and whether this build has models."""
+"""A generated data set, and a trained run where check.py has made one."""
+
+import os
 
 import pytest
 import saymask
@@ -14,3 +16,11 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def val(root):
     return saymask.datasets.open(root, "refcoco", split_by="unc", split="val")
+
+
+@pytest.fixture(scope="session")
+def run():
+    folder = os.environ.get("SAYMASK_TEST_RUN")
+    if not folder:
+        pytest.skip("needs a trained run: check.py --all")
+    return folder
