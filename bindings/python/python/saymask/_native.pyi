@@ -1,12 +1,34 @@
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypedDict, final, overload
+from typing import Any, Protocol, TypeAlias, TypedDict, final, overload, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "__version__",
+    "encode",
+    "decode",
+    "area",
+    "toBbox",
+    "iou",
+    "merge",
+    "frPyObjects",
+    "Dataset",
+    "Sample",
+    "Photograph",
+    "open",
+    "generate",
+    "evaluate",
+    "Model",
+    "Embedding",
+    "Prediction",
+    "load",
+]
+
 __version__: str
 
+@type_check_only
 class Rle(TypedDict):
     """A mask: ``size`` is [height, width], ``counts`` COCO's compressed run lengths."""
 
@@ -20,6 +42,7 @@ _Boxes: TypeAlias = npt.NDArray[Any] | Sequence[Sequence[float]] | Sequence[npt.
 _Mask: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 _Points: TypeAlias = Sequence[Sequence[float]] | npt.NDArray[Any]
 
+@type_check_only
 class _PilImage(Protocol):
     def convert(self, mode: str) -> Any: ...
 
@@ -54,7 +77,7 @@ class Dataset(Sequence[Sample]):
     @property
     def images(self) -> list[Photograph]: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Sample: ...  # type: ignore[override]
+    def __getitem__(self, index: int, /) -> Sample: ...  # type: ignore[override]
 
 @final
 class Sample:

@@ -7,7 +7,7 @@
 >>> val = datasets.open(root, "refcoco", split_by="unc", split="val")
 >>> sample = val[0]
 >>> sample.image.shape, sample.mask.shape, sample.mask.dtype
-((64, 64, 3), (64, 64), dtype('bool'))
+((56, 64, 3), (56, 64), dtype('bool'))
 >>> for sample in val:
 ...     image, sentence, mask = sample.image, sample.sentence, sample.mask
 """

@@ -6,7 +6,7 @@
 >>> square[2:5, 3:8] = 1
 >>> rle = mask.encode(square)
 >>> rle
-{'size': [10, 10], 'counts': b'P137000d0'}
+{'size': [10, 10], 'counts': b'P1370000000b0'}
 >>> int(mask.area(rle)), mask.toBbox(rle).tolist()
 (15, [3.0, 2.0, 5.0, 3.0])
 
