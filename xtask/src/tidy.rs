@@ -11,7 +11,7 @@ const MAX_LINES: usize = 500;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Members that are never published.
-const UNPUBLISHED: [&str; 4] = ["xtask", "tests", "saymask-bench", "test-support"];
+const UNPUBLISHED: [&str; 5] = ["xtask", "tests", "saymask-bench", "saymask-python", "test-support"];
 
 /// Runs every check and reports all that fail.
 pub(crate) fn run() -> Result<()> {

@@ -18,7 +18,7 @@ impl Rle {
 }
 
 fn encode(counts: &[u32]) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(counts.len() * 2);
     for (i, &count) in counts.iter().enumerate() {
         let mut x = i64::from(count);
         // The reference differs from index 3 on, not 2: the first background run never takes part.
@@ -42,7 +42,7 @@ fn encode(counts: &[u32]) -> String {
 }
 
 fn decode(text: &[u8]) -> Result<Vec<u32>, MaskError> {
-    let mut counts: Vec<u32> = Vec::new();
+    let mut counts: Vec<u32> = Vec::with_capacity(text.len());
     let (mut x, mut shift) = (0i64, 0u32);
     let mut open = false;
     for (at, &byte) in text.iter().enumerate() {

@@ -31,13 +31,16 @@
 //! The behaviour follows pycocotools 2.0 (`maskApi`); `tests/fixtures` holds values made with it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod bytes;
 mod codec;
 mod error;
 mod ops;
+mod pairs;
 mod polygon;
 mod rle;
 
 pub use error::MaskError;
 pub use ops::{Merge, intersection_union, iou, merge};
+pub use pairs::{box_iou_pairs, iou_pairs};
 pub use polygon::MAX_OUTLINE;
 pub use rle::{MAX_PIXELS, Rle};

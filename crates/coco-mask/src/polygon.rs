@@ -28,6 +28,14 @@ impl Rle {
         merge(&parts, Merge::Union)
     }
 
+    /// One polygon of one point or more, in COCO's flat form.
+    ///
+    /// # Errors
+    /// As [`Rle::from_polygons`].
+    pub fn from_polygon(height: u32, width: u32, polygon: &[f64]) -> Result<Self, MaskError> {
+        rasterise(height, width, polygon, 0, 2)
+    }
+
     /// A filled box `[x, y, width, height]` in pixels, rasterised like the polygon of its corners.
     ///
     /// # Errors

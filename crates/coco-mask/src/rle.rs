@@ -1,4 +1,5 @@
 use crate::MaskError;
+use crate::bytes::{runs, transpose};
 
 /// Most pixels a mask may have (2^28, a 16,384 x 16,384 image).
 pub const MAX_PIXELS: u64 = 1 << 28;
@@ -52,9 +53,9 @@ impl Rle {
     /// If the size is out of range or the slice has another length.
     pub fn from_row_major(height: u32, width: u32, bytes: &[u8]) -> Result<Self, MaskError> {
         check_length(height, width, bytes)?;
-        let (h, w) = (height as usize, width as usize);
-        let values = (0..w).flat_map(|x| (0..h).map(move |y| bytes[y * w + x]));
-        Ok(Self::encode(height, width, values))
+        let mut columns = vec![0u8; bytes.len()];
+        transpose(bytes, height as usize, width as usize, &mut columns);
+        Ok(Self { height, width, counts: runs(&columns) })
     }
 
     /// A mask from `height * width` bytes, column after column; any byte but 0 is foreground.
@@ -63,34 +64,14 @@ impl Rle {
     /// If the size is out of range or the slice has another length.
     pub fn from_column_major(height: u32, width: u32, bytes: &[u8]) -> Result<Self, MaskError> {
         check_length(height, width, bytes)?;
-        Ok(Self::encode(height, width, bytes.iter().copied()))
-    }
-
-    fn encode(height: u32, width: u32, values: impl Iterator<Item = u8>) -> Self {
-        let mut counts = Vec::new();
-        let (mut current, mut run) = (false, 0u32);
-        for v in values {
-            if (v != 0) != current {
-                counts.push(run);
-                run = 0;
-                current = !current;
-            }
-            run += 1;
-        }
-        counts.push(run);
-        Self { height, width, counts }
+        Ok(Self { height, width, counts: runs(bytes) })
     }
 
     /// `height * width` bytes of 0 and 1, row after row.
     #[must_use]
     pub fn to_row_major(&self) -> Vec<u8> {
-        let (h, w) = (self.height as usize, self.width as usize);
-        let mut out = vec![0u8; h * w];
-        for (start, end) in self.foreground() {
-            for i in start as usize..end as usize {
-                out[(i % h) * w + i / h] = 1;
-            }
-        }
+        let mut out = vec![0u8; self.height as usize * self.width as usize];
+        transpose(&self.to_column_major(), self.width as usize, self.height as usize, &mut out);
         out
     }
 
@@ -98,10 +79,24 @@ impl Rle {
     #[must_use]
     pub fn to_column_major(&self) -> Vec<u8> {
         let mut out = vec![0u8; self.height as usize * self.width as usize];
-        for (start, end) in self.foreground() {
-            out[start as usize..end as usize].fill(1);
-        }
+        self.set(1, &mut out);
         out
+    }
+
+    /// Writes `value` where the mask has foreground; other bytes stay as they are. Column after column, `height * width` bytes.
+    ///
+    /// # Errors
+    /// If the slice has another length.
+    pub fn draw_column_major(&self, value: u8, out: &mut [u8]) -> Result<(), MaskError> {
+        check_length(self.height, self.width, out)?;
+        self.set(value, out);
+        Ok(())
+    }
+
+    fn set(&self, value: u8, out: &mut [u8]) {
+        for (start, end) in self.foreground() {
+            out[start as usize..end as usize].fill(value);
+        }
     }
 
     /// Rows.
@@ -212,6 +207,10 @@ mod tests {
         assert_eq!(rle.to_row_major(), [0, 1, 1, 1, 1, 0]);
         assert_eq!(rle.to_column_major(), [0, 1, 1, 1, 1, 0]);
         assert_eq!(Rle::from_column_major(2, 3, &rle.to_column_major()).unwrap(), rle);
+        let mut drawn = [7; 6];
+        rle.draw_column_major(3, &mut drawn).unwrap();
+        assert_eq!(drawn, [7, 3, 3, 3, 3, 7]);
+        assert!(matches!(rle.draw_column_major(3, &mut [0; 5]), Err(MaskError::Length { found: 5, expected: 6 })));
         assert_eq!(Rle::from_row_major(3, 4, &[0; 12]).unwrap().counts(), [12]);
         assert_eq!(Rle::from_row_major(3, 4, &[7; 12]).unwrap().counts(), [0, 12]);
     }

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use nn_ops::ConfigError;
 use nn_ops::config::quoted;
 use pil_ops::{Fit, Image, Letterbox, Normalisation};
-use sam_vit::{Prediction, SamError};
+use sam_vit::{MaskLogits, Prediction, PromptSet, SamError, grouped};
 use text_encoders::{TextEncoder, TextTokenizer};
 
 use crate::error::DitError;
@@ -111,6 +111,57 @@ impl DitPredictor {
             predictions.extend(Prediction::from_batch(logits, letterbox, threshold)?);
         }
         Ok(predictions)
+    }
+
+    /// As [`DitPredictor::ask`], each sentence beside points, a box and an earlier mask in the image's own pixels, which go to the
+    /// decoder in front of the text. Without a sentence the encoder's slots hold an empty one.
+    ///
+    /// # Errors
+    /// A sentence without words, a prompt that makes no sense, or neither.
+    pub fn ask_with(
+        &self,
+        embedding: &DitEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<Vec<Prediction>, DitError> {
+        self.answer(embedding, questions, Prediction::from_batch)
+    }
+
+    /// As [`DitPredictor::ask_with`], the masks before their threshold.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_logits(
+        &self,
+        embedding: &DitEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<Vec<MaskLogits>, DitError> {
+        self.answer(embedding, questions, MaskLogits::from_batch)
+    }
+
+    fn answer<T>(
+        &self,
+        embedding: &DitEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+        read: impl Fn(Tensor<4>, &Letterbox, f32) -> Result<Vec<T>, SamError>,
+    ) -> Result<Vec<T>, DitError> {
+        let threshold = self.model.config().threshold_logit() as f32;
+        let low_res = [4 * self.model.config().grid(); 2];
+        for (index, (sentence, prompt)) in questions.iter().enumerate() {
+            prompt.check(index, low_res)?;
+            if sentence.is_none() && prompt.is_empty() {
+                return Err(SamError::Prompt { index, what: "is empty; give a sentence, a point or a box".into() }.into());
+            }
+        }
+        let mut answers: Vec<Option<T>> = questions.iter().map(|_| None).collect();
+        let makes = questions.iter().map(|(sentence, prompt)| (sentence.is_some(), prompt.make()));
+        for group in grouped(makes, SENTENCES_PER_PASS) {
+            let chosen: Vec<_> = group.iter().map(|i| questions[*i]).collect();
+            let logits = self.model.forward_questions(self.tokenizer.as_ref(), embedding, &chosen)?;
+            for (place, answer) in group.into_iter().zip(read(logits, &embedding.letterbox, threshold)?) {
+                answers[place] = Some(answer);
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// [`DitPredictor::embed`], then [`DitPredictor::ask`].

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use nn_ops::rows::select_rows;
-use sam_vit::{Prompts, SamError};
+use sam_vit::{PromptSet, Prompts, SamError, prompt_tensors};
 use text_encoders::{Encoding, Padding, TextBatch, TextTokenizer};
 
 use crate::error::DitError;
 use crate::model::{DitFeatures, DitModel, check_rows};
+use crate::predict::DitEmbedding;
 
 /// What says which object is meant.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +133,35 @@ impl DitModel {
         }
         let embedding = match features.rows(image_of) {
             DitFeatures::Input(images) => self.net.encode(images, Some(self.encode_nothing(tokenizer, count)?)),
+            DitFeatures::Embedding(map) => map,
+        };
+        Ok(self.net.decode(embedding, asked).logits)
+    }
+
+    /// Mask logits of questions of one make about one image: sentences, prompts, or both beside each other.
+    ///
+    /// # Shapes
+    /// output: [Q, 1, H, W]
+    pub(crate) fn forward_questions(
+        &self,
+        tokenizer: &dyn TextTokenizer,
+        embedding: &DitEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<Tensor<4>, DitError> {
+        let DitEmbedding { features, letterbox } = embedding;
+        let count = questions.len();
+        let sentences: Vec<&str> = questions.iter().filter_map(|(sentence, _)| *sentence).collect();
+        let prompts: Vec<&PromptSet> = questions.iter().map(|(_, prompt)| *prompt).collect();
+        let mut asked = prompt_tensors(&prompts, letterbox, &features.device());
+        let text = if sentences.is_empty() {
+            self.encode_nothing(tokenizer, count)?
+        } else {
+            let text = self.encode_text(&self.tokens(tokenizer, &sentences)?)?;
+            asked.tokens = self.net.text_prompts(text.clone()).tokens;
+            text
+        };
+        let embedding = match features.rows(&vec![0; count]) {
+            DitFeatures::Input(images) => self.net.encode(images, Some(text)),
             DitFeatures::Embedding(map) => map,
         };
         Ok(self.net.decode(embedding, asked).logits)

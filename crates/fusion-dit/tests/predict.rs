@@ -12,7 +12,7 @@ use common::{SENTENCES, model, toy, words};
 use fusion_dit::{DitConfig, DitError, DitPredictor, EncoderAttention, Prompt, TextKind, Variant};
 use nn_ops::formula;
 use pil_ops::{Fit, Image, Letterbox, Normalisation};
-use sam_vit::Prediction;
+use sam_vit::{Prediction, PromptSet};
 use text_encoders::tokenizer::ClipTokenizer;
 
 fn image() -> Image {
@@ -82,6 +82,41 @@ fn an_embedding_is_asked_as_often_as_wanted() {
         assert_ne!(all[0].score, all[1].score);
         assert!(dit.ask(&embedding, &[]).unwrap().is_empty());
         assert!(matches!(dit.ask(&embedding, &["red", ""]), Err(DitError::Text(_))));
+    }
+}
+
+/// A sentence alone is what `ask` answers; clicks beside it move the logits, and order and grouping do not matter.
+#[test]
+fn clicks_and_boxes_stand_beside_a_sentence() {
+    for variant in [Variant::LayerWise, Variant::DefaultSam] {
+        let dit = predictor(&toy(variant));
+        let embedding = dit.embed(&image()).unwrap();
+        let nothing = PromptSet::default();
+        let sentences: Vec<&str> = SENTENCES.into_iter().cycle().take(10).collect();
+        let alone: Vec<_> = sentences.iter().map(|s| (Some(*s), &nothing)).collect();
+        assert_eq!(dit.ask_with(&embedding, &alone).unwrap(), dit.ask(&embedding, &sentences).unwrap(), "{variant:?}");
+
+        let (here, there) = (PromptSet::click(50.0, 30.0), PromptSet::default().with_point([50.0, 30.0], 0));
+        let boxed = PromptSet::boxed([2.0, 3.0, 20.0, 30.0]).with_point([5.0, 5.0], 1);
+        let mixed = [(Some("red"), &here), (None, &here), (Some("red"), &nothing), (Some("red"), &there), (Some("left zebra"), &boxed)];
+        let logits = dit.ask_logits(&embedding, &mixed).unwrap();
+        assert_eq!((logits.len(), logits[0].size()), (5, (40, 64)));
+        for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2)] {
+            assert_ne!(logits[a].values(), logits[b].values(), "{variant:?}: {a} and {b}");
+        }
+        for (question, logits) in mixed.iter().zip(&logits) {
+            let one = dit.ask_logits(&embedding, &[*question]).unwrap();
+            assert!(one[0].values().iter().zip(logits.values()).all(|(a, b)| (a - b).abs() < 1e-4), "{variant:?}");
+        }
+        assert_eq!(dit.ask_with(&embedding, &mixed[2..3]).unwrap(), dit.ask(&embedding, &["red"]).unwrap());
+        for (bad, says) in [
+            ((Some("red"), &PromptSet::click(f64::NAN, 1.0)), "finite"),
+            ((Some("red"), &PromptSet::boxed([9.0, 1.0, 2.0, 3.0])), "x0 <= x1"),
+            ((None, &nothing), "is empty"),
+        ] {
+            let error = dit.ask_with(&embedding, &[(Some("red"), &nothing), bad]).unwrap_err().to_string();
+            assert!(error.contains("prompt 1") && error.contains(says), "{error}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::precision::to_f32;
 use nn_ops::resize::Resize;
 use nn_ops::weights::KeyMap;
+use sam_vit::Prompts;
 use sam2::Answer;
 
 use crate::config::EvfConfig;
@@ -142,7 +143,24 @@ impl EvfNet {
         let images = features.first().map_or(0, |map| map.dims()[0]);
         let tokens = self.tokens(feature)?;
         check_rows(images, tokens.dims()[0], image_of)?;
-        let (low_res, iou) = self.visual_model.answer(features, image_of, tokens, answer)?;
+        self.forward_prompts(features, Prompts { tokens: Some(tokens), ..Prompts::default() }, image_of, answer)
+    }
+
+    /// Mask logits of any prompts, the sentences' tokens ([`EvfNet::tokens`]) among them.
+    ///
+    /// # Shapes
+    /// `features`: of B images; `prompts`: Q, in pixels of the image model's input; `image_of`: Q numbers below B
+    ///
+    /// # Errors
+    /// As [`Visual::answer_prompts`].
+    pub fn forward_prompts(
+        &self,
+        features: Vec<Tensor<4>>,
+        prompts: Prompts,
+        image_of: &[usize],
+        answer: Answer,
+    ) -> Result<EvfOutput, EvfError> {
+        let (low_res, iou) = self.visual_model.answer_prompts(features, image_of, prompts, answer)?;
         // Masks and scores leave in single precision.
         let (low_res, iou) = (to_f32(low_res), to_f32(iou));
         let logits = if self.config.input().is_stretched() {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use nn_ops::ConfigError;
 use nn_ops::config::quoted;
 use pil_ops::{Image, Letterbox};
-use sam_vit::{Prediction, SamError};
+use sam_vit::{MaskLogits, Prediction, PromptSet, SamError, grouped, prompt_tensors};
 use text_encoders::TextTokenizer;
 
 use crate::encoder::MultimodalEncoder;
 use crate::error::EvfError;
 use crate::model::{EvfFeatures, EvfModel};
+use crate::net::EvfOutput;
+use crate::visual::Visual;
 
 /// Sentences that go through the network together.
 const SENTENCES_PER_PASS: usize = 8;
@@ -98,6 +101,96 @@ impl EvfPredictor {
             predictions.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
         }
         Ok(predictions)
+    }
+
+    /// As [`EvfPredictor::ask`], each sentence beside points, a box and an earlier mask in the image's own pixels, which go to the
+    /// image model's decoder in front of the sentence's token. Without a sentence they are asked alone.
+    ///
+    /// # Errors
+    /// A sentence without words, a prompt that makes no sense, or neither; a mask on EfficientSAM, which takes none.
+    pub fn ask_with(
+        &self,
+        embedding: &EvfEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<Vec<Prediction>, EvfError> {
+        self.answer(embedding, questions, Prediction::from_batch)
+    }
+
+    /// As [`EvfPredictor::ask_with`], the masks before their threshold.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_logits(
+        &self,
+        embedding: &EvfEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<Vec<MaskLogits>, EvfError> {
+        self.answer(embedding, questions, MaskLogits::from_batch)
+    }
+
+    fn answer<T>(
+        &self,
+        embedding: &EvfEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+        read: impl Fn(Tensor<4>, &Letterbox, f32) -> Result<Vec<T>, SamError>,
+    ) -> Result<Vec<T>, EvfError> {
+        self.check(embedding, questions)?;
+        let threshold = self.model.config().threshold_logit() as f32;
+        let mut answers: Vec<Option<T>> = questions.iter().map(|_| None).collect();
+        let makes = questions.iter().map(|(sentence, prompt)| (sentence.is_some(), prompt.make()));
+        for group in grouped(makes, SENTENCES_PER_PASS) {
+            let chosen: Vec<_> = group.iter().map(|i| questions[*i]).collect();
+            let logits = self.forward_questions(embedding, &chosen)?.logits;
+            let letterbox = embedding.letterbox.rescaled(logits.dims()[3]);
+            for (place, answer) in group.into_iter().zip(read(logits, &letterbox, threshold)?) {
+                answers[place] = Some(answer);
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn check(&self, embedding: &EvfEmbedding, questions: &[(Option<&str>, &PromptSet)]) -> Result<(), EvfError> {
+        let low_res = embedding.features.maps.first().map_or([0; 2], |map| {
+            let [_, _, height, width] = map.dims();
+            [4 * height, 4 * width]
+        });
+        let most = match &self.model.net.visual_model {
+            Visual::Efficient(sam) => sam.max_points(),
+            Visual::Sam(_) | Visual::Sam2(_) => usize::MAX,
+        };
+        for (index, (sentence, prompt)) in questions.iter().enumerate() {
+            prompt.check(index, low_res)?;
+            let count = prompt.points.len() + 2 * usize::from(prompt.bbox.is_some());
+            let what = if sentence.is_none() && prompt.is_empty() {
+                "is empty; give a sentence, a point or a box".to_owned()
+            } else if count > most {
+                format!("{count} points, of which a box is two: EfficientSAM sees {most}")
+            } else {
+                continue;
+            };
+            return Err(SamError::Prompt { index, what }.into());
+        }
+        Ok(())
+    }
+
+    /// Questions of one make about one image.
+    fn forward_questions(
+        &self,
+        embedding: &EvfEmbedding,
+        questions: &[(Option<&str>, &PromptSet)],
+    ) -> Result<EvfOutput, EvfError> {
+        let EvfEmbedding { features, letterbox } = embedding;
+        let image_of = vec![0; questions.len()];
+        let sentences: Vec<&str> = questions.iter().filter_map(|(sentence, _)| *sentence).collect();
+        let corners = !matches!(self.model.net.visual_model, Visual::Sam(_));
+        let placed: Vec<PromptSet> =
+            questions.iter().map(|(_, prompt)| if corners { prompt.corners_as_points() } else { (*prompt).clone() }).collect();
+        let mut prompts = prompt_tensors(&placed.iter().collect::<Vec<_>>(), letterbox, &self.model.device());
+        if !sentences.is_empty() {
+            let batch = self.model.tokens(self.tokenizer.as_ref(), &sentences)?;
+            prompts.tokens = Some(self.model.net.tokens(self.model.extract(features.multimodal.clone(), &batch, &image_of)?)?);
+        }
+        self.model.net.forward_prompts(features.maps.clone(), prompts, &image_of, self.model.config().answer(false))
     }
 
     /// [`EvfPredictor::embed`], then [`EvfPredictor::ask`].

@@ -2,11 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use efficient_sam::{EfficientSam, efficient_sam_names};
+use efficient_sam::{EfficientSam, efficient_sam_names, prepare_points};
 use nn_ops::rows::select_rows;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, load};
 use pil_ops::Fit;
-use sam_vit::{Output, Prompts, Sam, load_facebook, load_hugging_face};
+use sam_vit::{Output, Prompts, Sam, SamError, load_facebook, load_hugging_face};
 use sam2::{Answer, Features, Resampling, Sam2};
 use serde::{Deserialize, Serialize};
 
@@ -192,19 +192,60 @@ impl Visual {
         tokens: Tensor<3>,
         answer: Answer,
     ) -> Result<(Tensor<4>, Tensor<2>), EvfError> {
+        self.answer_prompts(features, image_of, Prompts { tokens: Some(tokens), ..Prompts::default() }, answer)
+    }
+
+    /// As [`Visual::answer`] for any prompts, in pixels of the image model's input; the text's tokens come behind the others.
+    /// SAM-2 and EfficientSAM take a box as two points.
+    ///
+    /// # Errors
+    /// As [`Visual::answer`], or what EfficientSAM does not take: masks, and no prompt at all.
+    pub fn answer_prompts(
+        &self,
+        features: Vec<Tensor<4>>,
+        image_of: &[usize],
+        prompts: Prompts,
+        answer: Answer,
+    ) -> Result<(Tensor<4>, Tensor<2>), EvfError> {
         // Kept features come in single precision.
-        let features = features.into_iter().map(|map| map.cast(tokens.dtype())).collect();
+        let features = match &prompts.tokens {
+            Some(tokens) => features.into_iter().map(|map| map.cast(tokens.dtype())).collect(),
+            None => features,
+        };
         match self {
             Self::Sam(sam) => {
                 let embedding = embedding(features, image_of)?;
                 let [_, _, height, width] = embedding.dims();
                 let [.., patch] = sam.image_encoder.patch_embed.proj.weight.lazy_shape().dims::<4>();
-                let prompts = Prompts { tokens: Some(tokens), ..Prompts::default() };
                 Ok(sam.decode(embedding, prompts, (height * patch, width * patch), Output::Single))
             }
-            Self::Efficient(sam) => Ok(sam.decode_tokens(embedding(features, image_of)?, tokens, Output::Single)),
-            Self::Sam2(sam2) => Ok(sam2.decode_tokens(&Features::new(features)?, image_of, tokens, answer)?),
+            Self::Efficient(sam) => {
+                let tokens = efficient_tokens(sam, prompts)?;
+                Ok(sam.decode_tokens(embedding(features, image_of)?, tokens, Output::Single))
+            }
+            Self::Sam2(sam2) => Ok(sam2.decode(&Features::new(features)?, image_of, prompts)?.answer(answer)),
         }
+    }
+}
+
+/// EfficientSAM's tokens of points, as many as it was trained with, and behind them the text's.
+///
+/// # Shapes
+/// output: [Q, T, C]
+fn efficient_tokens(sam: &EfficientSam, prompts: Prompts) -> Result<Tensor<3>, EvfError> {
+    let refuse = |what: &str| EvfError::Sam(SamError::Prompt { index: 0, what: what.into() });
+    if prompts.masks.is_some() || prompts.boxes.is_some() {
+        return Err(refuse("a mask or a box as such: EfficientSAM takes points, of which two are a box's corners"));
+    }
+    let side = (sam.image_size(), sam.image_size());
+    let points = prompts.points.map(|(points, labels)| {
+        let (points, labels) = prepare_points(points, labels, sam.max_points(), side, side);
+        sam.prompt_encoder.forward(points, labels, side)
+    });
+    match (points, prompts.tokens) {
+        (Some(points), Some(tokens)) => Ok(Tensor::cat(vec![points.cast(tokens.dtype()), tokens], 1)),
+        (Some(tokens), None) | (None, Some(tokens)) => Ok(tokens),
+        (None, None) => Err(refuse("is empty; give a sentence, a point or a box")),
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use common::{Letters, forms, model, toy};
-use fusion_evf::{Encoder, EvfConfig, EvfError, EvfPredictor};
+use common::{Letters, efficient, forms, model, on_sam2, toy};
+use fusion_evf::{Encoder, EvfConfig, EvfError, EvfPredictor, Generation};
 use pil_ops::Image;
-use sam_vit::Prediction;
+use sam_vit::{Prediction, PromptSet};
 
 fn image() -> Image {
     Image::new(70, 50, 3, (0..50 * 70 * 3).map(|i| (i * 31 % 251) as u8).collect()).unwrap()
@@ -65,6 +65,41 @@ fn an_embedding_is_asked_as_often_as_wanted() {
         }
         assert_ne!(all[0].score, all[1].score);
     }
+}
+
+/// On SAM, EfficientSAM and SAM-2: a sentence alone is what `ask` answers, clicks and boxes beside it move the logits.
+#[test]
+fn clicks_and_boxes_stand_beside_a_sentence() {
+    for config in [toy(), efficient(), on_sam2(Generation::First), on_sam2(Generation::Second)] {
+        let evf = predictor(&config);
+        let kind = config.visual;
+        let embedding = evf.embed(&image()).unwrap();
+        let nothing = PromptSet::default();
+        let sentences = ["ab", "cde", "f", "gh", "ijk", "l", "mno", "p", "cde"];
+        let alone: Vec<_> = sentences.iter().map(|s| (Some(*s), &nothing)).collect();
+        assert_eq!(evf.ask_with(&embedding, &alone).unwrap(), evf.ask(&embedding, &sentences).unwrap(), "{kind:?}");
+
+        let (here, there) = (PromptSet::click(50.0, 30.0), PromptSet::default().with_point([50.0, 30.0], 0));
+        let boxed = PromptSet::boxed([2.0, 3.0, 20.0, 30.0]).with_point([5.0, 5.0], 1);
+        let mixed = [(Some("ab"), &here), (None, &here), (Some("ab"), &nothing), (Some("ab"), &there), (Some("cde"), &boxed)];
+        let logits = evf.ask_logits(&embedding, &mixed).unwrap();
+        assert_eq!((logits.len(), logits[0].size()), (5, (50, 70)));
+        for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2)] {
+            assert_ne!(logits[a].values(), logits[b].values(), "{kind:?}: {a} and {b}");
+        }
+        assert_eq!(evf.ask_with(&embedding, &mixed[2..3]).unwrap(), evf.ask(&embedding, &["ab"]).unwrap());
+        for (bad, says) in [
+            ((Some("ab"), &PromptSet::click(f64::NAN, 1.0)), "finite"),
+            ((None, &nothing), "is empty"),
+        ] {
+            let error = evf.ask_with(&embedding, &[(Some("ab"), &nothing), bad]).unwrap_err().to_string();
+            assert!(error.contains("prompt 1") && error.contains(says), "{error}");
+        }
+    }
+    let many = (0..7).fold(PromptSet::default(), |set, at| set.with_point([f64::from(at), 1.0], 1));
+    let evf = predictor(&efficient());
+    let error = evf.ask_with(&evf.embed(&image()).unwrap(), &[(Some("ab"), &many)]).unwrap_err().to_string();
+    assert!(error.contains("7 points") && error.contains("EfficientSAM sees"), "{error}");
 }
 
 #[test]

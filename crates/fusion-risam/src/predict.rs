@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use pil_ops::{Image, Letterbox};
-use sam_vit::Prediction;
+use sam_vit::{MaskLogits, Prediction, SamError};
 use text_encoders::{TextEncoder, TextTokenizer};
 
 use crate::error::RisamError;
@@ -88,9 +88,26 @@ impl RisamPredictor {
     /// # Errors
     /// A sentence without words.
     pub fn ask(&self, embedding: &RisamEmbedding, sentences: &[&str]) -> Result<Vec<Prediction>, RisamError> {
+        self.answer(embedding, sentences, Prediction::from_batch)
+    }
+
+    /// As [`RisamPredictor::ask`], the masks before their threshold.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_logits(&self, embedding: &RisamEmbedding, sentences: &[&str]) -> Result<Vec<MaskLogits>, RisamError> {
+        self.answer(embedding, sentences, MaskLogits::from_batch)
+    }
+
+    fn answer<T>(
+        &self,
+        embedding: &RisamEmbedding,
+        sentences: &[&str],
+        read: impl Fn(Tensor<4>, &Letterbox, f32) -> Result<Vec<T>, SamError>,
+    ) -> Result<Vec<T>, RisamError> {
         let RisamEmbedding { map, letterbox } = embedding;
         let threshold = self.model.config().threshold_logit() as f32;
-        let mut predictions = Vec::with_capacity(sentences.len());
+        let mut answers = Vec::with_capacity(sentences.len());
         for group in sentences.chunks(SENTENCES_PER_PASS) {
             let batch = self.model.tokens(self.tokenizer.as_ref(), group)?;
             let text = self.model.encode_text(&batch)?;
@@ -98,9 +115,9 @@ impl RisamPredictor {
             let output = self.model.net.forward_enhanced(map.clone(), &image_of, text, batch.lengths())?;
             let logits = self.model.config().answer(output);
             let letterbox = letterbox.rescaled(logits.dims()[3]);
-            predictions.extend(Prediction::from_batch(logits, &letterbox, threshold)?);
+            answers.extend(read(logits, &letterbox, threshold)?);
         }
-        Ok(predictions)
+        Ok(answers)
     }
 
     /// [`RisamPredictor::embed`], then [`RisamPredictor::ask`].

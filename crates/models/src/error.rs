@@ -27,6 +27,9 @@ pub enum ModelError {
     /// RISAM.
     #[error(transparent)]
     Risam(#[from] fusion_risam::RisamError),
+    /// Points or a box that cannot be used.
+    #[error(transparent)]
+    Prompt(sam_vit::SamError),
     /// A file that cannot be used.
     #[error("{}: {what}", path.display())]
     File {

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | weights wherever they lie | [`Source`], [`Found`] |
 //! | masks and attention maps | [`AnyModel`] |
+//! | sentences corrected by points and boxes | [`Question`], [`AnyModel::ask_with`] |
 //! | a method from a run config, for training | [`methods::AnyMethod`], [`with_method`] |
 //! | the files of a run | [`run_dir`], [`manifest`] |
 //! | computing in bf16 | [`precision`] |
@@ -33,6 +34,7 @@ mod error;
 pub mod manifest;
 pub mod methods;
 pub mod precision;
+mod question;
 pub mod run_dir;
 mod source;
 pub mod tokenizer;
@@ -41,4 +43,5 @@ pub mod weights;
 pub use any::{AnyEmbedding, AnyModel};
 pub use attention::Attention;
 pub use error::ModelError;
+pub use question::Question;
 pub use source::{Found, Source};

@@ -52,6 +52,11 @@ pub(crate) fn read(path: &Path, levels: Levels) -> Result<(&'static str, Vec<Rec
     }
 }
 
+/// Records that are in memory already; the paths of image files are taken from the working folder on.
+pub(crate) fn records(name: &Path, levels: Levels, list: &[Value]) -> Result<Vec<Record>, RefereeError> {
+    Reader { path: name, folder: Path::new(""), levels }.list(list, "record")
+}
+
 fn fault(error: &serde_json::Error) -> String {
     if error.is_eof() {
         format!("is cut short: the JSON ends in the middle, at line {} column {}", error.line(), error.column())

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use refcoco_data::AnnId;
+use serde_json::Value;
 
 use crate::mask::{Levels, MaskField, open};
 use crate::{Answer, RefereeError, read_folder, read_json};
@@ -117,5 +118,38 @@ impl Results {
             return Err(RefereeError::format(path, "holds no result"));
         }
         Ok(Self { path: path.into(), form, records })
+    }
+
+    /// Records from memory, each as an element of a list of COCO results; errors name their place in the list.
+    ///
+    /// # Errors
+    /// A list without a record, or a record that cannot be read.
+    pub fn from_records(records: &[Value], soft: bool) -> Result<Self, RefereeError> {
+        let (name, levels) = (Path::new("results"), if soft { Levels::Soft } else { Levels::Two });
+        let records = read_json::records(name, levels, records)?;
+        if records.is_empty() {
+            return Err(RefereeError::format(name, "holds no result"));
+        }
+        Ok(Self { path: name.into(), form: "records", records })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn records_in_memory_are_those_of_a_file() {
+        let list = [json!({"sent_id": 7, "segmentation": {"size": [2, 2], "counts": [0, 4]}}), json!({"ref_id": 3, "mask": null})];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        std::fs::write(&path, serde_json::to_string(&list).unwrap()).unwrap();
+        let (file, memory) = (Results::open(&path, false).unwrap(), Results::from_records(&list, false).unwrap());
+        let parts = |r: &Results| r.records.iter().map(|r| (r.sent_id, r.ref_id, r.mask.clone())).collect::<Vec<_>>();
+        assert_eq!(parts(&file), parts(&memory));
+        let error = Results::from_records(&[list[0].clone(), json!({"sent_id": 8})], false).unwrap_err().to_string();
+        assert!(error.starts_with("results: record[1]: has no mask"), "{error}");
+        assert!(Results::from_records(&[], false).is_err());
     }
 }

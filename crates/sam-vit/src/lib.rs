@@ -46,7 +46,8 @@
 //! - **Many sentences on one image.** [`MaskDecoder::forward`] takes one embedding for N prompts or N for N.
 //! - **A different encoder, the same decoder.** [`PromptEncoder`], [`MaskDecoder`] and [`TwoWayTransformer`] stand alone;
 //!   [`MaskDecoderConfig`] has what other releases changed in them. [`ClickModel`] is all that [`AutomaticConfig`] needs.
-//! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits.
+//! - **The answer.** [`Prediction`] is mask, score and box at the image's own size, from logits; [`MaskLogits`] keeps the logits and
+//!   takes instances apart.
 //! - **Keys.** Build on [`facebook_names`] with [`nn_ops::weights::KeyMap::then`].
 //!
 //! # Limits
@@ -62,6 +63,7 @@ mod block;
 mod config;
 mod error;
 mod image_encoder;
+mod logits;
 mod mask_decoder;
 mod mlp;
 mod prediction;
@@ -79,13 +81,14 @@ pub use block::{Block, RelPosAttention};
 pub use config::{ImageEncoderConfig, SamConfig};
 pub use error::SamError;
 pub use image_encoder::{ImageEncoder, Neck, PatchEmbed};
+pub use logits::{MaskLogits, connected_parts};
 pub use mask_decoder::{MaskDecoder, MaskDecoderConfig, NormOver, Output, OutputUpscaling};
 pub use mlp::{Mlp, MlpBlock};
 pub use nn_ops::relative_position::Grid;
 pub use nn_ops::window::{window_partition, window_unpartition};
 pub use prediction::{Prediction, binary, read_back};
 pub use predictor::{
-    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptSet, decoder_calls, masks_at_full_size, prompt_tensors,
+    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptMake, PromptSet, decoder_calls, grouped, masks_at_full_size, prompt_tensors,
 };
 pub use preprocess::{preprocess, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};

@@ -68,6 +68,25 @@ impl PromptSet {
         self
     }
 
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.bbox.is_none() && self.mask.is_none()
+    }
+
+    /// What prompts of one decoder call have in common.
+    pub fn make(&self) -> PromptMake {
+        (self.points.len(), self.bbox.is_some(), self.mask.is_some())
+    }
+
+    /// The same with the box as two points in front of the others, labels 2 and 3: how SAM-2 and EfficientSAM take boxes.
+    #[must_use]
+    pub fn corners_as_points(&self) -> Self {
+        let corners = self.bbox.map(|[x0, y0, x1, y1]| [([x0, y0], 2), ([x1, y1], 3)]);
+        let points = corners.into_iter().flatten().chain(self.points.iter().copied().zip(self.labels.iter().copied()));
+        let (points, labels) = points.unzip();
+        Self { points, labels, bbox: None, mask: self.mask.clone() }
+    }
+
     /// Fails unless the prompt makes sense for an embedding whose masks have (height, width) = `low_res`; `index` is its place
     /// in the call.
     ///
@@ -100,6 +119,9 @@ impl PromptSet {
         }
     }
 }
+
+/// Number of points, whether there is a box, whether there is a mask: [`PromptSet::make`].
+pub type PromptMake = (usize, bool, bool);
 
 /// One mask for a prompt.
 #[derive(Debug, Clone)]
@@ -213,13 +235,19 @@ impl Sam {
 /// # Errors
 /// The first prompt that makes no sense; masks must have `low_res` = [4h, 4w] logits.
 pub fn decoder_calls(prompts: &[PromptSet], low_res: [usize; 2]) -> Result<Vec<Vec<usize>>, SamError> {
-    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, prompt) in prompts.iter().enumerate() {
         prompt.check(index, low_res)?;
-        let make = (prompt.points.len(), prompt.bbox.is_some(), prompt.mask.is_some());
-        groups.entry(make).or_default().push(index);
     }
-    Ok(groups.values().flat_map(|g| g.chunks(PROMPTS_A_CALL)).map(<[usize]>::to_vec).collect())
+    Ok(grouped(prompts.iter().map(PromptSet::make), PROMPTS_A_CALL))
+}
+
+/// Places of equal keys together, each group in their order and of at most `most`.
+pub fn grouped<K: Ord>(keys: impl IntoIterator<Item = K>, most: usize) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<K, Vec<usize>> = BTreeMap::new();
+    for (index, key) in keys.into_iter().enumerate() {
+        groups.entry(key).or_default().push(index);
+    }
+    groups.values().flat_map(|group| group.chunks(most.max(1))).map(<[usize]>::to_vec).collect()
 }
 
 /// Prompts of one make as the prompt encoder takes them.

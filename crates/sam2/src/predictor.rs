@@ -88,7 +88,7 @@ impl Sam2 {
         let [_, _, height, width] = embedding.features.image.dims();
         let mut results: Vec<Vec<MaskPrediction>> = vec![Vec::new(); prompts.len()];
         for indices in decoder_calls(prompts, [4 * height, 4 * width])? {
-            let chosen: Vec<PromptSet> = indices.iter().map(|i| corners_as_points(&prompts[*i])).collect();
+            let chosen: Vec<PromptSet> = indices.iter().map(|i| prompts[*i].corners_as_points()).collect();
             let chosen: Vec<&PromptSet> = chosen.iter().collect();
             let tensors = prompt_tensors(&chosen, &embedding.letterbox, &embedding.features.image.device());
             let of_one = vec![0; indices.len()];
@@ -153,14 +153,6 @@ fn as_sam(error: Sam2Error) -> SamError {
         Sam2Error::Canvas { canvas, multiple, most } => SamError::Canvas { canvas, patch: multiple, most },
         other => SamError::Device(other.to_string()),
     }
-}
-
-/// A box as two points in front of the others, labels 2 and 3.
-pub(crate) fn corners_as_points(prompt: &PromptSet) -> PromptSet {
-    let corners = prompt.bbox.map(|[x0, y0, x1, y1]| [([x0, y0], 2), ([x1, y1], 3)]);
-    let points = corners.into_iter().flatten().chain(prompt.points.iter().copied().zip(prompt.labels.iter().copied()));
-    let (points, labels) = points.unzip();
-    PromptSet { points, labels, bbox: None, mask: prompt.mask.clone() }
 }
 
 /// Logits brought to an image's size in one bilinear step.

@@ -14,7 +14,7 @@ use crate::given_mask::GivenMask;
 use crate::holes::{HOLE_AREA, fill_holes};
 use crate::mask_decoder::{Answer, Decoded};
 use crate::memory_bank::{Direction, FrameMemory, MemoryBank};
-use crate::predictor::{at_size, corners_as_points};
+use crate::predictor::at_size;
 use crate::preprocess::Resampling;
 use crate::sam2::{ObjectHeads, Sam2};
 
@@ -243,7 +243,7 @@ impl Sam2Video {
             return Err(Sam2Error::Prompt { object, index: frame.index, what });
         }
         decoder_calls(std::slice::from_ref(set), [4 * height, 4 * width])?;
-        let mut set = corners_as_points(set);
+        let mut set = set.corners_as_points();
         let answer = if set.points.len() > 1 { Answer::StableElseBest } else { Answer::BestOfThree };
         if set.points.is_empty() {
             set = set.with_point([0.0, 0.0], -1);

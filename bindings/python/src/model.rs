@@ -1,0 +1,306 @@
+//! `saymask.load`, `Model` and `Embedding`: `models` as Python sees it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use models::{AnyEmbedding, AnyModel, ModelError, Question, Source};
+use pil_ops::Image;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+
+use crate::heavy::{Cancelled, interruptible};
+use crate::images::Given;
+use crate::prediction::PyPrediction;
+use crate::questions::{Asked, asked};
+use crate::{arrays, errors};
+
+/// What a run's folder holds, and what a checkpoint's does.
+const RUN_FILES: [&str; 2] = ["config.toml", "manifest.json"];
+
+/// Opens a model.
+///
+/// Parameters
+/// ----------
+/// source : path or str
+///     A run's folder or one of its checkpoints, a folder with ``config.json`` (as ``saymask export`` and EVF-SAM's authors write
+///     them), ``"hf:OWNER/REPO"``, or a weight file together with ``config``.
+/// config : path, optional
+///     The config of a weight file.
+/// device : str
+///     "cpu".
+/// set : list of str
+///     Changes of the config, such as ``["eval.threshold=0.4"]``.
+///
+/// Returns
+/// -------
+/// Model
+///
+/// Raises
+/// ------
+/// FileNotFoundError
+///     No such folder or file.
+/// ValueError
+///     What cannot be opened, and what would be right.
+#[pyfunction]
+#[pyo3(signature = (source, config=None, *, device="cpu", set=Vec::new()))]
+pub(crate) fn load(
+    py: Python<'_>,
+    source: &Bound<'_, PyAny>,
+    config: Option<PathBuf>,
+    device: &str,
+    set: Vec<String>,
+) -> PyResult<Model> {
+    if device != "cpu" {
+        return Err(errors::value("device", format!("{device:?} is none of this package's: it computes on the \"cpu\"")));
+    }
+    let source = find(source, config)?;
+    let opened = interruptible(py, move |_| {
+        let found = source.find(&set)?;
+        let label = found.label.clone();
+        Ok((found.model(&Device::flex())?, label))
+    })?;
+    let (model, label) = opened.map_err(errors::model)?;
+    Ok(Model { model, label, device: device.to_owned() })
+}
+
+/// What a source is, by what lies there.
+fn find(source: &Bound<'_, PyAny>, config: Option<PathBuf>) -> PyResult<Source> {
+    let path: PathBuf = source.extract().map_err(|_| errors::kind("source", "must be a path or \"hf:OWNER/REPO\""))?;
+    let weights = path.to_string_lossy().into_owned();
+    let is_run = |folder: &Path| RUN_FILES.iter().any(|file| folder.join(file).is_file());
+    Ok(match config {
+        None if !weights.starts_with("hf:") && is_run(&path) => Source::Run(path),
+        None if path.is_file() => {
+            return Err(errors::value("config", format!("{weights} is a weight file: pass its config, config=\"model.toml\"")));
+        }
+        config => Source::Weights { weights, config },
+    })
+}
+
+/// A text-prompted segmenter; made by ``saymask.load``.
+#[pyclass(module = "saymask", frozen)]
+pub(crate) struct Model {
+    model: AnyModel,
+    label: String,
+    device: String,
+}
+
+#[pymethods]
+impl Model {
+    /// What it computes on.
+    #[getter]
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The method: "dit", "evf" or "risam".
+    #[getter]
+    fn method(&self) -> &'static str {
+        match self.model {
+            AnyModel::Dit(_) => "dit",
+            AnyModel::Evf(_) => "evf",
+            AnyModel::Risam(_) => "risam",
+        }
+    }
+
+    /// Whether ``Embedding.ask`` takes points and a box.
+    #[getter]
+    fn takes_points(&self) -> bool {
+        self.model.takes_points()
+    }
+
+    /// One mask per sentence.
+    ///
+    /// Parameters
+    /// ----------
+    /// image : numpy.ndarray, PIL.Image.Image, path, or list of these
+    ///     uint8 of shape ``(height, width, 3)`` or ``(height, width)``, or a file, which is turned upright. A list is a batch.
+    /// sentences : str, list of str, or for a batch a list of lists
+    ///     What to look for. For a batch, a list of str is asked about every image.
+    ///
+    /// Returns
+    /// -------
+    /// Prediction, list of Prediction, or list of lists
+    ///     One for a str, a list for a list; for a batch, a list with one of these per image.
+    #[pyo3(signature = (image, sentences))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        image: &Bound<'py, PyAny>,
+        sentences: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if !arrays::is_list(image) {
+            let asked = asked(Some(sentences), None, None, "sentences")?;
+            let given = vec![(Given::read(image, "image")?, asked.questions.clone())];
+            let mut answers = self.predict(py, given, &["image".to_owned()])?;
+            return asked.objects(py, answers.pop().unwrap_or_default());
+        }
+        let images = arrays::items(image)?;
+        let all = per_image(sentences, images.len())?;
+        let names: Vec<String> = (0..images.len()).map(|i| format!("image[{i}]")).collect();
+        let given = images
+            .iter()
+            .zip(&names)
+            .zip(&all)
+            .map(|((image, name), asked)| Ok((Given::read(image, name)?, asked.questions.clone())));
+        let answers = self.predict(py, given.collect::<PyResult<Vec<_>>>()?, &names)?;
+        let lists = all.iter().zip(answers).map(|(asked, answers)| asked.objects(py, answers));
+        Ok(PyList::new(py, lists.collect::<PyResult<Vec<_>>>()?)?.into_any())
+    }
+
+    /// Encodes an image once, to be asked as often as wanted.
+    ///
+    /// Parameters
+    /// ----------
+    /// image : numpy.ndarray, PIL.Image.Image or path
+    ///     As for a call of the model.
+    ///
+    /// Returns
+    /// -------
+    /// Embedding
+    fn embed(&self, py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Embedding> {
+        let (given, model) = (Given::read(image, "image")?, self.model.clone());
+        let embedded = interruptible(py, move |_| {
+            let image = given.open().map_err(Failed::Image)?;
+            let size = (image.height(), image.width());
+            model.embed(&image).map(|embedding| (embedding, size)).map_err(Failed::Model)
+        })?;
+        let (embedding, size) = embedded.map_err(|failed| failed.into_error("image"))?;
+        Ok(Embedding { model: self.model.clone(), embedding, size })
+    }
+
+    /// The words of a sentence that the model does not read because it is too long; empty if it reads all of it.
+    fn unread(&self, sentence: &str) -> PyResult<String> {
+        let cut = self.model.truncation(sentence).map_err(errors::model)?;
+        Ok(cut.map_or_else(String::new, |cut| cut.dropped))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<saymask.Model {} of {} on {}>", self.method(), self.label, self.device)
+    }
+}
+
+/// Why an image has no answer.
+enum Failed {
+    Image(String),
+    Model(ModelError),
+}
+
+impl Failed {
+    fn into_error(self, argument: &str) -> PyErr {
+        match self {
+            Self::Image(what) => errors::value(argument, what),
+            Self::Model(error) => errors::model(error),
+        }
+    }
+}
+
+impl Model {
+    /// Answers per image; images are read one after the other, so that a batch needs the memory of one.
+    fn predict(&self, py: Python<'_>, images: Vec<(Given, Vec<Question>)>, names: &[String]) -> PyResult<Vec<Vec<PyPrediction>>> {
+        let model = self.model.clone();
+        let work = move |cancelled: &Cancelled| {
+            let mut out = Vec::with_capacity(images.len());
+            for (i, (given, questions)) in images.into_iter().enumerate() {
+                if cancelled.is_set() {
+                    break;
+                }
+                let image: Image = given.open().map_err(|what| (i, Failed::Image(what)))?;
+                let embedding = model.embed(&image).map_err(|e| (i, Failed::Model(e)))?;
+                out.push(answers(&model, &embedding, &questions).map_err(|e| (i, Failed::Model(e)))?);
+            }
+            Ok(out)
+        };
+        interruptible(py, work)?.map_err(|(i, failed)| failed.into_error(&names[i]))
+    }
+}
+
+fn answers(model: &AnyModel, embedding: &AnyEmbedding, questions: &[Question]) -> Result<Vec<PyPrediction>, ModelError> {
+    let found = model.ask_with(embedding, questions)?;
+    Ok(questions.iter().zip(found).map(|(question, found)| PyPrediction::of(question.sentence.clone(), found)).collect())
+}
+
+/// The sentences of each image of a batch: one list per image, or one for all.
+fn per_image(sentences: &Bound<'_, PyAny>, images: usize) -> PyResult<Vec<Asked>> {
+    let nested = arrays::is_list(sentences) && arrays::items(sentences)?.iter().any(|item| !item.is_instance_of::<PyString>());
+    if !nested {
+        return (0..images).map(|_| asked(Some(sentences), None, None, "sentences")).collect();
+    }
+    let lists = arrays::items(sentences)?;
+    if lists.len() != images {
+        let what = format!("must be one list per image, {images}, not {}", lists.len());
+        return Err(errors::value("sentences", what));
+    }
+    lists.iter().enumerate().map(|(i, list)| asked(Some(list), None, None, &format!("sentences[{i}]"))).collect()
+}
+
+/// An image, encoded; made by ``Model.embed``.
+#[pyclass(module = "saymask", frozen)]
+pub(crate) struct Embedding {
+    model: AnyModel,
+    embedding: AnyEmbedding,
+    size: (usize, usize),
+}
+
+#[pymethods]
+impl Embedding {
+    /// The image's ``(height, width)`` in pixels.
+    #[getter]
+    fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// Bytes of the features that are kept.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.embedding.bytes()
+    }
+
+    /// One mask per sentence, corrected by points and boxes where the model takes them.
+    ///
+    /// Parameters
+    /// ----------
+    /// sentences : str, list of str, or None
+    ///     What to look for; None where points or a box alone say what is meant.
+    /// points : sequence of (x, y) or (x, y, label), optional
+    ///     In the image's own pixels; label 1 on the object (as without a label), 0 beside it. For a list of sentences, a list with one
+    ///     such sequence, or None, per sentence.
+    /// box : (x0, y0, x1, y1), optional
+    ///     In the image's own pixels; for a list of sentences, a list with one, or None, per sentence.
+    ///
+    /// Returns
+    /// -------
+    /// Prediction or list of Prediction
+    ///     One for a str or None, a list for a list.
+    #[pyo3(signature = (sentences=None, *, points=None, r#box=None))]
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        sentences: Option<&Bound<'py, PyAny>>,
+        points: Option<&Bound<'py, PyAny>>,
+        r#box: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let asked = asked(sentences, points, r#box, "sentences")?;
+        let (model, embedding, questions) = (self.model.clone(), self.embedding.clone(), asked.questions.clone());
+        let found = interruptible(py, move |_| answers(&model, &embedding, &questions))?;
+        asked.objects(py, found.map_err(errors::model)?)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<saymask.Embedding of an image of {} x {} pixels (height x width)>", self.size.0, self.size.1)
+    }
+}
+
+impl Asked {
+    /// One object for one question, a list for a list.
+    fn objects<'py>(&self, py: Python<'py>, answers: Vec<PyPrediction>) -> PyResult<Bound<'py, PyAny>> {
+        let mut objects = answers.into_iter().map(|answer| Py::new(py, answer)).collect::<PyResult<Vec<_>>>()?;
+        if self.many {
+            return Ok(PyList::new(py, objects)?.into_any());
+        }
+        let only = objects.pop().ok_or_else(|| PyValueError::new_err("sentences: no answer"))?;
+        Ok(only.into_bound(py).into_any())
+    }
+}

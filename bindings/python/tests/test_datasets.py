@@ -1,0 +1,89 @@
+"""`saymask.datasets`: lazy, picklable, usable from worker processes."""
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import saymask
+from saymask import datasets, mask
+
+
+def test_samples_have_image_sentence_and_mask(val):
+    assert len(val) > 0 and (val.name, val.split_by, val.split) == ("refcoco", "unc", "val")
+    for sample in val:
+        assert sample.image.shape == (*sample.size, 3) and sample.image.dtype == np.uint8
+        assert sample.mask.shape == sample.size and sample.mask.dtype == bool
+        assert sample.mask.sum() == mask.area(sample.rle) > 0
+        assert sample.sentence and sample.raw and sample.ann_ids and sample.category
+        x, y, w, h = sample.box
+        assert 0 <= x and x + w <= sample.size[1] and 0 <= y and y + h <= sample.size[0]
+    assert len({sample.sent_id for sample in val}) == len(val)
+
+
+def test_images_have_their_samples(val):
+    again = [sample.sent_id for image in val.images for sample in image.samples]
+    assert sorted(again) == sorted(sample.sent_id for sample in val)
+    for image in val.images:
+        assert all(sample.image_id == image.id and sample.image_path == image.path for sample in image.samples)
+    np.testing.assert_array_equal(val.images[0].image, val.images[0].samples[0].image)
+
+
+def test_indices(val):
+    assert val[-1].sent_id == val[len(val) - 1].sent_id
+    for index in (len(val), -len(val) - 1):
+        with pytest.raises(IndexError):
+            val[index]
+
+
+def test_a_limit_takes_the_first(root, val):
+    few = datasets.open(root, "refcoco", split="val", limit=3)
+    assert [s.sent_id for s in few] == [s.sent_id for s in val][:3]
+    assert len(pickle.loads(pickle.dumps(few))) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        (("nowhere", "refcoco"), FileNotFoundError, "nowhere/refcoco"),
+        (("ROOT", "coco"), ValueError, "refcocog"),
+        (("ROOT", "refcoco", "umd"), FileNotFoundError, "split_by can be"),
+        (("ROOT", "refcoco", "unc", "test9"), ValueError, "test9"),
+    ],
+)
+def test_what_is_not_there_is_named(root, args, error, words):
+    with pytest.raises(error) as raised:
+        datasets.open(*(root if arg == "ROOT" else arg for arg in args))
+    assert words in str(raised.value)
+
+
+def test_an_image_that_goes_is_named_when_it_is_read(tmp_path):
+    datasets.generate(tmp_path, images=4, size=64)
+    train = datasets.open(tmp_path, "refcoco", split="train")
+    train[0].image_path.unlink()
+    with pytest.raises(ValueError) as raised:
+        train[0].image
+    assert str(train[0].image_path) in str(raised.value)
+
+
+def pixels(sample):
+    return int(sample[0][sample[1]].mask.sum())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers(val, start):
+    with multiprocessing.get_context(start).Pool(2) as pool:
+        got = pool.map_async(pixels, [(val, i) for i in range(8)]).get(timeout=60)
+    assert got == [int(val[i].mask.sum()) for i in range(8)]
+
+
+def opened_in_child(root):
+    return len(saymask.datasets.open(root, "refcoco", split="val"))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(root, val):
+    """`open` works on rayon's threads, which a fork does not take along."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map_async(opened_in_child, [root] * 4).get(timeout=60) == [len(val)] * 4
