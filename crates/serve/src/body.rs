@@ -30,7 +30,8 @@ pub(crate) async fn read(request: Request, limits: &Limits) -> Result<(Parts, By
 }
 
 async fn collect(mut body: Body, most: usize) -> Result<Bytes, Refusal> {
-    let refusal = || Refusal::too_large(format!("the body is larger than {most} bytes; send a smaller image, or raise --max-body"));
+    let refusal =
+        || Refusal::too_large(format!("the body is larger than {most} bytes; send a smaller image, or raise --max-body"));
     let mut whole = Vec::with_capacity(body_hint(&body).min(most));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::malformed(format!("the body broke off: {error}")))?;

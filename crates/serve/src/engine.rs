@@ -29,8 +29,7 @@ pub struct ModelInfo {
 impl ModelInfo {
     /// A name of the allowed letters, made of any.
     pub fn name_from(text: &str) -> String {
-        let name: String =
-            text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+        let name: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
         let name = name.trim_matches(['-', '.']);
         if name.is_empty() { "saymask".to_owned() } else { name.to_owned() }
     }

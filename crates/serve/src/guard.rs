@@ -67,7 +67,8 @@ fn shows(headers: &HeaderMap, token: &str) -> bool {
     if scheme.eq_ignore_ascii_case("bearer") {
         return same(shown.trim().as_bytes(), token.as_bytes());
     }
-    let decoded = if scheme.eq_ignore_ascii_case("basic") { STANDARD.decode(shown.trim()).unwrap_or_default() } else { Vec::new() };
+    let decoded =
+        if scheme.eq_ignore_ascii_case("basic") { STANDARD.decode(shown.trim()).unwrap_or_default() } else { Vec::new() };
     let password = decoded.iter().position(|b| *b == b':').map(|colon| &decoded[colon + 1..]);
     password.is_some_and(|password| same(password, token.as_bytes()))
 }
@@ -80,7 +81,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 fn unauthorized() -> Refusal {
-    let message = "this server wants its token: send `Authorization: Bearer TOKEN`, or the token as the password of basic authentication";
+    let message =
+        "this server wants its token: send `Authorization: Bearer TOKEN`, or the token as the password of basic authentication";
     Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 

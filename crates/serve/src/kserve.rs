@@ -101,7 +101,9 @@ async fn inferred(app: &Arc<App>, name: &str, request: Request) -> Answered {
             }
             other => {
                 let shown: String = other.chars().take(40).collect();
-                return Err(Refusal::invalid(format!("input \"{shown}\" is unknown; there are image, sentences, points and boxes")));
+                return Err(Refusal::invalid(format!(
+                    "input \"{shown}\" is unknown; there are image, sentences, points and boxes"
+                )));
             }
         }
     }

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A listing of a folder and what lies below it.
 #[derive(Debug)]
-pub struct Media {
+pub(crate) struct Media {
     folder: PathBuf,
     state: Mutex<Listing>,
 }
@@ -33,7 +33,7 @@ impl Media {
     ///
     /// # Errors
     /// A folder that cannot be listed.
-    pub fn open(folder: &Path) -> std::io::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> std::io::Result<Self> {
         let files = list(folder)?;
         Ok(Self { folder: folder.to_owned(), state: Mutex::new(Listing { files, made: Instant::now() }) })
     }
@@ -43,7 +43,7 @@ impl Media {
     ///
     /// # Errors
     /// A name that no file or several have, or a file beyond `most` bytes.
-    pub fn read(&self, address: &str, most: usize) -> Result<Bytes, Refusal> {
+    pub(crate) fn read(&self, address: &str, most: usize) -> Result<Bytes, Refusal> {
         let parts = parts(address);
         let path = self.find(&parts)?;
         let failed = |error: std::io::Error| Refusal::failed(format!("an image of the media folder cannot be read: {error}"));
@@ -57,10 +57,11 @@ impl Media {
     fn find(&self, parts: &[String]) -> Result<PathBuf, Refusal> {
         let mut listing = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let found = best(&listing.files, parts);
-        if found.is_empty() && listing.made.elapsed() > AGAIN {
-            if let Ok(files) = list(&self.folder) {
-                *listing = Listing { files, made: Instant::now() };
-            }
+        if found.is_empty()
+            && listing.made.elapsed() > AGAIN
+            && let Ok(files) = list(&self.folder)
+        {
+            *listing = Listing { files, made: Instant::now() };
         }
         match best(&listing.files, parts).as_slice() {
             [one] => Ok((*one).clone()),

@@ -55,7 +55,8 @@ impl Refusal {
 
     /// The answer came too late.
     pub fn late(seconds: f64) -> Self {
-        let message = format!("no answer within {seconds:.0} s; ask about a smaller image or fewer sentences, or raise --deadline");
+        let message =
+            format!("no answer within {seconds:.0} s; ask about a smaller image or fewer sentences, or raise --deadline");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "late", message)
     }
 

@@ -196,7 +196,9 @@ pub(crate) fn checked_sentence(sentence: String, model: &ModelInfo, limits: &Lim
     let characters = sentence.chars().count();
     if characters > limits.sentence_chars {
         let most = limits.sentence_chars;
-        return Err(Refusal::invalid(format!("a sentence of {characters} characters; at most {most}, of which models read the first words")));
+        return Err(Refusal::invalid(format!(
+            "a sentence of {characters} characters; at most {most}, of which models read the first words"
+        )));
     }
     let sentence = sentence.trim();
     if sentence.is_empty() {
@@ -262,7 +264,8 @@ mod tests {
     fn sentences_points_and_boxes_become_questions() {
         let found = questions(r#"{"sentences": [" red one ", "left"]}"#).unwrap();
         assert_eq!((found.len(), found[0].sentence.as_deref()), (2, Some("red one")));
-        let found = questions(r#"{"sentences": ["red"], "points": [[1, 2], [3, 4, 0]], "boxes": [[0,0,1,1],[2,2,5,5]]}"#).unwrap();
+        let found =
+            questions(r#"{"sentences": ["red"], "points": [[1, 2], [3, 4, 0]], "boxes": [[0,0,1,1],[2,2,5,5]]}"#).unwrap();
         assert_eq!((found.len(), &found[1].prompt.labels, found[1].prompt.bbox), (2, &vec![1, 0], Some([2.0, 2.0, 5.0, 5.0])));
         let found = questions(r#"{"questions": [{"sentence": "red", "points": [[1, 2, 0]]}, {"box": [0, 0, 1, 1]}]}"#).unwrap();
         assert_eq!((found[0].prompt.points.len(), found[1].sentence.as_deref()), (1, None));

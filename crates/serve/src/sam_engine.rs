@@ -42,11 +42,8 @@ impl SamEngine {
         let best = masks.into_iter().max_by(|a, b| a.iou.total_cmp(&b.iou));
         let best = best.ok_or_else(|| EngineError::Failed("the decoder gave no mask".into()))?;
         let scored = |mask: coco_mask::Rle| Prediction { bbox: mask.bbox(), score: best.iou, mask };
-        let instances = if instances {
-            Some(connected_parts(&best.mask).map_err(sam)?.into_iter().map(scored).collect())
-        } else {
-            None
-        };
+        let instances =
+            if instances { Some(connected_parts(&best.mask).map_err(sam)?.into_iter().map(scored).collect()) } else { None };
         Ok(Answer { prediction: scored(best.mask.clone()), presence: None, instances, not_read: None })
     }
 }

@@ -36,7 +36,9 @@ pub enum ServeError {
         reason: std::io::Error,
     },
     /// An address that others reach, without a token.
-    #[error("{0} can be reached from other machines; pass --token TOKEN, which every request must then show, or serve on 127.0.0.1")]
+    #[error(
+        "{0} can be reached from other machines; pass --token TOKEN, which every request must then show, or serve on 127.0.0.1"
+    )]
     Open(SocketAddr),
     /// A token of nothing.
     #[error("the token is empty; give one that cannot be guessed")]
@@ -107,7 +109,12 @@ impl Drop for Server {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(listener: TcpListener, engine: impl Engine, options: Options, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+pub fn run(
+    listener: TcpListener,
+    engine: impl Engine,
+    options: Options,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
     let addr = listener.local_addr().map_err(system("the listener's address"))?;
     let app = app(addr, engine, options)?;
     ready(addr);

@@ -124,15 +124,7 @@ impl Service {
             worker.work(&receiver);
             flag.store(false, Ordering::Release);
         })?;
-        Ok(Self {
-            queue: Mutex::new(Some(sender)),
-            thread: Mutex::new(Some(thread)),
-            alive,
-            kept,
-            metrics,
-            info,
-            limits,
-        })
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), alive, kept, metrics, info, limits })
     }
 
     /// What the model is.

@@ -79,7 +79,8 @@ impl Connection {
         let broken = |what: &str| std::io::Error::other(format!("the answer {what}"));
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| broken(&format!("begins with {line:?}")))?;
+        let status =
+            line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| broken(&format!("begins with {line:?}")))?;
         let mut headers = Vec::new();
         loop {
             line.clear();

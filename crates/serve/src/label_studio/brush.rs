@@ -129,7 +129,8 @@ pub(crate) mod tests {
     fn bits_lie_where_the_format_has_them() {
         let mask = Rle::from_row_major(1, 2, &[0, 1]).unwrap();
         // 8 | 00111 | 0010 0011 0111 1111 | 1 00 011 00000000 | 1 00 011 11111111
-        let bits = "00000000000000000000000000001000".to_owned() + "00111" + "0010001101111111" + "10001100000000" + "10001111111111";
+        let bits =
+            "00000000000000000000000000001000".to_owned() + "00111" + "0010001101111111" + "10001100000000" + "10001111111111";
         let padded = format!("{bits:0<88}");
         let want: Vec<u8> = (0..11).map(|i| u8::from_str_radix(&padded[8 * i..8 * i + 8], 2).unwrap()).collect();
         assert_eq!(encode(&mask), want);

@@ -137,11 +137,9 @@ mod tests {
         assert_eq!(config.labels(), ["the red circle", "A & B"]);
         let kinds: Vec<Kind> = config.controls.iter().map(|c| c.kind).collect();
         assert_eq!(kinds, [Kind::Brush, Kind::Rectangle]);
-        for (xml, says) in [
-            ("", "no <Image"),
-            ("<View><Image name=\"i\" value=\"$i\"/></View>", "no BrushLabels"),
-            ("<View", "config"),
-        ] {
+        for (xml, says) in
+            [("", "no <Image"), ("<View><Image name=\"i\" value=\"$i\"/></View>", "no BrushLabels"), ("<View", "config")]
+        {
             assert!(Config::parse(xml).unwrap_err().message.contains(says), "{xml}");
         }
     }

@@ -128,7 +128,8 @@ mod tests {
         let sentences = |asked: Vec<AskedQuestion>| asked.into_iter().filter_map(|q| q.sentence).collect::<Vec<_>>();
         assert_eq!(sentences(of(&json!({"data": {}}), &nothing)), ["the red circle", "left one"]);
         assert_eq!(sentences(of(&json!({"data": {"sentences": ["a", " ", "b"]}}), &nothing)), ["a", "b"]);
-        let written = json!({"result": [{"type": "textarea", "value": {"text": ["zebra"]}, "original_width": 10, "original_height": 10}]});
+        let written =
+            json!({"result": [{"type": "textarea", "value": {"text": ["zebra"]}, "original_width": 10, "original_height": 10}]});
         assert_eq!(sentences(of(&json!({"data": {"text": "a"}}), &written)), ["zebra"]);
         let clicked = json!({"result": [
             {"type": "keypointlabels", "original_width": 200, "original_height": 100, "is_positive": false,
