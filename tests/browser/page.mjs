@@ -156,7 +156,7 @@ step('an example is chosen and asked by its suggestions', async () => {
   await page.reload();
   await page.locator('#examples button').first().click();
   await page.waitForFunction(() => /Ready/.test(document.getElementById('status').textContent));
-  for (const hint of await page.locator('#hints button').all()) await hint.click();
+  while (await page.locator('#hints button').count()) await page.locator('#hints button').first().click();
   await answered(3);
   await page.mouse.move(0, 0);
   await shot('masks-light');
@@ -228,7 +228,7 @@ const errors = [];
 let failed = false;
 try {
   const address = await server.address;
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, colorScheme: 'light' });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, colorScheme: 'light', reducedMotion: 'reduce' });
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: new URL(address).origin });
   page = await context.newPage();
   page.setDefaultTimeout(30000);

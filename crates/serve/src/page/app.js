@@ -19,6 +19,7 @@ let history = [];
 let label = 1;
 let retry = null;
 let colours = 0;
+let suggested = [];
 
 // ---- the image ----
 
@@ -168,6 +169,7 @@ const name = (item) => (item.sentence === null ? 'Clicked object' : `“${item.s
 
 function render() {
   renderMasks();
+  renderHints();
   $('undo').disabled = history.length === 0;
   $('none').hidden = items.length > 0;
   $('share').hidden = !items.some((item) => item.answer);
@@ -229,7 +231,7 @@ function figuresOf(item, absent) {
   if (item.busy) return 'Looking …';
   if (!item.answer) return item.failed ? 'No answer' : 'Waiting for the image';
   const parts = [absent ? 'not there' : `score ${item.answer.score.toFixed(2)}`];
-  if (!absent) parts.push(`${(100 * item.answer.area / (image.width * image.height)).toFixed(1)} % of the image`);
+  if (!absent) parts.push(`${(100 * item.answer.area / (image.width * image.height)).toFixed(1)} % of image`);
   const clicks = item.points.length;
   if (clicks) parts.push(`${clicks} click${clicks > 1 ? 's' : ''}`);
   if (item.answer.tokens_not_read) parts.push(`not read: “${item.answer.tokens_not_read}”`);
@@ -248,9 +250,19 @@ function button(text, path, key, action) {
 }
 
 function showHints(hints) {
-  $('hints').replaceChildren(...hints.map((hint) => {
+  suggested = hints;
+  renderHints();
+}
+
+// Suggestions that were not taken yet.
+function renderHints() {
+  const left = suggested.filter((hint) => !items.some((item) => item.sentence === hint));
+  $('hints').replaceChildren(...left.map((hint) => {
     const button = Object.assign(document.createElement('button'), { type: 'button', textContent: hint });
-    button.addEventListener('click', () => add(hint));
+    button.addEventListener('click', () => {
+      add(hint);
+      $('sentence').focus({ preventScroll: true });
+    });
     return button;
   }));
 }

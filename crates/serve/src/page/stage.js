@@ -21,16 +21,18 @@ export class Stage {
     canvas.addEventListener('blur', () => { this.cross = null; this.draw(); });
     canvas.addEventListener('focus', () => {
       if (this.bitmap && canvas.matches(':focus-visible')) {
-        this.cross = [Math.floor(canvas.width / 2), Math.floor(canvas.height / 2)];
+        this.cross = [Math.floor(this.width / 2), Math.floor(this.height / 2)];
         this.draw();
       }
     });
   }
 
   show(bitmap, width, height) {
-    this.bitmap = bitmap;
-    this.canvas.width = width;
-    this.canvas.height = height;
+    Object.assign(this, { bitmap, width, height });
+    // Small images get more pixels to be drawn with, so that clicks and borders are sharp.
+    this.scale = Math.max(1, Math.min(4, Math.round(1280 / width)));
+    this.canvas.width = this.scale * width;
+    this.canvas.height = this.scale * height;
     this.items = [];
     this.cross = null;
     this.draw();
@@ -42,17 +44,18 @@ export class Stage {
   }
 
   draw() {
-    const { context, canvas } = this;
+    const { context, canvas, width, height, scale } = this;
     if (!this.bitmap) return;
+    context.setTransform(scale, 0, 0, scale, 0, 0);
     context.globalAlpha = 1;
-    context.drawImage(this.bitmap, 0, 0, canvas.width, canvas.height);
+    context.drawImage(this.bitmap, 0, 0, width, height);
     for (const item of this.items) {
       if (!item.visible || !item.painted) continue;
       context.globalAlpha = this.hovered && this.hovered !== item ? 0.35 : 1;
-      context.drawImage(item.painted, 0, 0, canvas.width, canvas.height);
+      context.drawImage(item.painted, 0, 0, width, height);
     }
     context.globalAlpha = 1;
-    const unit = canvas.width / Math.max(1, canvas.clientWidth || canvas.width);
+    const unit = width / Math.max(1, canvas.clientWidth || width);
     for (const [x, y, label] of this.chosen?.points ?? []) this.#dot(x, y, label, unit);
     if (this.cross) this.#crosshair(unit);
   }
@@ -77,15 +80,15 @@ export class Stage {
   }
 
   #crosshair(unit) {
-    const { context, canvas, cross: [x, y] } = this;
+    const { context, width: wide, height: tall, cross: [x, y] } = this;
     for (const [width, style] of [[4 * unit, '#000a'], [2 * unit, '#fff']]) {
       context.lineWidth = width;
       context.strokeStyle = style;
       context.beginPath();
       context.moveTo(x, 0);
-      context.lineTo(x, canvas.height);
+      context.lineTo(x, tall);
       context.moveTo(0, y);
-      context.lineTo(canvas.width, y);
+      context.lineTo(wide, y);
       context.stroke();
     }
   }
@@ -93,10 +96,11 @@ export class Stage {
   /** Pixel of the image under the pointer; the canvas may be letterboxed by `object-fit`. */
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height);
-    const x = (event.clientX - box.left - (box.width - scale * this.canvas.width) / 2) / scale;
-    const y = (event.clientY - box.top - (box.height - scale * this.canvas.height) / 2) / scale;
-    const inside = x >= 0 && y >= 0 && x < this.canvas.width && y < this.canvas.height;
+    const { width, height } = this;
+    const scale = Math.min(box.width / width, box.height / height);
+    const x = (event.clientX - box.left - (box.width - scale * width) / 2) / scale;
+    const y = (event.clientY - box.top - (box.height - scale * height) / 2) / scale;
+    const inside = x >= 0 && y >= 0 && x < width && y < height;
     return inside ? [Math.floor(x), Math.floor(y)] : null;
   }
 
@@ -116,11 +120,11 @@ export class Stage {
   #key(event) {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const step = steps[event.key];
-    this.cross ??= [Math.floor(this.canvas.width / 2), Math.floor(this.canvas.height / 2)];
+    this.cross ??= [Math.floor(this.width / 2), Math.floor(this.height / 2)];
     if (step) {
-      const far = Math.max(1, Math.round(this.canvas.width / (event.shiftKey ? 10 : 100)));
+      const far = Math.max(1, Math.round(this.width / (event.shiftKey ? 10 : 100)));
       const limit = (value, most) => Math.min(most - 1, Math.max(0, value));
-      this.cross = [limit(this.cross[0] + far * step[0], this.canvas.width), limit(this.cross[1] + far * step[1], this.canvas.height)];
+      this.cross = [limit(this.cross[0] + far * step[0], this.width), limit(this.cross[1] + far * step[1], this.height)];
     } else if (event.key === 'Enter' || event.key === ' ') {
       this.#click(this.cross, 1);
     } else if (event.key === '-') {
