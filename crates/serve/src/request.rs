@@ -65,6 +65,9 @@ impl Asked {
         if body.is_empty() {
             return Err(Refusal::malformed("the body is empty; send JSON or multipart/form-data: see /openapi.json"));
         }
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Refusal::malformed("the body is no JSON object: it begins with no `{`"));
+        }
         let mut fields: Fields = json(body, "the body")?;
         let image = fields.image.take().map(|text| base64(&text)).transpose()?;
         Ok(Self { image, fields })
@@ -277,7 +280,7 @@ mod tests {
         let many = format!(r#"{{"sentences": [{}]}}"#, vec!["\"a\""; 33].join(","));
         for (body, status, says) in [
             ("", 400, "empty"),
-            ("[]", 400, "invalid"),
+            ("[]", 400, "no JSON object"),
             ("{\"image\": \"%%%\"}", 400, "base64"),
             ("{\"sentenses\": []}", 400, "sentences"),
             ("{\"points\": [[NaN, 1]]}", 400, "points"),

@@ -70,7 +70,8 @@ fn browser(s: &Session) {
     if std::env::var_os("SAYMASK_BROWSER_TESTS").is_none() {
         return;
     }
-    let done = Command::new("sh").arg(script).arg(env!("CARGO_BIN_EXE_saymask")).arg("runs/served").current_dir(s.path("")).output();
+    let done =
+        Command::new("sh").arg(script).arg(env!("CARGO_BIN_EXE_saymask")).arg("runs/served").current_dir(s.path("")).output();
     let done = done.unwrap();
     let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{out}\n{error}");

@@ -29,6 +29,7 @@ fn bodies_that_say_nothing() {
         ("application/json", b"{}", 400, "no image"),
         ("application/json", b"{\"image\": 3}", 400, "string"),
         ("application/json", b"\xff\xfe", 400, "body"),
+        ("application/json", b"{\"sentences\": \"a\"}", 400, "sequence"),
         ("text/plain", b"hello", 415, "multipart/form-data"),
         ("", b"", 415, "multipart/form-data"),
         ("multipart/form-data", b"", 400, "boundary"),
@@ -144,8 +145,8 @@ fn clicks_that_are_none_or_outside() {
 
 #[test]
 fn an_id_that_was_evicted() {
-    // Room for one image: its features are 16 kB and 12 kB.
-    let server = start(text_engine(), with_limits(Limits { kept_bytes: 40_000, ..Limits::default() }));
+    // Room for one image: its features take 14 kB.
+    let server = start(text_engine(), with_limits(Limits { kept_bytes: 20_000, ..Limits::default() }));
     let keep =
         |seed: u32| post_form(server.addr(), "/v1/images", &[("image", &photo(seed))]).json()["id"].as_str().unwrap().to_owned();
     let ask = |id: &str| post(server.addr(), &format!("/v1/images/{id}/segment"), &json!({ "sentences": ["ab"] }));
