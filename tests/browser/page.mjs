@@ -59,8 +59,9 @@ const painted = () => page.evaluate(() => {
   return sum;
 });
 
-/** Drops a drawn image, or a file that is none, onto the page. */
-const drop = (broken = false) => page.evaluate(async (broken) => {
+/** Drops or pastes a drawn image, or a file that is none. */
+const drop = (how = 'drop') => page.evaluate(async (how) => {
+  const broken = how === 'broken';
   const canvas = Object.assign(document.createElement('canvas'), { width: 200, height: 150 });
   const c = canvas.getContext('2d');
   c.fillStyle = '#ddd8cc'; c.fillRect(0, 0, 200, 150);
@@ -70,8 +71,10 @@ const drop = (broken = false) => page.evaluate(async (broken) => {
   const file = new File([broken ? 'not an image' : whole], broken ? 'broken.png' : 'drawn.png', { type: 'image/png' });
   const transfer = new DataTransfer();
   transfer.items.add(file);
-  document.dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
-}, broken);
+  const event = how === 'paste' ? new ClipboardEvent('paste', { clipboardData: transfer, bubbles: true, cancelable: true })
+    : new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true });
+  document.dispatchEvent(event);
+}, how);
 
 const steps = [];
 const step = (name, body) => steps.push({ name, body });
@@ -169,10 +172,10 @@ step('an example is chosen and asked by its suggestions', async () => {
   await page.click('#theme');
 });
 
-step('a reload begins anew, and the same image is ready at once', async () => {
+step('a reload begins anew, and the same image, pasted, is ready at once', async () => {
   await page.reload();
   assert.ok(await page.isVisible('#empty'));
-  await drop();
+  await drop('paste');
   await page.waitForFunction(() => /was kept/.test(document.getElementById('status').textContent));
 });
 
@@ -193,7 +196,7 @@ step('380 pixels are enough', async () => {
 });
 
 step('a broken file is named', async () => {
-  await drop(true);
+  await drop('broken');
   await page.waitForSelector('#alert:not([hidden])');
   assert.match(await text('#alert-text'), /no image that can be read/);
   await accessible('the message about a broken file');
