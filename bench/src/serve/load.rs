@@ -106,12 +106,12 @@ pub(crate) fn load(addr: SocketAddr, pid: u32, file: &[u8], sentence: &str, requ
 /// Keeps some images; their ids.
 fn keep(addr: SocketAddr, file: &[u8]) -> Result<Vec<String>> {
     let mut connection = Connection::open(addr)?;
-    let keep = |number: usize| {
+    let mut keep = |number: usize| -> Result<String> {
         let bytes = [file, format!("kept {number}").as_bytes()].concat();
         let made = connection.send("POST", "/v1/images", &[("Content-Type", "image/png")], &bytes)?.json();
         Ok(made["id"].as_str().context("no id")?.to_owned())
     };
-    (0..IMAGES).map(keep).collect()
+    (0..IMAGES).map(&mut keep).collect()
 }
 
 /// Request number so and so: most ask about kept images, some bring their own, a quarter is broken.
