@@ -1,6 +1,6 @@
 """Masks of `saymask serve` as Label Studio's own code reads them.
 
-    python tests/serve/label_studio_sdk.py ADDRESS IMAGE SENTENCE...
+    python tests/serve/brush_masks.py ADDRESS IMAGE SENTENCE...
 
 Needs label-studio-sdk and numpy. Asks /label-studio/predict and /v1/segment about an image, unpacks the first by
 `label_studio_sdk.converter.brush.decode_rle`, and compares pixel by pixel.
@@ -11,7 +11,7 @@ import json
 import sys
 import urllib.request
 
-from label_studio_sdk_masks import coco_mask, unpacked
+from masks import coco_mask, unpacked
 
 
 def post(url, body):

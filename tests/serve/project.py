@@ -1,6 +1,6 @@
 """A project of Label Studio with `saymask serve` as its backend, from upload to the mask read back.
 
-    python tests/serve/label_studio_end_to_end.py SAYMASK RUN IMAGE SENTENCE...
+    python tests/serve/project.py SAYMASK RUN IMAGE SENTENCE...
 
 Needs label-studio (PyPI) in the environment that runs it. Starts Label Studio in a folder of its own, makes a project whose labels are
 the sentences, uploads the image, connects the backend, asks for predictions by label and, as in a session, by text, and compares the
@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 
-from label_studio_sdk_masks import coco_mask, unpacked
+from masks import coco_mask, unpacked
 
 TOKEN = "saymask-end-to-end-token-0000000000000000"
 
@@ -83,7 +83,7 @@ def main(program, run, image, *sentences):
         project = call("POST", f"{address}/api/projects", {"title": "end to end", "label_config": config})["id"]
         body, headers = form(image)
         call("POST", f"{address}/api/projects/{project}/import", body, headers)
-        task = call("GET", f"{address}/api/tasks?project={project}")["tasks"][0]
+        task = until(lambda: call("GET", f"{address}/api/tasks?project={project}")["tasks"])[0]
         connected = call("POST", f"{address}/api/ml", {"project": project, "url": f"{backend}/label-studio", "title": "saymask", "is_interactive": True})
         print("connected:", connected["state"], connected.get("error_message"))
         call("POST", f"{address}/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
@@ -91,12 +91,7 @@ def main(program, run, image, *sentences):
         want = call("POST", f"{backend}/v1/segment?format=rle", *form_of(image, sentences))
         masks = {p["sentence"]: coco_mask(p["segmentation"]) for p in want["predictions"]}
 
-        predictions = []
-        for _ in range(60):
-            predictions = call("GET", f"{address}/api/predictions?task={task['id']}")
-            if predictions:
-                break
-            time.sleep(1)
+        predictions = until(lambda: call("GET", f"{address}/api/predictions?task={task['id']}"))
         compare("by label", predictions[0]["result"], masks)
         context = {"result": [{"type": "textarea", "from_name": "prompt", "to_name": "image", "value": {"text": [sentences[0]]}}]}
         answer = call("POST", f"{address}/api/ml/{connected['id']}/interactive-annotating", {"task": task["id"], "context": context})
@@ -106,6 +101,15 @@ def main(program, run, image, *sentences):
             process.terminate()
             process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(ask):
+    for _ in range(60):
+        found = ask()
+        if found:
+            return found
+        time.sleep(1)
+    sys.exit("Label Studio gave nothing within a minute")
 
 
 def form_of(image, sentences):
