@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use crate::app::{Answered, App, reply};
 use crate::body::json;
 use crate::refusal::Refusal;
 use crate::request::{Fields, base64};
-use crate::service::ImageSource;
+use crate::service::{Done, ImageSource};
 
 pub(crate) async fn server() -> Response {
     let version = env!("CARGO_PKG_VERSION");
@@ -86,39 +87,10 @@ struct WantedTensor {
 async fn inferred(app: &Arc<App>, name: &str, request: Request) -> Answered {
     known(app, name)?;
     let request: InferRequest = json(request, app.service.limits()).await?;
-    let (mut image, mut fields) = (None, Fields::default());
-    for input in &request.inputs {
-        match input.name.as_str() {
-            "image" => {
-                let [text] = <[String; 1]>::try_from(input.texts()?).map_err(|_| input.wrong("one image, in base64"))?;
-                image = Some(base64(&text)?);
-            }
-            "sentences" => fields.sentences = input.texts()?,
-            "points" => fields.points = input.rows()?,
-            "boxes" => {
-                let corners = |row: Vec<f64>| <[f64; 4]>::try_from(row).map_err(|_| input.wrong("rows of x0, y0, x1, y1"));
-                fields.boxes = input.rows()?.into_iter().map(corners).collect::<Result<_, _>>()?;
-            }
-            other => {
-                let shown: String = other.chars().take(40).collect();
-                return Err(Refusal::invalid(format!(
-                    "input \"{shown}\" is unknown; there are image, sentences, points and boxes"
-                )));
-            }
-        }
-    }
-    let image = image.ok_or_else(|| Refusal::invalid("input image is missing"))?;
+    let (image, fields) = request.asked()?;
     let questions = fields.questions(app.service.info(), app.service.limits())?;
-    let (done, questions) = crate::v1::ask(app, ImageSource::File(image), questions, false).await?;
-    let count = questions.len();
-    let found: Vec<_> = done.answers.iter().map(|answer| &answer.prediction).collect();
-    let mut outputs = vec![
-        output("counts", "BYTES", &[count], json!(found.iter().map(|f| f.mask.to_compressed()).collect::<Vec<_>>())),
-        output("size", "INT64", &[2], json!([done.height, done.width])),
-        output("score", "FP32", &[count], json!(found.iter().map(|f| f.score).collect::<Vec<_>>())),
-        output("bbox", "FP64", &[count, 4], json!(found.iter().flat_map(|f| f.bbox).collect::<Vec<_>>())),
-        output("area", "INT64", &[count], json!(found.iter().map(|f| f.mask.area()).collect::<Vec<_>>())),
-    ];
+    let (done, _) = crate::v1::ask(app, ImageSource::File(image), questions, false).await?;
+    let mut outputs = outputs(&done);
     if !request.outputs.is_empty() {
         outputs.retain(|output| request.outputs.iter().any(|wanted| output["name"] == wanted.name.as_str()));
     }
@@ -127,6 +99,45 @@ async fn inferred(app: &Arc<App>, name: &str, request: Request) -> Answered {
         body["id"] = json!(id);
     }
     Ok(reply(StatusCode::OK, &body))
+}
+
+impl InferRequest {
+    /// The image file and what is asked about it.
+    fn asked(&self) -> Result<(Bytes, Fields), Refusal> {
+        let (mut image, mut fields) = (None, Fields::default());
+        for input in &self.inputs {
+            match input.name.as_str() {
+                "image" => {
+                    let [text] = <[String; 1]>::try_from(input.texts()?).map_err(|_| input.wrong("one image, in base64"))?;
+                    image = Some(base64(&text)?);
+                }
+                "sentences" => fields.sentences = input.texts()?,
+                "points" => fields.points = input.rows()?,
+                "boxes" => {
+                    let corners = |row: Vec<f64>| <[f64; 4]>::try_from(row).map_err(|_| input.wrong("rows of x0, y0, x1, y1"));
+                    fields.boxes = input.rows()?.into_iter().map(corners).collect::<Result<_, _>>()?;
+                }
+                other => {
+                    let shown: String = other.chars().take(40).collect();
+                    let message = format!("input \"{shown}\" is unknown; there are image, sentences, points and boxes");
+                    return Err(Refusal::invalid(message));
+                }
+            }
+        }
+        Ok((image.ok_or_else(|| Refusal::invalid("input image is missing"))?, fields))
+    }
+}
+
+fn outputs(done: &Done) -> Vec<Value> {
+    let found: Vec<_> = done.answers.iter().map(|answer| &answer.prediction).collect();
+    let count = found.len();
+    vec![
+        output("counts", "BYTES", &[count], json!(found.iter().map(|f| f.mask.to_compressed()).collect::<Vec<_>>())),
+        output("size", "INT64", &[2], json!([done.height, done.width])),
+        output("score", "FP32", &[count], json!(found.iter().map(|f| f.score).collect::<Vec<_>>())),
+        output("bbox", "FP64", &[count, 4], json!(found.iter().flat_map(|f| f.bbox).collect::<Vec<_>>())),
+        output("area", "INT64", &[count], json!(found.iter().map(|f| f.mask.area()).collect::<Vec<_>>())),
+    ]
 }
 
 fn output(name: &str, datatype: &str, shape: &[usize], data: Value) -> Value {
