@@ -51,13 +51,17 @@ async function shot(name) {
 }
 
 /** Pixels of the canvas that are not the image's own. */
-const painted = () => page.evaluate(() => {
-  const canvas = document.getElementById('canvas');
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  let sum = 0;
-  for (let i = 0; i < data.length; i += 4) sum = (sum * 31 + data[i] + 7 * data[i + 1] + 13 * data[i + 2]) >>> 0;
-  return sum;
-});
+async function painted() {
+  // What the pointer is over stands out.
+  await page.mouse.move(0, 0);
+  return page.evaluate(() => {
+    const canvas = document.getElementById('canvas');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let sum = 0;
+    for (let i = 0; i < data.length; i += 4) sum = (sum * 31 + data[i] + 7 * data[i + 1] + 13 * data[i + 2]) >>> 0;
+    return sum;
+  });
+}
 
 /** Drops or pastes a drawn image, or a file that is none. */
 const drop = (how = 'drop') => page.evaluate(async (how) => {

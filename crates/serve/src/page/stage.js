@@ -51,7 +51,7 @@ export class Stage {
     context.drawImage(this.bitmap, 0, 0, width, height);
     for (const item of this.items) {
       if (!item.visible || !item.painted) continue;
-      context.globalAlpha = this.hovered && this.hovered !== item ? 0.35 : 1;
+      context.globalAlpha = this.hovered?.visible && this.hovered !== item ? 0.35 : 1;
       context.drawImage(item.painted, 0, 0, width, height);
     }
     context.globalAlpha = 1;
