@@ -17,6 +17,7 @@ pub mod paper;
 pub mod predict;
 pub mod progress;
 pub mod segment;
+pub mod serve;
 pub mod session;
 pub mod table;
 pub mod track;

@@ -1,7 +1,7 @@
 //! The Saymask command line: arguments to commands, errors to exit codes.
 
 use clap::{Parser, Subcommand};
-use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, track, train, weights};
+use saymask::{agree, attend, check, compare, data, device, error, eval, export, predict, segment, serve, track, train, weights};
 
 /// Training allocates and frees many large tensors; the system's allocator would hand their pages back each time.
 #[global_allocator]
@@ -31,6 +31,8 @@ enum Command {
     Attend(attend::AttendArgs),
     /// Cut objects out of an image with Segment Anything: points, boxes, or everything.
     Segment(segment::SegmentArgs),
+    /// Serve a page, an HTTP API, KServe v2 and a Label Studio backend.
+    Serve(serve::ServeArgs),
     /// Follow what sentences say through a film.
     Track(track::TrackArgs),
     /// Write a trained model as safetensors under official names.
@@ -56,6 +58,7 @@ fn main() {
         Command::Predict(args) => predict::run(&args).map(|()| true),
         Command::Attend(args) => attend::run(&args).map(|()| true),
         Command::Segment(args) => segment::run(&args).map(|()| true),
+        Command::Serve(args) => serve::run(&args).map(|()| true),
         Command::Track(args) => track::run(&args).map(|()| true),
         Command::Export(args) => export::run(&args).map(|()| true),
         Command::Data(command) => data::run(&command),

@@ -12,6 +12,8 @@ mod reliability;
 mod segment;
 #[path = "cli/segment_others.rs"]
 mod segment_others;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/track.rs"]
 mod track;
 
@@ -292,7 +294,7 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "compare", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+    for command in ["train", "eval", "compare", "predict", "segment", "serve", "export", "data", "devices", "check", "agree"] {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");
