@@ -34,6 +34,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use refcoco_data::{DatasetSpec, OwnFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -208,6 +209,11 @@ impl RunConfig {
 
     /// Defaults that depend on other values.
     fn fill(&mut self) {
+        let data = &mut self.data;
+        // Published sets have makers of splits; nobody has to say that their own data are their own.
+        if OwnFormat::named(&data.dataset).is_some() && data.split_by == DataSection::default().split_by {
+            data.split_by = DatasetSpec::new(&data.root, &data.dataset).split_by;
+        }
         let train = &mut self.train;
         if train.epochs.is_none() && train.steps.is_none() {
             train.epochs = Some(40);

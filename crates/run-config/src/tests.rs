@@ -378,3 +378,17 @@ fn added_tokens_need_a_tokenizer_that_takes_them() {
     let many = format!("{:?}", (0..9).map(|i| format!("<{i}>")).collect::<Vec<_>>());
     assert!(refused(&text.replace("[\"[semantic]\"]", &many)).contains("at most 8"));
 }
+
+/// Nobody has to say that their own data are their own; a maker of splits that own data cannot have is left for whoever opens them.
+#[test]
+fn own_data_have_own_splits() {
+    for set in ["coco", "jsonl", "masks", "label-studio", "yolo-seg"] {
+        let config = RunConfig::resolve("", None, &[format!("data.dataset={set}")]).unwrap();
+        assert_eq!(config.data.split_by, "own", "{set}");
+        let again = RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(again.data, config.data);
+    }
+    let config = RunConfig::resolve::<&str>("[data]\ndataset = \"jsonl\"\nval_splits = [\"mine\"]", None, &[]).unwrap();
+    assert_eq!(config.data.val_splits, ["mine"]);
+    assert_eq!(RunConfig::from_toml_str("").unwrap().data.split_by, "unc");
+}
