@@ -32,7 +32,7 @@ fn lines_that_are_wrong() {
         (line("image", json!(null)), &["line 1.image", "missing"]),
         (line("box", json!([0, 0, 3])), &["line 1.box", "four numbers"]),
         (line("box", json!([0, 0, 3, -1])), &["line 1.box", "above 0"]),
-        (line("mask", json!("small.png")), &["line 1", "`mask` beside another one"]),
+        (line("mask", json!("small.png")), &["line 1", "beside another one"]),
         (line("sentences", json!("x")), &["line 1.sentence", "not both"]),
         (line("sentense", json!("x")), &["line 1.sentense", "one of", "sentence"]),
         (line("width", json!(0)), &["line 1.width", "pixels"]),
@@ -192,7 +192,7 @@ fn links_in_circles_and_files_that_may_not_be_read() {
     let whole = std::fs::read(&mask).unwrap();
     let load = |set: &refcoco_data::Dataset| {
         let draws: Vec<_> = sequential(set, None).unwrap().into_iter().map(Into::into).collect();
-        let transform = Transform::eval(4, refcoco_data::Fit::TopLeft).unwrap();
+        let transform = Transform::eval(16, refcoco_data::Fit::TopLeft).unwrap();
         load_batch(set, &draws, &transform, &ImageCache::default()).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(load(&set), Ok(()));
