@@ -51,7 +51,7 @@ use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recompute::Recompute;
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 pub use training::{
-    Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
+    Ema, EvalSection, Group, Lora, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
     TrainSection,
 };
 
