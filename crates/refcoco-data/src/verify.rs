@@ -100,7 +100,7 @@ fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
     if sets.is_empty() && of_classes.is_empty() {
         return match OwnFormat::detect(root) {
             Ok(format) => verify_own(root, format, decode),
-            Err(DataError::Missing { what: "record", .. }) => {
+            Err(DataError::Missing { what: own::NOTHING, .. }) => {
                 let (names, own) = (SETS.map(layout::folder_name).join(", "), OwnFormat::names());
                 Err(missing(format!("the folder exists but holds none of {names}, nor data of one's own as {own}")))
             }

@@ -113,9 +113,9 @@ fn look(folder: &Path, format: OwnFormat) -> Result<Counts> {
         crate::say!("  {:<8}{:>6} images{:>7} referents{:>7} sentences", split.split, split.images, split.refs, split.sentences);
     }
     report.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
-    if !report.is_ok() {
+    if let Some(first) = report.errors.first() {
         report.errors.iter().for_each(|error| crate::note!("error: {error}"));
-        bail!("{}: {} faults, named above; nothing was trained", folder.display(), report.errors.len());
+        bail!("nothing was trained, for {} faults are named above, the first: {first}", report.errors.len());
     }
     // Opening says what to do where a split has nothing.
     let open = |split: &str| Dataset::open(&DatasetSpec::new(folder, format.name()), split);

@@ -294,7 +294,9 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
-    for command in ["train", "finetune", "eval", "compare", "report", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+    for command in
+        ["train", "finetune", "eval", "compare", "report", "predict", "segment", "export", "data", "devices", "check", "agree"]
+    {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");

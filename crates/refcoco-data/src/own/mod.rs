@@ -32,6 +32,9 @@ use sample::Sample;
 /// Who made the splits of such sets: whoever made the data, or the hash of the images.
 pub(crate) const BY: &str = "own";
 
+/// What a folder lacks that holds none of them.
+pub(crate) const NOTHING: &str = "data";
+
 /// How data of one's own are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnFormat {
@@ -150,7 +153,7 @@ impl Root {
     }
 
     fn nothing(&self, hint: &str) -> DataError {
-        DataError::Missing { path: self.path.clone(), what: "record", hint: hint.to_owned() }
+        DataError::Missing { path: self.path.clone(), what: NOTHING, hint: hint.to_owned() }
     }
 }
 

@@ -67,14 +67,20 @@ fn the_commands_of_the_page_run_as_they_stand() {
     for word in ["jsonl", "train.steps = ", "held-out", "before", "after", "gained", "report.html", "Next: saymask predict"] {
         assert!(tuned.contains(word), "`{word}` is missing in:\n{tuned}");
     }
-    for file in ["report.html", "before/eval/jsonl-own-val.json", "eval/jsonl-own-val-results.json", "figures/jsonl-own-val-1.png"] {
+    for file in
+        ["report.html", "before/eval/jsonl-own-val.json", "eval/jsonl-own-val-results.json", "figures/jsonl-own-val-1.png"]
+    {
         assert!(s.path("runs/photos").join(file).exists(), "{file} is missing");
     }
     // What was said is what was kept.
     let [before, after] = ["before/eval", "eval"].map(|at| json(&s.path("runs/photos").join(at).join("jsonl-own-val.json")));
     let figure = |report: &Value| format!("{:.2}", 100.0 * report["miou"].as_f64().unwrap());
     assert!(tuned.contains(&figure(&before)) && tuned.contains(&figure(&after)), "{tuned}");
-    report_is_whole(&s, "runs/photos/report.html", &["mIoU before", "By kind of sentence", "Worst", "Exchanged words", "What changed"]);
+    report_is_whole(
+        &s,
+        "runs/photos/report.html",
+        &["mIoU before", "By kind of sentence", "Worst", "Exchanged words", "What changed"],
+    );
     report_is_whole(&s, "both.html", &["Runs beside each other", "What changed from photos to adapters", "train.lora"]);
     assert!(s.path("runs/photos/tensorboard/events.out.tfevents.0.saymask").exists());
 
@@ -136,7 +142,11 @@ fn answers_go_on_where_they_were_stopped_and_are_judged() {
     assert!(message.contains("--polygons"), "{message}");
 
     // A data set of what was asked: lines and COCO's file are both judged.
-    let boxes = |n: u32| format!("{{\"image\": \"COCO_train2014_{n:012}.jpg\", \"sentences\": [\"the red circle\", \"left one\"], \"box\": [0, 0, 30, 30], \"split\": \"val\"}}\n");
+    let boxes = |n: u32| {
+        format!(
+            "{{\"image\": \"COCO_train2014_{n:012}.jpg\", \"sentences\": [\"the red circle\", \"left one\"], \"box\": [0, 0, 30, 30], \"split\": \"val\"}}\n"
+        )
+    };
     std::fs::write(s.path("new/data.jsonl"), (1..=3).map(boxes).collect::<String>()).unwrap();
     let judge = |results: &str| {
         let args = ["eval", "--from", results, "--data", "new", "--on", "jsonl", "--split", "val", "--format", "json"];
@@ -152,7 +162,9 @@ fn folders_that_cannot_be_learned_from_are_refused_before_anything_is_made() {
     let s = session();
     std::fs::create_dir_all(s.path("one")).unwrap();
     image::RgbImage::from_pixel(20, 20, image::Rgb([9, 9, 9])).save(s.path("one/a.png")).unwrap();
-    let line = |more: &str| std::fs::write(s.path("one/d.jsonl"), format!("{{\"image\": \"a.png\", \"sentence\": \"it\", {more}}}\n")).unwrap();
+    let line = |more: &str| {
+        std::fs::write(s.path("one/d.jsonl"), format!("{{\"image\": \"a.png\", \"sentence\": \"it\", {more}}}\n")).unwrap()
+    };
     line("\"box\": [0, 0, 5, 5]");
     let message = s.refused(&["finetune", "one"]);
     assert!(message.contains("no image in the split") && message.contains("name a split in every record"), "{message}");
