@@ -136,7 +136,7 @@ impl Found {
 
     fn exported<N: Module>(&self, net: N, names: &KeyMap) -> Result<StateDict, ModelError> {
         let net = match &self.checkpoint {
-            Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+            Some(checkpoint) => evaluated_weights(net, names, checkpoint)?,
             None => net,
         };
         Ok(export(&net, names, "export"))

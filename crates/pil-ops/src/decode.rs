@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::Image;
@@ -166,6 +167,29 @@ impl TryFrom<DynamicImage> for Image {
 /// If the file cannot be read or has no valid header.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
     Ok(ImageReader::open(path)?.with_guessed_format()?.into_dimensions()?)
+}
+
+/// Columns and rows of an image's bytes from their header, as people see it: the EXIF orientation is applied.
+///
+/// # Errors
+/// Bytes without a valid header.
+pub fn upright_dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let on_its_side = matches!(
+        decoder.orientation()?,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    );
+    Ok(if on_its_side { (height, width) } else { (width, height) })
+}
+
+/// Whether an image's EXIF orientation turns or mirrors it.
+///
+/// # Errors
+/// Bytes without a valid header.
+pub fn is_turned(bytes: &[u8]) -> Result<bool, DecodeError> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    Ok(decoder.orientation()? != Orientation::NoTransforms)
 }
 
 /// Files of a folder whose names say that they are images that [`Decode`] reads, in order of their names, and the other files.

@@ -34,6 +34,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use refcoco_data::{DatasetSpec, OwnFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,7 @@ use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recompute::Recompute;
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 pub use training::{
-    Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
+    Ema, EvalSection, Group, Lora, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
     TrainSection,
 };
 
@@ -215,6 +216,11 @@ impl RunConfig {
 
     /// Defaults that depend on other values.
     fn fill(&mut self) {
+        let data = &mut self.data;
+        // Published sets have makers of splits; nobody has to say that their own data are their own.
+        if OwnFormat::named(&data.dataset).is_some() && data.split_by == DataSection::default().split_by {
+            data.split_by = DatasetSpec::new(&data.root, &data.dataset).split_by;
+        }
         let train = &mut self.train;
         if train.epochs.is_none() && train.steps.is_none() {
             train.epochs = Some(40);

@@ -37,11 +37,12 @@ impl Default for RunSection {
 pub struct DataSection {
     /// Folder of the data set. Default "data/demo".
     pub root: PathBuf,
-    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", "ade20k", ... Default "refcoco".
+    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", "ade20k", ...; or how one's own data in it are
+    /// written: "coco", "jsonl", "masks", "label-studio" or "yolo-seg". Default "refcoco".
     pub dataset: String,
     /// Who made the splits: "unc", "umd", "google"; of a set in one version, its name: "vg" for PhraseCut, "challenge" for ADE20K,
     /// "v2.0" for Mapillary Vistas, "atr" for human parsing, "seg" for PartImageNet, "vlpart" for PASCAL-Part, "v1" for
-    /// Objects365. Default "unc".
+    /// Objects365, "own" for data of one's own (which is then the default). Default "unc".
     pub split_by: String,
     /// What is asked, in training and in evaluation: `{}` stands for the sentence, or for the name of the class. Default "{}".
     pub prompt: String,

@@ -424,3 +424,37 @@ fn added_tokens_need_a_tokenizer_that_takes_them() {
     let many = format!("{:?}", (0..9).map(|i| format!("<{i}>")).collect::<Vec<_>>());
     assert!(refused(&text.replace("[\"[semantic]\"]", &many)).contains("at most 8"));
 }
+
+/// Nobody has to say that their own data are their own; a maker of splits that own data cannot have is left for whoever opens them.
+#[test]
+fn own_data_have_own_splits() {
+    for set in ["coco", "jsonl", "masks", "label-studio", "yolo-seg"] {
+        let config = RunConfig::resolve("", None, &[format!("data.dataset={set}")]).unwrap();
+        assert_eq!(config.data.split_by, "own", "{set}");
+        let again = RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(again.data, config.data);
+    }
+    let config = RunConfig::resolve::<&str>("[data]\ndataset = \"jsonl\"\nval_splits = [\"mine\"]", None, &[]).unwrap();
+    assert_eq!(config.data.val_splits, ["mine"]);
+    assert_eq!(RunConfig::from_toml_str("").unwrap().data.split_by, "unc");
+}
+
+#[test]
+fn adapters_and_layers_have_rates_of_their_own() {
+    let config = RunConfig::from_toml_str("[train.lora]\nparts = [\"mm_extractor.*\"]").unwrap();
+    let lora = config.train.lora.clone().unwrap();
+    assert_eq!((lora.rank, lora.alpha), (8, 16.0));
+    assert!(lora.adapts("mm_extractor.a.weight") && !lora.adapts("visual_model.a.weight"));
+    assert_eq!(RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap().train, config.train);
+    for (text, key) in [
+        ("[train.lora]\nrank = 4", "train.lora.parts"),
+        ("[train.lora]\nparts = []", "train.lora.parts"),
+        ("[train.lora]\nparts = [\"*\"]\nrank = 0", "train.lora.rank"),
+        ("[train.lora]\nparts = [\"*\"]\nalpha = -1.0", "train.lora.alpha"),
+        ("[train.lora]\nparts = [\"*\"]\nrnak = 1", "train.lora.rank"),
+        ("[[optim.groups]]\npattern = \"*\"\nlayer_decay = 1.5", "optim.groups[0].layer_decay"),
+    ] {
+        let error = RunConfig::from_toml_str(text).unwrap_err().to_string();
+        assert!(error.contains(key), "{text}: {error}");
+    }
+}

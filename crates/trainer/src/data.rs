@@ -228,7 +228,7 @@ impl EvalData {
         let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
         images.sort_unstable();
         images.dedup();
-        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image].path).map(|_| ()));
+        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image]).map(|_| ()));
         read.collect::<Vec<_>>().into_iter().collect()
     }
 
