@@ -283,7 +283,7 @@ mod tests {
             ("[]", 400, "no JSON object"),
             ("{\"image\": \"%%%\"}", 400, "base64"),
             ("{\"sentenses\": []}", 400, "sentences"),
-            ("{\"points\": [[NaN, 1]]}", 400, "points"),
+            ("{\"points\": [[NaN, 1]]}", 400, "expected value"),
             ("{\"points\": [[1e999, 1]]}", 400, "range"),
             ("{}", 422, "nothing is asked"),
             ("{\"sentences\": [\"  \"]}", 422, "sentence is empty"),
