@@ -60,14 +60,8 @@ fn attention(bencher: Bencher<'_, '_>, backward: bool) {
 
 #[divan::bench]
 fn adam(bencher: Bencher<'_, '_>) {
-    let step = cpu_kernels::AdamStep {
-        lr: 1e-3,
-        betas: [0.9, 0.99],
-        eps: 1e-8,
-        decoupled_decay: 0.1,
-        gradient_decay: 0.0,
-        time: 3,
-    };
+    let step =
+        cpu_kernels::AdamStep { lr: 1e-3, betas: [0.9, 0.99], eps: 1e-8, decoupled_decay: 0.1, gradient_decay: 0.0, time: 3 };
     let (mut p, g, mut m, mut v) = (values(1 << 22), values(1 << 22), values(1 << 22), vec![1.0; 1 << 22]);
     bencher.bench_local(|| cpu_kernels::adam(&mut p, &g, &mut m, &mut v, &step));
 }

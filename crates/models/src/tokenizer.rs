@@ -236,10 +236,7 @@ mod tests {
     fn the_vocabulary_beside_the_weights_comes_along() {
         let temp = tempfile::tempdir().unwrap();
         let weights = temp.path().join("model.safetensors");
-        let text = format!(
-            "[text]\nvocabulary = \"from-weights\"\n[model.init]\nmethod = {:?}\n",
-            weights.display().to_string()
-        );
+        let text = format!("[text]\nvocabulary = \"from-weights\"\n[model.init]\nmethod = {:?}\n", weights.display().to_string());
         let config = RunConfig::from_toml_str(&text).unwrap();
         std::fs::write(&weights, "").unwrap();
         let missing = RunTokenizer::open(&config, [], None).err().unwrap().to_string();

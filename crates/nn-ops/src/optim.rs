@@ -9,7 +9,12 @@ use crate::cpu;
 ///
 /// # Shapes
 /// Parameters, gradient and moments have the same.
-pub fn adam<const D: usize>(parameters: Tensor<D>, gradient: Tensor<D>, moments: [Tensor<D>; 2], step: &AdamStep) -> [Tensor<D>; 3] {
+pub fn adam<const D: usize>(
+    parameters: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: [Tensor<D>; 2],
+    step: &AdamStep,
+) -> [Tensor<D>; 3] {
     let [moment_1, moment_2] = moments;
     cpu::adam([parameters, gradient, moment_1, moment_2], step).unwrap_or_else(|tensors| composed(tensors, step))
 }

@@ -309,7 +309,8 @@ fn a_config_builds_on_another() {
 #[test]
 fn keys_of_an_extended_config_can_be_unset() {
     let base = ("base.toml", "[model.init]\nsam = \"s.pth\"\nbert = \"b.pth\"\n[model.dit]\nlayers = 3\n[train]\nsteps = 7");
-    let row = |unset: &str| chained(&[("row.toml", &format!("extends = \"base.toml\"\nunset = {unset}\n[optim]\nlr = 1e-5")), base]);
+    let row =
+        |unset: &str| chained(&[("row.toml", &format!("extends = \"base.toml\"\nunset = {unset}\n[optim]\nlr = 1e-5")), base]);
     let config = row("[\"model.init.sam\", \"model.dit\"]").unwrap();
     assert_eq!((config.model.init.sam.as_deref(), config.model.init.bert.as_deref()), (None, Some("b.pth")));
     assert_eq!((config.model.dit.as_ref(), config.train.steps, config.optim.lr), (None, Some(7), 1e-5));

@@ -297,7 +297,8 @@ fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
     let commands = [
-        "train", "finetune", "eval", "compare", "report", "predict", "segment", "serve", "export", "data", "devices", "check", "agree",
+        "train", "finetune", "eval", "compare", "report", "predict", "segment", "serve", "export", "data", "devices", "check",
+        "agree",
     ];
     for command in commands {
         assert!(all.contains(command), "{command} is missing in:\n{all}");

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
 use rayon::prelude::*;
-use refcoco_data::{DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform, held_out_images};
+use refcoco_data::{
+    DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform, held_out_images,
+};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;

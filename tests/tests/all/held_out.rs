@@ -11,7 +11,8 @@ fn mixed_sets_do_not_train_on_each_others_test_images() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     // Google's splits of RefCOCOg are by object, so that its val holds images that RefCOCO trains on.
-    generate(&SynthConfig { images: 40, size: 48, seed: 3, format: SynthFormat::Refcoco, ..SynthConfig::default() }, &root).unwrap();
+    generate(&SynthConfig { images: 40, size: 48, seed: 3, format: SynthFormat::Refcoco, ..SynthConfig::default() }, &root)
+        .unwrap();
     let text = format!(
         "[model]\nmethod = \"evf\"\n[data]\nroot = {:?}\nitems = \"image\"\n\
          also = [{{ dataset = \"refcocog\", split_by = \"google\" }}]\n",

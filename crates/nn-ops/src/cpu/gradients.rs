@@ -96,7 +96,8 @@ fn mlp<const D: usize>(x: &Tensor<D>, weights: [&Tensor<2>; 2], biases: [&Tensor
                 backward(&hidden, slice(&second), gradient, shapes[1], [below, wanted[3], wanted[4]])?;
             let Some(mut inner) = inner else { return Some([None, None, None, second, second_bias]) };
             cpu_kernels::gelu_backward(&before, &mut inner).ok()?;
-            let [x, first, first_bias] = backward(slice(&x), slice(&first), &inner, shapes[0], [wanted[0], wanted[1], wanted[2]])?;
+            let [x, first, first_bias] =
+                backward(slice(&x), slice(&first), &inner, shapes[0], [wanted[0], wanted[1], wanted[2]])?;
             Some([x, first, first_bias, second, second_bias])
         });
         Some(Output { values, shape: out, rule })
@@ -193,8 +194,7 @@ pub(crate) fn grouped_attention(
         let values = cpu_kernels::grouped_attention(slice(&qkv), slice(&padding), heads, &groups, Some(&relative)).ok()?;
         let rule = Box::new(move |gradient: &[f32], _| {
             let (qkv, padding) = (slice(&qkv), slice(&padding));
-            let found =
-                cpu_kernels::grouped_attention_backward(qkv, padding, heads, &groups, Some(&relative), gradient).ok()?;
+            let found = cpu_kernels::grouped_attention_backward(qkv, padding, heads, &groups, Some(&relative), gradient).ok()?;
             let [rows, columns] = found.tables?;
             Some([Some(found.qkv), Some(found.padding), Some(rows), Some(columns)])
         });

@@ -8,9 +8,7 @@ use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, Check
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Autodiff, DispatchKindConversion, DispatchTensor, Flex, GradientCheckpointingStrategy, TensorMetadata,
-};
+use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, Flex, GradientCheckpointingStrategy, TensorMetadata};
 use burn::tensor::{DType, Tensor, TensorData};
 
 /// A tensor's memory, shared and not copied.
@@ -128,7 +126,8 @@ where
         values.push(side_by_side(value));
         guards.push(guard);
     }
-    let shapes: [Vec<usize>; N] = values.iter().map(|v| v.shape().iter().copied().collect()).collect::<Vec<_>>().try_into().ok()?;
+    let shapes: [Vec<usize>; N] =
+        values.iter().map(|v| v.shape().iter().copied().collect()).collect::<Vec<_>>().try_into().ok()?;
     let Output { values, shape, rule } = forward(values.try_into().ok()?)?;
     let output = Values::from_data(TensorData::new(values, shape));
     let output = match Backward::<Flex, N>::prepare::<C>(Kernel, guards.try_into().ok()?).compute_bound().stateful() {

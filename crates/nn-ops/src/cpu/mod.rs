@@ -15,17 +15,17 @@ use crate::linear::{Epilogue, Layer};
 
 #[cfg(feature = "flex")]
 pub(crate) mod gradients;
-#[cfg(feature = "flex")]
-mod graph;
 #[cfg(not(feature = "flex"))]
 #[path = "no_gradients.rs"]
 pub(crate) mod gradients;
 #[cfg(feature = "flex")]
-mod update;
+mod graph;
 #[cfg(feature = "flex")]
-pub(crate) use update::{adam, blend, sum_of_squares};
+mod update;
 #[cfg(not(feature = "flex"))]
 pub(crate) use gradients::{adam, blend, sum_of_squares};
+#[cfg(feature = "flex")]
+pub(crate) use update::{adam, blend, sum_of_squares};
 
 /// Whether a device is Burn's `flex`, with or without a graph's bookkeeping. Always false without the Cargo feature
 /// `flex`, under which alone Burn names that device's type.
