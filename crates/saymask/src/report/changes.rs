@@ -60,7 +60,7 @@ pub(super) fn section(html: &mut Html, run: &Run, other: Option<&Run>) -> Result
         return Ok(());
     }
     let mut table = String::from("<div class=\"scroll\"><table><tr><th>key</th>");
-    table += &format!("<th>{}</th><th>{}</th></tr>", escaped(&other.name), escaped(&run.name));
+    table += &format!("<th class=\"left\">{}</th><th class=\"left\">{}</th></tr>", escaped(&other.name), escaped(&run.name));
     for difference in differences {
         let cell = |value: &Option<String>| escaped(value.as_deref().unwrap_or("-"));
         table += &format!(

@@ -13,7 +13,7 @@ const STYLE: &str = "
 main{max-width:1180px;margin:0 auto;padding:32px 24px 64px}h1{font-size:28px;line-height:1.2;margin:0 0 4px}h2{font-size:19px;margin:44px 0 10px;padding-top:14px;border-top:1px solid var(--line)}
 h3{font-size:15px;margin:22px 0 8px}p{margin:6px 0}.quiet{color:var(--quiet)}.small{font-size:13px}code{font:13px ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th{font-weight:600;color:var(--quiet);font-size:13px;text-align:right;padding:5px 14px 5px 0;border-bottom:1px solid var(--line)}
-td{text-align:right;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal}td.left{text-align:left;white-space:normal;overflow-wrap:anywhere}
+td{text-align:right;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal}th.left,td.left{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:8px 44px}
 .bars td{padding:3px 12px 3px 0}.bar{display:block;position:relative;width:150px;height:14px;background:var(--soft);border-radius:3px}.bar i{position:absolute;left:0;top:0;bottom:0;background:var(--bar);border-radius:3px}
 .bar b{position:absolute;top:6px;height:2px;background:var(--ink);opacity:.65}.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:16px}
