@@ -94,17 +94,17 @@ def main():
     args = parser.parse_args()
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
     python = environment(target)
-    masks_only = [] if args.all or args.release else ["--no-default-features"]
+    models = ["--features", "models"] if args.all or args.release else []
     profile = ["--release"] if args.release or args.bench else ["--profile", "dev"]
-    wheel = install(python, target, [*profile, *masks_only])
+    wheel = install(python, target, [*profile, *models])
     if args.bench:
         run(python, "bench.py", "--write", ROOT / "docs" / "python.md")
         return
     if args.release:
         measure(python, wheel)
-    run_folder = None if masks_only else trained(target)
+    run_folder = trained(target) if models else None
     run(python, "-m", "pytest", "-q", "tests", env={**os.environ, "SAYMASK_TEST_RUN": str(run_folder or "")})
-    if not masks_only:
+    if models:
         run(python, "-m", "mypy", "tests/typed.py")
         run(python, "-m", "mypy.stubtest", "saymask")
 

@@ -23,7 +23,7 @@ pub struct ServeArgs {
     /// from a file, where no list of processes shows it.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Origin whose pages may read answers, such as https://example.org; repeatable.
+    /// Origin whose pages may read answers, such as `https://example.org`; repeatable.
     #[arg(long = "cors", value_name = "ORIGIN")]
     cors: Vec<String>,
     /// Label Studio's media folder, in which the images of its tasks lie.
