@@ -184,7 +184,7 @@ fn said(chosen: &choose::Chosen, run_config: &RunConfig, base: Option<&Found>, o
 fn keep_base(base: &Found, folder: &Path, device: &burn::tensor::Device) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create it", folder.display()))?;
     let says = [("format", "pt"), ("source", base.label.as_str())];
-    base.state_dict(device)?.save(&folder.join(choose::WEIGHTS), &says)?;
+    base.state_dict(device)?.save(folder.join(choose::WEIGHTS), &says)?;
     for (name, bytes) in base.files()? {
         write_whole(&folder.join(name), &bytes)?;
     }

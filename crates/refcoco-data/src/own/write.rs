@@ -100,7 +100,7 @@ fn jsonl(whole: &Whole, out: &Path) -> Result<(&'static str, &'static str), Data
 
 /// Numbers of categories from 1 on, in the order of their names.
 fn categories(whole: &Whole) -> BTreeMap<&str, i64> {
-    let names: BTreeSet<&str> = whole.records.iter().map(|r| category(r)).collect();
+    let names: BTreeSet<&str> = whole.records.iter().map(category).collect();
     names.into_iter().zip(1..).collect()
 }
 

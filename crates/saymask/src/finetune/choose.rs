@@ -87,7 +87,7 @@ fn data(config: &mut RunConfig, folder: &Path, format: OwnFormat, counts: &Count
     };
     let train = &mut config.train;
     if train.batch_size > items {
-        train.batch_size = items.min(FEW).max(1);
+        train.batch_size = items.clamp(1, FEW);
     }
     train.shards = train.shards.min(train.batch_size);
 }

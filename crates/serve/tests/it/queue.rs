@@ -105,7 +105,7 @@ fn clients_that_do_not_read_are_cut() {
     let server = start(text_engine(), with_limits(Limits { connections: 1, ..limits_of_time() }));
     let mut lazy = Connection::open(server.addr()).unwrap();
     let image = png(&pixels(1, 3000, 3000));
-    let questions = format!("[{}]", vec!["{\"sentence\":\"ab\"},{\"points\":[[9,9]]}"; 12].join(","));
+    let questions = format!("[{}]", ["{\"sentence\":\"ab\"},{\"points\":[[9,9]]}"; 12].join(","));
     let fields = form(&[("image", &image), ("questions", questions.as_bytes()), ("polygons", b"true"), ("instances", b"true")]);
     lazy.write("POST", "/v1/segment", &[("Content-Type", FORM)], &fields).unwrap();
     // The only place is free again only when the lazy one was cut, or its answer fitted the sockets' buffers.
