@@ -107,7 +107,8 @@ fn clients_that_do_not_read_are_cut() {
     let image = png(&pixels(1, 3000, 3000));
     let questions = format!("[{}]", ["{\"sentence\":\"ab\"},{\"points\":[[9,9]]}"; 12].join(","));
     let fields = form(&[("image", &image), ("questions", questions.as_bytes()), ("polygons", b"true"), ("instances", b"true")]);
-    lazy.write("POST", "/v1/segment", &[("Content-Type", FORM)], &fields).unwrap();
+    // On a loaded machine the body itself may be too slow, and is cut then.
+    let _ = lazy.write("POST", "/v1/segment", &[("Content-Type", FORM)], &fields);
     // The only place is free again only when the lazy one was cut, or its answer fitted the sockets' buffers.
     let begun = Instant::now();
     assert_eq!(get(server.addr(), "/health/live").status, 200);
