@@ -6,11 +6,10 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::tile::{LOWEST, Queries};
 use super::{Job, RelativePosition, Source, Token};
 use crate::vector::{Pair, dot, each, exp, lanes, pairs, pairs_mut};
 
-/// Below every logit, and finite, so that differences are.
-const LOWEST: f32 = -1e30;
 /// Probabilities below are taken as 0.
 const LEAST: f32 = 1e-20;
 
@@ -55,8 +54,7 @@ impl Task<'_> {
     fn run<S: Simd, const R: usize>(self, simd: S) -> Parts {
         let Job { head_dim: width, relative, ref sources, .. } = *self.job;
         let (lanes, panels) = (lanes::<S>(), width.div_ceil(lanes::<S>()));
-        let (height, breadth) = relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
-        let places: Vec<(usize, usize)> = self.keys.iter().map(|t| relative.and(t.place).unwrap_or((height, breadth))).collect();
+        let places = self.job.places(self.keys);
         let rows = |which: usize| -> Vec<&[f32]> { self.keys.iter().map(|t| sources[which].part(t, self.head, width)).collect() };
         let (keys, values) = (rows(1), rows(2));
         let key_panels = pack(&keys, panels, lanes);
@@ -72,7 +70,7 @@ impl Task<'_> {
                 .map_or([const { Vec::new() }; 2], |r| [&r.rows, &r.columns].map(|table| vec![0.0; table.values.len()])),
         };
         for (queries, out) in self.queries.chunks(lanes).zip(parts.query.chunks_mut(lanes * width)) {
-            let tile = Tile::new(&self, queries, panels, lanes);
+            let tile = Tile::new::<S>(&self, queries, panels);
             tile.probabilities::<S, R>(simd, &keys, &places, pairs_mut::<S>(&mut weights));
             tile.slopes::<S, R>(simd, &values, pairs::<S>(&weights), pairs_mut::<S>(&mut slopes));
             add_outer::<S, R>(simd, &weights, &tile.gradient_rows, &mut of_value);
@@ -117,50 +115,33 @@ fn unpack(panels: &[f32], rows: usize, width: usize, lanes: usize) -> Vec<f32> {
 /// Queries side by side, one per lane, and their part of the output's gradient.
 struct Tile {
     scale: f32,
-    /// Scaled, [D, lanes].
-    query: Vec<f32>,
-    /// Scaled, [panels, lanes (of queries), lanes (of columns)].
+    queries: Queries,
+    /// Queries, scaled, [panels, lanes (of queries), lanes (of columns)].
     query_rows: Vec<f32>,
     /// [D, lanes]
     gradient: Vec<f32>,
     /// [panels, lanes (of queries), lanes (of columns)]
     gradient_rows: Vec<f32>,
-    /// Relative position of each row and of none, [height + 1, lanes].
-    by_row: Vec<f32>,
-    /// Relative position of each column and of none, [width + 1, lanes].
-    by_column: Vec<f32>,
 }
 
 impl Tile {
     #[inline(always)]
-    fn new(task: &Task<'_>, queries: &[Token], panels: usize, lanes: usize) -> Self {
-        let Job { head_dim: width, relative, ref sources, .. } = *task.job;
-        let (height, breadth) = relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
+    fn new<S: Simd>(task: &Task<'_>, queries: &[Token], panels: usize) -> Self {
+        let (lanes, width) = (lanes::<S>(), task.job.head_dim);
         let mut tile = Self {
-            scale: 1.0 / (width as f32).sqrt(),
-            query: vec![0.0; width * lanes],
+            scale: task.job.scale(),
+            queries: Queries::new::<S>(task.job, queries, task.head),
             query_rows: vec![0.0; panels * lanes * lanes],
             gradient: vec![0.0; width * lanes],
             gradient_rows: vec![0.0; panels * lanes * lanes],
-            by_row: vec![0.0; (height + 1) * lanes],
-            by_column: vec![0.0; (breadth + 1) * lanes],
         };
-        let mut offsets = vec![0.0; height.max(breadth)];
         for (lane, token) in queries.iter().enumerate() {
-            let query = sources[0].part(token, task.head, width);
+            let query = task.job.sources[0].part(token, task.head, width);
             let gradient = task.gradient.part(token, task.head, width);
             for (d, (q, g)) in query.iter().zip(gradient).enumerate() {
                 let row = d / lanes * lanes * lanes + lane * lanes + d % lanes;
-                (tile.query[d * lanes + lane], tile.query_rows[row]) = (q * tile.scale, q * tile.scale);
+                tile.query_rows[row] = q * tile.scale;
                 (tile.gradient[d * lanes + lane], tile.gradient_rows[row]) = (*g, *g);
-            }
-            let (Some(relative), Some((y, x))) = (relative, token.place) else { continue };
-            for (table, at, to) in [(&relative.rows, y, &mut tile.by_row), (&relative.columns, x, &mut tile.by_column)] {
-                let offsets = &mut offsets[..table.side];
-                table.dot_offsets(query, at, offsets);
-                for (place, v) in offsets.iter().enumerate() {
-                    to[place * lanes + lane] = *v;
-                }
             }
         }
         tile
@@ -169,24 +150,8 @@ impl Tile {
     /// Probabilities of all keys, [keys, lanes].
     #[inline(always)]
     fn probabilities<S: Simd, const R: usize>(&self, simd: S, keys: &[&[f32]], places: &[(usize, usize)], out: &mut [Pair<S>]) {
-        let query = pairs::<S>(&self.query);
-        let (by_row, by_column) = (pairs::<S>(&self.by_row), pairs::<S>(&self.by_column));
-        let mut largest = [simd.splat_f32s(LOWEST); 2];
-        let (groups, rest) = keys.as_chunks::<R>();
-        let whole = groups.len() * R;
-        for ((keys, places), out) in groups.iter().zip(places.as_chunks::<R>().0).zip(out.as_chunks_mut::<R>().0) {
-            let mut sums = [[simd.splat_f32s(0.0); 2]; R];
-            for (sum, place) in sums.iter_mut().zip(places) {
-                *sum = add_pair(simd, by_row[place.0], by_column[place.1]);
-            }
-            *out = dot(simd, keys, query, sums);
-        }
-        for ((key, place), out) in rest.iter().zip(&places[whole..]).zip(&mut out[whole..]) {
-            [*out] = dot(simd, &[*key], query, [add_pair(simd, by_row[place.0], by_column[place.1])]);
-        }
-        for logit in out.iter() {
-            largest = [simd.max_f32s(largest[0], logit[0]), simd.max_f32s(largest[1], logit[1])];
-        }
+        let lowest = [simd.splat_f32s(LOWEST); 2];
+        let largest = self.queries.logits::<S, R>(simd, keys, places, lowest, out);
         let mut sum = [simd.splat_f32s(0.0); 2];
         for logit in out.iter_mut() {
             *logit = [exp(simd, simd.sub_f32s(logit[0], largest[0])), exp(simd, simd.sub_f32s(logit[1], largest[1]))];
@@ -268,7 +233,7 @@ impl Tile {
     /// [width + 1, lanes].
     #[inline(always)]
     fn sums_by_place<S: Simd>(&self, simd: S, slopes: &[f32], places: &[(usize, usize)]) -> [Vec<f32>; 2] {
-        let mut sums = [vec![0.0f32; self.by_row.len()], vec![0.0f32; self.by_column.len()]];
+        let mut sums = [vec![0.0f32; self.queries.by_row.len()], vec![0.0f32; self.queries.by_column.len()]];
         let [rows, columns] = sums.each_mut().map(|sums| pairs_mut::<S>(sums));
         for (slope, place) in pairs::<S>(slopes).iter().zip(places) {
             for sum in [&mut rows[place.0], &mut columns[place.1]] {

@@ -430,6 +430,17 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// `1 / sqrt(D)`.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Where keys lie in the grid; those without a place take the zeros behind the last row and column.
+    fn places(&self, keys: &[Token]) -> Vec<(usize, usize)> {
+        let none = self.relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
+        keys.iter().map(|token| self.relative.and(token.place).unwrap_or(none)).collect()
+    }
+
     /// Rows [rows, C] of the queries of each (queries, keys); other rows are zero.
     fn run(&self, arch: Arch, rows: usize, groups: &[(&[Token], &[Token])]) -> Vec<f32> {
         let heads = self.channels / self.head_dim;

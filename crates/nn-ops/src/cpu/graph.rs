@@ -55,8 +55,10 @@ impl<const N: usize> Backward<Flex, N> for Kernel {
     fn backward(self, ops: Ops<Saved<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = side_by_side(grads.consume::<Flex>(&ops.node));
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        // Sizes were checked by the forward pass; a rule that fails all the same gives no gradient, which the optimiser reports.
-        let Some(found) = (ops.state.rule)(slice(&gradient), wanted) else { return };
+        // Sizes were checked by the forward pass. Should a rule refuse them all the same, its gradients are no numbers: the step
+        // is skipped then and names them, where a missing one would go unseen.
+        let found = (ops.state.rule)(slice(&gradient), wanted)
+            .unwrap_or_else(|| ops.state.shapes.each_ref().map(|shape| Some(vec![f32::NAN; shape.iter().product()])));
         for ((parent, found), shape) in ops.parents.iter().zip(found).zip(ops.state.shapes) {
             if let (Some(parent), Some(found)) = (parent, found) {
                 grads.register::<Flex>(parent.id, Values::from_data(TensorData::new(found, shape)));

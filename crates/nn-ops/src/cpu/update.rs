@@ -23,20 +23,22 @@ pub(crate) fn adam<const D: usize>(tensors: [Tensor<D>; 4], step: &AdamStep) -> 
     // Nobody else holds the memory now, unless the caller does: it is copied only then.
     drop(tensors);
     let (p, m, v) = (parameters.storage_mut(), moment_1.storage_mut(), moment_2.storage_mut());
-    // Optimisers hand over tensors of one shape; others are left as they are.
-    let _ = cpu_kernels::adam(p, slice(&gradient), m, v, step);
-    Ok([close(parameters), close(moment_1), close(moment_2)])
+    match cpu_kernels::adam(p, slice(&gradient), m, v, step) {
+        Ok(()) => Ok([close(parameters), close(moment_1), close(moment_2)]),
+        // Other sizes: nothing was computed.
+        Err(_) => Err([parameters, gradient, moment_1, moment_2].map(close)),
+    }
 }
 
 /// [`crate::optim::blend`] on the CPU, or nothing.
 pub(crate) fn blend<const D: usize>(average: Tensor<D>, current: &Tensor<D>, decay: f64) -> Result<Tensor<D>, Tensor<D>> {
     let (Some(mut values), Some(current)) = (open(&average), open(current)) else { return Err(average) };
-    if slice(&values).len() != slice(&current).len() {
-        return Err(average);
-    }
     drop(average);
-    let _ = cpu_kernels::blend(values.storage_mut(), slice(&current), decay);
-    Ok(close(values))
+    match cpu_kernels::blend(values.storage_mut(), slice(&current), decay) {
+        Ok(()) => Ok(close(values)),
+        // Other sizes: nothing was computed.
+        Err(_) => Err(close(values)),
+    }
 }
 
 /// [`crate::optim::sum_of_squares`] on the CPU, or nothing.
