@@ -72,7 +72,7 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         return Ok(());
     }
     let device = device::open(&run_config.run.device)?;
-    if let Some(base) = base.as_ref().filter(|base| base.checkpoint.is_some()) {
+    if let Some(base) = base.as_ref().filter(|base| !base.weights.are_initial()) {
         keep_base(base, &choose::base_folder(&out), &device)?;
     }
     let mut progress = Progress::new();
