@@ -1,6 +1,7 @@
 //! The small model that comes with the crate: a DIT of drawn shapes, so that there is something to ask before anything is trained.
 //!
-//! `small/README.md` is its model card: what it was trained on, by which command, its figures, and what it cannot do.
+//! `small/README.md` is its model card: what it was trained on, by which command, its figures, and what it cannot do. The folder is what
+//! `saymask export --hub crates/models/small --half` makes of a run of `saymask train`.
 
 use nn_ops::weights::StateDict;
 use run_config::{Init, RunConfig};
@@ -10,7 +11,7 @@ use crate::source::{Found, FoundWeights};
 use crate::tokenizer::RunTokenizer;
 
 /// Its config, as TOML.
-pub const CONFIG: &str = include_str!("../small/config.toml");
+pub const CONFIG: &str = include_str!("../small/saymask.toml");
 /// Its weights in half precision, a safetensors file under official names.
 pub const WEIGHTS: &[u8] = include_bytes!("../small/model.safetensors");
 /// Its vocabulary.

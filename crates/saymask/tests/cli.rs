@@ -16,6 +16,8 @@ mod segment;
 mod segment_others;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/shipped.rs"]
+mod shipped;
 #[path = "cli/track.rs"]
 mod track;
 
