@@ -90,7 +90,7 @@ pub use pil_ops::Fit;
 pub use prefetch::Prefetcher;
 pub use refs::{AnnId, Sentence, SentenceKind};
 pub use sampler::{Epoch, ItemPer, Sampler};
-pub use synth::{SynthConfig, SynthFormat, SynthSummary, generate, generated_by};
+pub use synth::{SynthConfig, SynthFormat, SynthStyle, SynthSummary, generate, generated_by};
 pub use text::{flip_substrings, flip_words};
 pub use transform::{Augment, FlipText, Transform, Transformed};
 pub use verify::{SplitCount, VerifyReport, verify, verify_deep, verify_own};
