@@ -79,7 +79,7 @@ struct File {
 }
 
 /// `iscrowd` is 0 or 1 in COCO, a boolean or null in some copies.
-fn flag<'de, D: serde::Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
+pub(crate) fn flag<'de, D: serde::Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Flag {

@@ -42,7 +42,8 @@
 //! ```
 //! In the last six a mask is everything of one class in an image. None of them is held: label maps and records are read when an
 //! image is loaded, and which classes it has is known then. So they are drawn image by image ([`ItemPer::Image`]), and a
-//! [`Dataset::with_prompt`] says what is asked for.
+//! [`Dataset::with_prompt`] says what is asked for. [`BoxFile`] and [`MaskLines`] make Objects365's masks from its boxes, with any
+//! model.
 //!
 //! # Limits
 //! Nothing is downloaded. A set's whole `instances.json` is held in memory while it is opened (that of a set of classes is not).
@@ -55,6 +56,7 @@
 //! The formats are those of the REFER, gRefCOCO and PhraseCut tools and of COCO; published counts come from their documents.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod boxes;
 mod classes;
 mod dataset;
 mod error;
@@ -78,6 +80,7 @@ mod transform;
 mod value;
 mod verify;
 
+pub use boxes::{BoxFile, BoxImage, BoxPrompt, MachineMask, MaskLines, MasksWritten};
 pub use classes::{ClassImage, ClassSet};
 pub use dataset::{Collection, Dataset, DatasetSpec, ImageInfo, Photo, Referent};
 pub use error::DataError;
@@ -90,7 +93,7 @@ pub use pil_ops::Fit;
 pub use prefetch::Prefetcher;
 pub use refs::{AnnId, Sentence, SentenceKind};
 pub use sampler::{Epoch, ItemPer, Sampler};
-pub use synth::{SynthConfig, SynthFormat, SynthSummary, generate, generated_by};
+pub use synth::{SynthConfig, SynthFormat, SynthStyle, SynthSummary, generate, generated_by};
 pub use text::{flip_substrings, flip_words};
 pub use transform::{Augment, FlipText, Transform, Transformed};
 pub use verify::{SplitCount, VerifyReport, verify, verify_deep, verify_own};

@@ -1,11 +1,13 @@
-//! `saymask data synth`, `data verify` and `data convert`.
+//! `saymask data synth`, `data verify`, `data convert` and `data masks`.
+
+mod masks;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use refcoco_data::{
-    ConvertTo, DatasetSpec, OwnFormat, SynthConfig, SynthFormat, convert, generate, verify, verify_deep, verify_own,
+    ConvertTo, DatasetSpec, OwnFormat, SynthConfig, SynthFormat, SynthStyle, convert, generate, verify, verify_deep, verify_own,
 };
 
 /// What to do with data.
@@ -18,6 +20,9 @@ pub enum DataCommand {
     Verify(VerifyArgs),
     /// Write a set anew in another form: REFER's files, COCO's or lines of JSON. Masks stay the same to the pixel.
     Convert(ConvertArgs),
+    /// Turn boxes into masks with SAM, EfficientSAM or SAM-2, where a category occurs once in its image. The file is what the set
+    /// `objects365` is read from; a stopped call goes on where it was.
+    Masks(masks::MasksArgs),
 }
 
 /// Options of `data synth`.
@@ -37,6 +42,19 @@ pub struct SynthArgs {
     /// Whose files to write.
     #[arg(long, value_enum, default_value_t = Format::Refcoco)]
     format: Format,
+    /// What images look like, and how people speak of them.
+    #[arg(long, value_enum, default_value_t = Style::Drawn)]
+    style: Style,
+}
+
+/// What generated images look like.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Style {
+    /// Flat shapes; sentences of few words.
+    Drawn,
+    /// Pieces on a table as a camera sees them, up to six; sentences as long as RefCOCO's, with synonyms, ordinals and relations of
+    /// relations.
+    Photo,
 }
 
 /// File formats of generated sets.
@@ -158,8 +176,13 @@ pub fn run(command: &DataCommand) -> Result<bool> {
                 Format::Objects365 => SynthFormat::Objects365,
                 Format::Multitask => SynthFormat::Multitask,
             };
+            let style = match args.style {
+                Style::Drawn => SynthStyle::Drawn,
+                Style::Photo => SynthStyle::Photo,
+            };
             let SynthArgs { images, size, seed, .. } = *args;
-            let config = SynthConfig { images, size, seed, format, ..SynthConfig::default() };
+            let max_objects = style.most_objects();
+            let config = SynthConfig { images, size, seed, format, style, max_objects, ..SynthConfig::default() };
             let summary = generate(&config, &args.out)?;
             crate::say!("{}: {} images, {} objects", summary.path.display(), summary.images, summary.objects);
             for (set, referents, sentences) in &summary.sets {
@@ -181,5 +204,6 @@ pub fn run(command: &DataCommand) -> Result<bool> {
             Ok(report.is_ok())
         }
         DataCommand::Convert(args) => args.run().map(|()| true),
+        DataCommand::Masks(args) => masks::run(args).map(|()| true),
     }
 }

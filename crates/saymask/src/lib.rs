@@ -11,6 +11,7 @@ pub mod eval;
 pub mod export;
 pub mod finetune;
 pub mod images;
+mod kinds;
 pub mod origin;
 pub mod output;
 pub mod outputs;

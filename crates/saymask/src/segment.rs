@@ -18,9 +18,8 @@ use serde_json::{Value, json};
 use crate::device;
 use crate::images::open_image;
 use crate::outputs::Outputs;
-use model::Segmenter;
-
 pub use model::ModelName;
+pub(crate) use model::Segmenter;
 
 /// Options of `segment`.
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `saymask train`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +15,7 @@ use trainer::train::Summary;
 
 use crate::origin::{Origin, RunFigures, command_line, program};
 use crate::progress::Progress;
-use crate::{device, table};
+use crate::{device, kinds, table};
 
 /// The built-in config of a method.
 pub fn demonstration(method: Method) -> &'static str {
@@ -25,15 +26,39 @@ pub fn demonstration(method: Method) -> &'static str {
     }
 }
 
+/// A built-in demonstration.
+#[derive(Debug, Clone, Copy)]
+pub struct Demonstration {
+    name: &'static str,
+    config: &'static str,
+}
+
+/// All of them: one per method, and EVF-SAM on several kinds of data.
+const DEMONSTRATIONS: [Demonstration; 4] = [
+    Demonstration { name: "dit", config: include_str!("../demos/dit.toml") },
+    Demonstration { name: "evf", config: include_str!("../demos/evf.toml") },
+    Demonstration { name: "risam", config: include_str!("../demos/risam.toml") },
+    Demonstration { name: "evf-multitask", config: include_str!("../demos/evf-multitask.toml") },
+];
+
+impl FromStr for Demonstration {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let names = || DEMONSTRATIONS.map(|d| d.name).join(", ");
+        DEMONSTRATIONS.into_iter().find(|d| d.name == word).ok_or_else(|| format!("use one of {}", names()))
+    }
+}
+
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// Config, a TOML file; without one, the built-in demonstration.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Method of the built-in demonstration.
-    #[arg(long, value_name = "METHOD", value_parser = method, default_value = "dit", conflicts_with = "config")]
-    method: Method,
+    /// Method of the built-in demonstration: dit, evf, risam, or evf-multitask, which is EVF-SAM on sentences, classes and parts.
+    #[arg(long, value_name = "METHOD", default_value = "dit", conflicts_with = "config")]
+    method: Demonstration,
     /// Continue the run of that name from its last whole checkpoint.
     #[arg(long)]
     resume: bool,
@@ -58,7 +83,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     overrides.extend(args.device.map(|d| format!("run.device={d}")));
     let mut run_config = match &args.config {
         Some(path) => RunConfig::load(path, &overrides)?,
-        None => RunConfig::resolve(demonstration(args.method), None, &overrides)?,
+        None => RunConfig::resolve(args.method.config, None, &overrides)?,
     };
     if let Some(threads) = run_config.run.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("run.threads")?;
@@ -81,6 +106,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     progress.finish();
     keep_figures(&run_config, &device, &summary)?;
     report(&summary);
+    if args.config.is_none() {
+        kinds::say(&run_config, &summary, &device)?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,13 @@
 //! Sessions of the command line, as a user would have them.
 
+#[path = "cli/data_masks.rs"]
+mod data_masks;
 #[path = "cli/device.rs"]
 mod device;
 #[path = "cli/eval.rs"]
 mod eval;
+#[path = "cli/multitask.rs"]
+mod multitask;
 #[path = "cli/own.rs"]
 mod own;
 #[path = "cli/photo.rs"]

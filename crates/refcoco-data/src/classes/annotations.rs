@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Part {
 }
 
 /// A record as a value of its type; what is wrong with it is looked at again to name its field.
-fn typed<T: DeserializeOwned>(
+pub(crate) fn typed<T: DeserializeOwned>(
     path: &Path,
     table: &str,
     record: &Record<'_>,
@@ -272,7 +272,7 @@ impl Index {
 }
 
 /// Where each id stands in its table; ids that occur again are errors.
-fn places(
+pub(crate) fn places(
     path: &Path,
     table: &str,
     ids: impl ExactSizeIterator<Item = i64>,

@@ -6,7 +6,7 @@
 mod annotations;
 mod label_map;
 mod layouts;
-mod scan;
+pub(crate) mod scan;
 mod verify;
 
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ pub(crate) use verify::{check, wrong_size};
 
 use crate::{DataError, ImageInfo};
 use annotations::Annotations;
+pub(crate) use annotations::{places, typed};
 pub(crate) use label_map::unpacked;
 use label_map::{LabelMap, MapFolder};
 

@@ -18,11 +18,12 @@ pub(crate) fn render(scene: &Scene, rng: &mut Rng) -> Vec<u8> {
         let period = object.radius * rng.range(0.42, 0.55);
         let slant = rng.range(0.0, std::f64::consts::PI);
         let (main, other) = paint(object.colour);
-        let surface = Surface { object, period, sin_cos: (object.angle + slant).sin_cos() };
-        let (top, cover) = coverage(object, w, h);
+        let sin_cos = (object.angle + slant).sin_cos();
+        let pattern = Pattern { texture: object.texture, centre: object.centre, period, sin_cos };
+        let (top, cover) = rows(object, w, h);
         for (y, row) in cover.chunks_exact(w).enumerate() {
             for (x, &c) in row.iter().enumerate().filter(|(_, c)| **c > 0.0) {
-                let second = surface.second(x as f64 + 0.5, (y + top) as f64 + 0.5);
+                let second = pattern.second(x as f64 + 0.5, (y + top) as f64 + 0.5);
                 let pixel = &mut pixels[((y + top) * w + x) * 3..][..3];
                 for k in 0..3 {
                     let colour = (main[k] + (other[k] - main[k]) * second) * tint;
@@ -35,7 +36,7 @@ pub(crate) fn render(scene: &Scene, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The colour itself and its partner in a pattern: a shade of the same hue, so that the name still fits.
-fn paint(colour: Colour) -> ([f64; 3], [f64; 3]) {
+pub(super) fn paint(colour: Colour) -> ([f64; 3], [f64; 3]) {
     match colour {
         Colour::Red => ([218.0, 38.0, 36.0], [118.0, 8.0, 12.0]),
         Colour::Orange => ([246.0, 138.0, 18.0], [168.0, 78.0, 0.0]),
@@ -48,22 +49,25 @@ fn paint(colour: Colour) -> ([f64; 3], [f64; 3]) {
     }
 }
 
-struct Surface<'a> {
-    object: &'a Object,
-    period: f64,
-    sin_cos: (f64, f64),
+/// Where an object shows its second colour. Lengths are pixels.
+pub(super) struct Pattern {
+    pub(super) texture: Texture,
+    pub(super) centre: (f64, f64),
+    pub(super) period: f64,
+    /// Sine and cosine of its direction.
+    pub(super) sin_cos: (f64, f64),
 }
 
-impl Surface<'_> {
+impl Pattern {
     /// How much of the second colour a point shows, 0 to 1; edges are one pixel soft.
-    fn second(&self, x: f64, y: f64) -> f64 {
+    pub(super) fn second(&self, x: f64, y: f64) -> f64 {
         let (sin, cos) = self.sin_cos;
-        let (dx, dy) = (x - self.object.centre.0, y - self.object.centre.1);
+        let (dx, dy) = (x - self.centre.0, y - self.centre.1);
         let (u, v) = ((dx * cos + dy * sin) / self.period, (dy * cos - dx * sin) / self.period);
         // Signed distance from the middle of a stripe's edge, in pixels: positive inside the stripe.
         let stripe = |t: f64| (0.25 - ((t - t.floor()) - 0.5).abs()) * self.period;
         let soft = |d: f64| (d + 0.5).clamp(0.0, 1.0);
-        match self.object.texture {
+        match self.texture {
             Texture::Plain => 0.0,
             Texture::Striped => soft(stripe(u)),
             Texture::Checkered => {
@@ -79,36 +83,48 @@ impl Surface<'_> {
 }
 
 /// First row and coverage (0 to 1, full width) of the rows an object touches.
-fn coverage(object: &Object, w: usize, h: usize) -> (usize, Vec<f32>) {
+fn rows(object: &Object, w: usize, h: usize) -> (usize, Vec<f32>) {
     let ys = || object.outlines.iter().flat_map(|o| o.iter().skip(1).step_by(2).copied());
     let top = ys().fold(f64::MAX, f64::min).floor().clamp(0.0, h as f64) as usize;
     let end = ys().fold(f64::MIN, f64::max).ceil().clamp(top as f64, h as f64) as usize;
     let mut cover = vec![0f32; (end - top) * w];
+    add_coverage(&mut cover, (0, top, w, end - top), &object.outlines, (0.0, 0.0));
+    (top, cover)
+}
+
+/// Adds the share of each pixel that lies inside of outlines, even-odd, to a window (left, top, width, height) of the image; the
+/// outlines are moved by `shift` first.
+pub(super) fn add_coverage(
+    cover: &mut [f32],
+    (left, top, w, h): (usize, usize, usize, usize),
+    outlines: &[Vec<f64>],
+    shift: (f64, f64),
+) {
+    let (left, top, limit) = (left as f64 - shift.0, top as f64 - shift.1, w as f64);
     let mut crossings: Vec<f64> = Vec::new();
-    for sub in 0..(end - top) * SUB {
-        let y = top as f64 + (sub as f64 + 0.5) / SUB as f64;
+    for sub in 0..h * SUB {
+        let y = top + (sub as f64 + 0.5) / SUB as f64;
         crossings.clear();
-        for outline in &object.outlines {
+        for outline in outlines {
             let n = outline.len() / 2;
             for i in 0..n {
                 let j = (i + 1) % n;
                 let (x0, y0, x1, y1) = (outline[2 * i], outline[2 * i + 1], outline[2 * j], outline[2 * j + 1]);
                 if (y0 <= y) != (y1 <= y) {
-                    crossings.push(x0 + (y - y0) / (y1 - y0) * (x1 - x0));
+                    crossings.push(x0 + (y - y0) / (y1 - y0) * (x1 - x0) - left);
                 }
             }
         }
         crossings.sort_by(f64::total_cmp);
         let row = &mut cover[sub / SUB * w..][..w];
         for pair in crossings.chunks_exact(2) {
-            let (a, b) = (pair[0].clamp(0.0, w as f64), pair[1].clamp(0.0, w as f64));
+            let (a, b) = (pair[0].clamp(0.0, limit), pair[1].clamp(0.0, limit));
             for (x, c) in row.iter_mut().enumerate().take(b.ceil() as usize).skip(a as usize) {
                 let part = (b.min(x as f64 + 1.0) - a.max(x as f64)).max(0.0);
                 *c += (part / SUB as f64) as f32;
             }
         }
     }
-    (top, cover)
 }
 
 /// A muted, low-contrast ground: no hue of the objects, no grey as light or dark as white and black.

@@ -52,7 +52,7 @@ pub(super) fn image_id(index: usize) -> i64 {
     index as i64 + 1
 }
 
-/// At most five objects an image, so ids never meet.
+/// At most six objects per image, so ids never meet.
 pub(super) fn ann_id(image: usize, object: usize) -> i64 {
     image_id(image) * 10 + object as i64
 }

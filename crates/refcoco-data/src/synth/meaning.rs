@@ -61,7 +61,7 @@ pub(crate) enum Truth {
     Yes,
 }
 
-fn graded(value: f64, no_below: f64, yes_above: f64) -> Truth {
+pub(super) fn graded(value: f64, no_below: f64, yes_above: f64) -> Truth {
     if value >= yes_above {
         Truth::Yes
     } else if value <= no_below {
@@ -86,7 +86,7 @@ impl Filter {
 }
 
 /// How far an object lies to a side of the centre: -0.5 to 0.5.
-fn toward(scene: &Scene, i: usize, side: Side) -> f64 {
+pub(super) fn toward(scene: &Scene, i: usize, side: Side) -> f64 {
     let (x, y) = scene.place(i);
     match side {
         Side::Left => 0.5 - x,
@@ -100,7 +100,7 @@ fn half(scene: &Scene, i: usize, side: Side) -> Truth {
     graded(toward(scene, i, side), -0.06, 0.06)
 }
 
-fn at_place(scene: &Scene, i: usize, place: Place, among: &[usize]) -> Truth {
+pub(super) fn at_place(scene: &Scene, i: usize, place: Place, among: &[usize]) -> Truth {
     match place {
         Place::Half(side) => half(scene, i, side),
         Place::Corner(v, h) => half(scene, i, v).min(half(scene, i, h)),

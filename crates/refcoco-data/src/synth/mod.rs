@@ -5,6 +5,7 @@ mod draw;
 mod files;
 mod maps;
 mod meaning;
+mod photo;
 mod phrase;
 mod phrasecut;
 mod records;
@@ -111,6 +112,33 @@ impl Part {
     }
 }
 
+/// What generated images look like, and how people speak of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SynthStyle {
+    /// Flat shapes, drawn on a muted ground; sentences of few words.
+    #[default]
+    Drawn,
+    /// Pieces on a table as a camera sees them: textures, light, shadows, perspective, noise, JPEG files of quality 60 to 90. Up
+    /// to six objects; sentences as long as RefCOCO's and RefCOCOg's, with synonyms, ordinals and relations of two steps.
+    Photo,
+}
+
+impl SynthStyle {
+    /// Most objects that an image may have.
+    #[must_use]
+    pub const fn most_objects(self) -> usize {
+        match self {
+            Self::Drawn => 5,
+            Self::Photo => 6,
+        }
+    }
+
+    fn is_drawn(&self) -> bool {
+        *self == Self::Drawn
+    }
+}
+
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,16 +151,19 @@ pub struct SynthConfig {
     pub seed: u64,
     /// Least ratio of the shorter to the longer side, 0.7 to 1.
     pub min_aspect: f64,
-    /// Most objects in an image, 2 to 5.
+    /// Most objects in an image, 2 to 5; to 6 in photographs.
     pub max_objects: usize,
     /// Factor on the size of all objects, 0.8 to 1.4.
     pub scale: f64,
     /// How often an object is placed on top of another, 0 to 1.
     pub occlusion: f64,
-    /// JPEG quality, 50 to 100.
+    /// JPEG quality, 50 to 100; of photographs the highest, down to 60.
     pub quality: u8,
     /// The files. The images are the same in all.
     pub format: SynthFormat,
+    /// Drawings or photographs.
+    #[serde(skip_serializing_if = "SynthStyle::is_drawn")]
+    pub style: SynthStyle,
 }
 
 impl Default for SynthConfig {
@@ -147,6 +178,7 @@ impl Default for SynthConfig {
             occlusion: 0.35,
             quality: 90,
             format: SynthFormat::default(),
+            style: SynthStyle::default(),
         }
     }
 }
@@ -163,8 +195,12 @@ impl SynthConfig {
         if !(0.7..=1.0).contains(&self.min_aspect) {
             return wrong("min_aspect", self.min_aspect.to_string(), "must be 0.7 to 1");
         }
-        if !(2..=5).contains(&self.max_objects) {
-            return wrong("max_objects", self.max_objects.to_string(), "must be 2 to 5");
+        if !(2..=self.style.most_objects()).contains(&self.max_objects) {
+            let expected = match self.style {
+                SynthStyle::Drawn => "must be 2 to 5",
+                SynthStyle::Photo => "must be 2 to 6",
+            };
+            return wrong("max_objects", self.max_objects.to_string(), expected);
         }
         if !(0.8..=1.4).contains(&self.scale) {
             return wrong("scale", self.scale.to_string(), "must be 0.8 to 1.4");
@@ -200,6 +236,8 @@ pub(crate) struct Sample {
     pub(crate) long: Vec<Target>,
     pub(crate) general: Vec<Target>,
     pub(crate) phrases: Vec<phrasecut::Phrase>,
+    /// How a photograph's objects lie, until it is rendered.
+    pub(crate) arrangement: Option<photo::Arrangement>,
 }
 
 /// Streams of the generator: one for each thing drawn, so that a change in one leaves the others as they are.
@@ -219,6 +257,9 @@ fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
 }
 
 pub(crate) fn sample(cfg: &SynthConfig, index: usize) -> Result<Sample, coco_mask::MaskError> {
+    if cfg.style == SynthStyle::Photo {
+        return photo::sample(cfg, index);
+    }
     let scene = Scene::random(cfg, &mut stream(cfg, index, Stream::Scene))?;
     let rules = |style, places| Rules { style, places };
     let said = |r: Rules, s: Stream| choose::singles(&scene, r, &mut stream(cfg, index, s));
@@ -228,6 +269,7 @@ pub(crate) fn sample(cfg: &SynthConfig, index: usize) -> Result<Sample, coco_mas
         long: said(rules(Style::Long, true), Stream::Long),
         general: choose::generalised(&scene, &mut stream(cfg, index, Stream::General)),
         phrases: phrasecut::phrases(&scene, &mut stream(cfg, index, Stream::Phrases)),
+        arrangement: None,
         scene,
     })
 }
@@ -296,6 +338,16 @@ impl Drop for Partial<'_> {
     }
 }
 
+/// An image's file. How a photograph's objects lie is not needed any longer.
+fn photograph(cfg: &SynthConfig, index: usize, sample: &mut Sample) -> Result<Vec<u8>, String> {
+    let rng = &mut stream(cfg, index, Stream::Pixels);
+    let (pixels, quality) = match sample.arrangement.take() {
+        None => (draw::render(&sample.scene, rng), cfg.quality),
+        Some(arrangement) => (photo::render(&sample.scene, &arrangement, rng), photo::quality(cfg.quality, rng)),
+    };
+    files::jpeg(&sample.scene, &pixels, quality)
+}
+
 fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, DataError> {
     let parts = cfg.format.parts();
     let paths = |i: usize| parts.iter().filter_map(move |p| p.image(i, cfg.images)).map(|below| part.join(below));
@@ -307,10 +359,9 @@ fn write(cfg: &SynthConfig, part: &Path, out: &Path) -> Result<SynthSummary, Dat
         .into_par_iter()
         .map(|i| {
             let bad = |e: coco_mask::MaskError| DataError::Image { path: part.join(image_name(i)), reason: e.to_string() };
-            let sample = sample(cfg, i).map_err(bad)?;
-            let pixels = draw::render(&sample.scene, &mut stream(cfg, i, Stream::Pixels));
-            let bytes = files::jpeg(&sample.scene, &pixels, cfg.quality)
-                .map_err(|reason| DataError::Image { path: part.join(image_name(i)), reason })?;
+            let mut sample = sample(cfg, i).map_err(bad)?;
+            let bytes =
+                photograph(cfg, i, &mut sample).map_err(|reason| DataError::Image { path: part.join(image_name(i)), reason })?;
             paths(i).try_for_each(|path| files::write(&path, &bytes))?;
             Ok(sample)
         })

@@ -149,6 +149,9 @@ impl RecordSet {
         let Some(Layout { splits, files: Files::Records { json: pattern, .. }, .. }) = Layout::find(self.layout()) else {
             return Ok(Vec::new());
         };
+        // Halves of six objects need more than ten ids per image.
+        let most = samples.iter().map(|s| s.scene.objects.len() * HALVES).max().unwrap_or_default();
+        let id_of = |i: usize, k: usize| if most > 10 { image_id(i) * 100 + k as i64 } else { ann_id(i, k) };
         let mut classes = 0;
         for (part, word) in *splits {
             let path = Layout::place(&folder, pattern, word);
@@ -169,7 +172,7 @@ impl RecordSet {
                 named.dedup();
                 classes += named.len();
                 annotations.extend(masks.iter().enumerate().map(|(k, (category, mask))| {
-                    json!({"id": ann_id(i, k), "image_id": id, "category_id": category, "bbox": mask.bbox(), "area": mask.area(),
+                    json!({"id": id_of(i, k), "image_id": id, "category_id": category, "bbox": mask.bbox(), "area": mask.area(),
                         "iscrowd": 0, "segmentation": self.segmentation(mask)})
                 }));
             }

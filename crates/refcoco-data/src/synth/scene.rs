@@ -66,7 +66,7 @@ pub(crate) struct Object {
     pub(crate) centre: (f64, f64),
     pub(crate) radius: f64,
     pub(crate) angle: f64,
-    /// Closed outlines, even-odd, rounded to hundredths as annotators' tools do.
+    /// Closed outlines, even-odd, rounded to hundredths as annotators' tools do. Empty where no outline says what the mask is.
     pub(crate) outlines: Vec<Vec<f64>>,
     /// Visible pixels.
     pub(crate) mask: Rle,
@@ -130,13 +130,7 @@ fn candidate(
 ) -> Result<Object, MaskError> {
     let (w, h) = (f64::from(width), f64::from(height));
     let long = w.max(h);
-    // Shared attributes make sentences necessary: without them every image is solved by one word.
-    let like = (!others.is_empty()).then(|| rng.below(others.len()));
-    let mut inherit = |p: f64| like.filter(|_| rng.chance(p)).map(|i| &others[i]);
-    let (as_shape, as_colour, as_texture) = (inherit(0.5), inherit(0.4), inherit(0.5));
-    let shape = as_shape.map_or_else(|| rng.pick(Shape::ALL), |o| o.shape);
-    let colour = as_colour.map_or_else(|| rng.pick(Colour::ALL), |o| o.colour);
-    let texture = as_texture.map_or_else(|| rng.pick(Texture::ALL), |o| o.texture);
+    let (shape, colour, texture) = looks(others, rng);
     let big = rng.chance(if wanted <= 3 { 0.5 } else { 0.3 });
     let side = long * cfg.scale * if big { rng.range(0.33, 0.45) } else { rng.range(0.18, 0.24) };
     let radius = side / 2.0;
@@ -148,12 +142,7 @@ fn candidate(
     } else {
         (inside(rng.range(0.0, w), w), inside(rng.range(0.0, h), h))
     };
-    let tilt = match shape {
-        Shape::Square | Shape::Cross => 0.2,
-        Shape::Heart | Shape::Triangle => 0.3,
-        _ => TAU,
-    };
-    let angle = rng.range(-tilt, tilt);
+    let angle = turn(shape, rng);
     Ok(Object {
         shape,
         colour,
@@ -168,21 +157,43 @@ fn candidate(
     })
 }
 
-fn outline_mask(height: u32, width: u32, outlines: &[Vec<f64>]) -> Result<Rle, MaskError> {
+/// Shape, colour and texture of a new object. Shared ones make sentences necessary: without them every image is solved by one
+/// word.
+pub(super) fn looks(others: &[Object], rng: &mut Rng) -> (Shape, Colour, Texture) {
+    let like = (!others.is_empty()).then(|| rng.below(others.len()));
+    let mut inherit = |p: f64| like.filter(|_| rng.chance(p)).map(|i| &others[i]);
+    let (as_shape, as_colour, as_texture) = (inherit(0.5), inherit(0.4), inherit(0.5));
+    let shape = as_shape.map_or_else(|| rng.pick(Shape::ALL), |o| o.shape);
+    let colour = as_colour.map_or_else(|| rng.pick(Colour::ALL), |o| o.colour);
+    let texture = as_texture.map_or_else(|| rng.pick(Texture::ALL), |o| o.texture);
+    (shape, colour, texture)
+}
+
+/// A turn that leaves the shape's name fitting.
+pub(super) fn turn(shape: Shape, rng: &mut Rng) -> f64 {
+    let tilt = match shape {
+        Shape::Square | Shape::Cross => 0.2,
+        Shape::Heart | Shape::Triangle => 0.3,
+        _ => TAU,
+    };
+    rng.range(-tilt, tilt)
+}
+
+pub(super) fn outline_mask(height: u32, width: u32, outlines: &[Vec<f64>]) -> Result<Rle, MaskError> {
     let mut parts = outlines.iter().map(|o| Rle::from_polygons(height, width, std::slice::from_ref(o)));
     let outer = parts.next().unwrap_or_else(|| Rle::empty(height, width))?;
     parts.try_fold(outer, |mask, hole| minus(&mask, &hole?))
 }
 
 /// a without b, as a intersected with the complement of b.
-fn minus(a: &Rle, b: &Rle) -> Result<Rle, MaskError> {
+pub(super) fn minus(a: &Rle, b: &Rle) -> Result<Rle, MaskError> {
     let mut counts = vec![0];
     counts.extend_from_slice(b.counts());
     let outside = Rle::from_counts(b.height(), b.width(), counts)?;
     merge(&[a.clone(), outside], Merge::Intersection)
 }
 
-fn fits(full: &[Rle], objects: &[Object], mask: &Rle, object: &Object, onto: bool) -> Result<bool, MaskError> {
+pub(super) fn fits(full: &[Rle], objects: &[Object], mask: &Rle, object: &Object, onto: bool) -> Result<bool, MaskError> {
     for (i, (below, other)) in full.iter().zip(objects).enumerate() {
         let (shared, _) = intersection_union(below, mask)?;
         // Neither a stray touch that says nothing about depth, nor a new object in a ring's hole.
@@ -199,7 +210,7 @@ fn fits(full: &[Rle], objects: &[Object], mask: &Rle, object: &Object, onto: boo
     Ok(true)
 }
 
-fn finish(width: u32, height: u32, mut objects: Vec<Object>, full: &[Rle]) -> Result<Scene, MaskError> {
+pub(super) fn finish(width: u32, height: u32, mut objects: Vec<Object>, full: &[Rle]) -> Result<Scene, MaskError> {
     let n = objects.len();
     let mut hidden = vec![vec![0.0; n]; n];
     for i in 0..n {
@@ -220,7 +231,6 @@ fn finish(width: u32, height: u32, mut objects: Vec<Object>, full: &[Rle]) -> Re
 /// Outlines of a shape as large as the circle of its radius.
 fn outlines(shape: Shape, (cx, cy): (f64, f64), r: f64, angle: f64) -> Vec<Vec<f64>> {
     let (sin, cos) = angle.sin_cos();
-    // Points of the unit circle's frame, y down, turned and put in place.
     let put = |points: Vec<(f64, f64)>| -> Vec<f64> {
         points
             .into_iter()
@@ -228,18 +238,23 @@ fn outlines(shape: Shape, (cx, cy): (f64, f64), r: f64, angle: f64) -> Vec<Vec<f
             .map(|v| (v * 100.0).round() / 100.0)
             .collect()
     };
+    unit_outlines(shape).into_iter().map(put).collect()
+}
+
+/// Outlines in the frame of the unit circle, y down.
+pub(super) fn unit_outlines(shape: Shape) -> Vec<Vec<(f64, f64)>> {
     let regular = |n: usize, radius: f64| -> Vec<(f64, f64)> {
         (0..n).map(|i| TAU * i as f64 / n as f64 - TAU / 4.0).map(|a| (radius * a.cos(), radius * a.sin())).collect()
     };
     match shape {
-        Shape::Circle => vec![put(regular(36, 1.0))],
-        Shape::Hexagon => vec![put(regular(6, 1.0))],
-        Shape::Triangle => vec![put(regular(3, 1.05))],
-        Shape::Ring => vec![put(regular(36, 1.0)), put(regular(28, 0.52))],
-        Shape::Square => vec![put(vec![(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)])],
+        Shape::Circle => vec![regular(36, 1.0)],
+        Shape::Hexagon => vec![regular(6, 1.0)],
+        Shape::Triangle => vec![regular(3, 1.05)],
+        Shape::Ring => vec![regular(36, 1.0), regular(28, 0.52)],
+        Shape::Square => vec![vec![(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]],
         Shape::Star => {
             let (tips, dents) = (regular(5, 1.05), regular(10, 0.46));
-            vec![put((0..5).flat_map(|i| [tips[i], dents[2 * i + 1]]).collect())]
+            vec![(0..5).flat_map(|i| [tips[i], dents[2 * i + 1]]).collect()]
         }
         Shape::Cross => {
             let (a, b) = (0.32, 0.98);
@@ -250,14 +265,16 @@ fn outlines(shape: Shape, (cx, cy): (f64, f64), r: f64, angle: f64) -> Vec<Vec<f
                 2 => (-x, -y),
                 _ => (y, -x),
             };
-            vec![put((0..4).flat_map(|k| arm.map(|p| turn(p, k))).collect())]
+            vec![(0..4).flat_map(|k| arm.map(|p| turn(p, k))).collect()]
         }
-        Shape::Heart => vec![put((0..32)
-            .map(|i| TAU * f64::from(i) / 32.0)
-            .map(|t| {
-                let y = 13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
-                (t.sin().powi(3), -(y + 2.5) / 16.0)
-            })
-            .collect())],
+        Shape::Heart => vec![
+            (0..32)
+                .map(|i| TAU * f64::from(i) / 32.0)
+                .map(|t| {
+                    let y = 13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
+                    (t.sin().powi(3), -(y + 2.5) / 16.0)
+                })
+                .collect(),
+        ],
     }
 }

@@ -188,7 +188,7 @@ fn objects_are_visible_and_several() {
     }
 }
 
-fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
     let mut out = BTreeMap::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(folder) = open.pop() {

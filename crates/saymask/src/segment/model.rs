@@ -1,4 +1,4 @@
-//! The models that `segment` asks: SAM, EfficientSAM and SAM-2, told apart by their weights.
+//! The models that `segment` and `data masks` ask: SAM, EfficientSAM and SAM-2, told apart by their weights.
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -90,7 +90,7 @@ impl Sizes {
 }
 
 /// A model with its weights.
-pub(super) enum Segmenter {
+pub(crate) enum Segmenter {
     Sam(Box<Sam>),
     Efficient(Box<EfficientSam>),
     Sam2(Box<Sam2>),
@@ -98,7 +98,7 @@ pub(super) enum Segmenter {
 
 impl Segmenter {
     /// The model of a weight file, which must be the named one.
-    pub(super) fn open(state_dict: &StateDict, name: ModelName, weights: Weights, device: &Device) -> Result<Self> {
+    pub(crate) fn open(state_dict: &StateDict, name: ModelName, weights: Weights, device: &Device) -> Result<Self> {
         let found = Sizes::detect(state_dict)?;
         if let Some(want) = Sizes::named(name)
             && want.key() != found.key()
@@ -121,7 +121,7 @@ impl Segmenter {
 
     /// The best mask of each prompt. To a single click (`ambiguous`) the best of three answers; to others the single mask, of
     /// SAM-2 where it is stable. EfficientSAM's is always the best of three.
-    pub(super) fn best(&self, image: &Image, prompts: &[PromptSet], ambiguous: bool) -> Result<Vec<MaskPrediction>> {
+    pub(crate) fn best(&self, image: &Image, prompts: &[PromptSet], ambiguous: bool) -> Result<Vec<MaskPrediction>> {
         let answers = match self {
             Self::Sam(sam) => {
                 sam.predict_batch(&sam.embed(image)?, prompts, if ambiguous { Output::Multi } else { Output::Single })?
