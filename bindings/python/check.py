@@ -94,9 +94,9 @@ def main():
     args = parser.parse_args()
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
     python = environment(target)
-    models = ["--features", "models"] if args.all or args.release else []
+    models = args.all or args.release
     profile = ["--release"] if args.release or args.bench else ["--profile", "dev"]
-    wheel = install(python, target, [*profile, *models])
+    wheel = install(python, target, [*profile, *([] if models else ["--no-default-features"])])
     if args.bench:
         run(python, "bench.py", "--write", ROOT / "docs" / "python.md")
         return
