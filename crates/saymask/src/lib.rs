@@ -18,6 +18,7 @@ pub mod predict;
 pub mod progress;
 pub mod segment;
 pub mod session;
+pub mod shards;
 pub mod table;
 pub mod track;
 pub mod train;

@@ -12,6 +12,8 @@ mod reliability;
 mod segment;
 #[path = "cli/segment_others.rs"]
 mod segment_others;
+#[path = "cli/shards.rs"]
+mod shards;
 #[path = "cli/track.rs"]
 mod track;
 
