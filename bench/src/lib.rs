@@ -12,6 +12,7 @@ mod methods;
 mod models;
 mod reliability;
 mod sam;
+mod serve;
 mod steps;
 mod torch;
 
@@ -27,6 +28,7 @@ pub use dit::DitArgs;
 pub use methods::MethodsArgs;
 pub use reliability::{ReliabilityArgs, SoakArgs};
 pub use sam::SamArgs;
+pub use serve::ServeBenchArgs;
 pub use steps::TrainBenchArgs;
 
 use saymask::origin::{Origin, command_line};
@@ -54,6 +56,8 @@ pub enum BenchCommand {
     Train(TrainBenchArgs),
     /// Commands that are killed or meet a full disk, and what they lose.
     Reliability(ReliabilityArgs),
+    /// What `serve` adds to `predict`, and thousands of mixed requests.
+    Serve(ServeBenchArgs),
     /// Memory and pace of finished runs, early and late.
     Soak(SoakArgs),
 }
@@ -105,6 +109,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Methods(args) => methods::run(args),
         BenchCommand::Train(args) => steps::run(args),
         BenchCommand::Reliability(args) => reliability::run(args),
+        BenchCommand::Serve(args) => serve::run(args),
         BenchCommand::Soak(args) => reliability::soak(args),
     }
 }
@@ -123,7 +128,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/reliability.md"];
+const PAGES: [&str; 4] = ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md"];
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {

@@ -158,6 +158,8 @@ impl Size {
 /// The config of a method at a size, without weight files, and a tokenizer whose table is as large as the published one.
 pub(crate) fn config_and_tokenizer(of: Method, size: Size, args: &Models) -> Result<(RunConfig, RunTokenizer)> {
     let mut set = size.changes(of);
+    // PyTorch's side keeps what the configs recompute to save memory.
+    set.push("train.recompute=none".into());
     if args.device != "cpu" {
         // Parts of a batch are for processors.
         set.push("train.shards=1".into());

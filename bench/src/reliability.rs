@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ReliabilityArgs) -> Result<()> {
 }
 
 /// The program beside this one, built before.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let this = std::env::current_exe().context("this program's own path")?;
     let program = this.with_file_name(format!("saymask{}", std::env::consts::EXE_SUFFIX));
     ensure!(program.is_file(), "{}: build it first, with `cargo build -p saymask`", program.display());

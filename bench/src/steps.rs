@@ -103,8 +103,9 @@ fn steps<S: Segmenter>(
     let batch = synthetic_batch(count, run_config.data.image_size as usize, &SENTENCES, &segmenter.inputs())?;
     let (mut seconds, mut memory) = (Vec::new(), Memory::default());
     for pass in 0..args.warm_up + args.repeat {
-        let (took, (next, report)) =
-            timed(device, || Ok(training.step(&context, run_config.optim.lr, || Ok(Some(batch.clone())))?))?;
+        // One batch is a step, however many the config accumulates.
+        let mut once = Some(batch.clone());
+        let (took, (next, report)) = timed(device, || Ok(training.step(&context, run_config.optim.lr, || Ok(once.take()))?))?;
         ensure!(report.skipped.is_none(), "loss {}, gradient norm {}: nothing worth timing", report.loss, report.grad_norm);
         training = next;
         memory.note(device);

@@ -1,7 +1,6 @@
 //! `saymask.load`, `Model` and `Embedding`: `models` as Python sees it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::Device;
 use models::{AnyEmbedding, AnyModel, ModelError, Question, Source};

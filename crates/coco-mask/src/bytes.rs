@@ -49,7 +49,7 @@ fn nonzero(bytes: &[u8; STEP]) -> u64 {
     }
     words.iter().enumerate().fold(0, |bits, (i, word)| {
         let word = u64::from_le_bytes(*word);
-        let high = ((word & LOW_7) + LOW_7 | word) & !LOW_7;
+        let high = (((word & LOW_7) + LOW_7) | word) & !LOW_7;
         bits | ((high >> 7).wrapping_mul(GATHER) >> 56) << (8 * i)
     })
 }

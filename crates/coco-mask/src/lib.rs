@@ -33,6 +33,7 @@
 
 mod bytes;
 mod codec;
+mod contour;
 mod error;
 mod ops;
 mod pairs;

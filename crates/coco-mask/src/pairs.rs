@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn other_sizes_are_minus_one_where_boxes_meet() {
         let (small, large) = (Rle::from_counts(2, 2, vec![0, 4]).unwrap(), Rle::from_counts(4, 4, vec![0, 16]).unwrap());
-        assert_eq!(iou_pairs(&[small.clone()], &[large.clone()], &[]), [-1.0]);
+        assert_eq!(iou_pairs(std::slice::from_ref(&small), std::slice::from_ref(&large), &[]), [-1.0]);
         let corner = Rle::from_counts(4, 4, vec![15, 1]).unwrap();
         assert_eq!(iou_pairs(&[small], &[corner], &[]), [0.0]);
     }

@@ -87,6 +87,31 @@ pub(crate) fn dot<S: Simd, const R: usize>(
     sums
 }
 
+/// Sums that are kept apart, so that a row is added up in vectors; their order depends on nothing but its length.
+const SUMS: usize = 32;
+
+/// The sum of `f(a, b)` over two rows.
+#[inline(always)]
+pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f(*a, *b);
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += f(*a, *b);
+    }
+    sums.iter().sum()
+}
+
+/// The sum of `f(v)` over a row.
+#[inline(always)]
+pub(crate) fn sum_of(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    sum_of_pairs(row, row, |v, _| f(v))
+}
+
 /// `e^x` to two units in the last place, for x from -87 to 88; beyond, the value at the nearer end.
 ///
 /// `x = n ln 2 + r` with |r| <= ln 2 / 2: the Taylor series of `e^r` to degree 7 leaves 5e-9, and `2^n` is put together

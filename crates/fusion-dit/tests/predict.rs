@@ -98,7 +98,8 @@ fn clicks_and_boxes_stand_beside_a_sentence() {
 
         let (here, there) = (PromptSet::click(50.0, 30.0), PromptSet::default().with_point([50.0, 30.0], 0));
         let boxed = PromptSet::boxed([2.0, 3.0, 20.0, 30.0]).with_point([5.0, 5.0], 1);
-        let mixed = [(Some("red"), &here), (None, &here), (Some("red"), &nothing), (Some("red"), &there), (Some("left zebra"), &boxed)];
+        let mixed =
+            [(Some("red"), &here), (None, &here), (Some("red"), &nothing), (Some("red"), &there), (Some("left zebra"), &boxed)];
         let logits = dit.ask_logits(&embedding, &mixed).unwrap();
         assert_eq!((logits.len(), logits[0].size()), (5, (40, 64)));
         for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2)] {

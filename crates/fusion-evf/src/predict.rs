@@ -188,7 +188,8 @@ impl EvfPredictor {
         let mut prompts = prompt_tensors(&placed.iter().collect::<Vec<_>>(), letterbox, &self.model.device());
         if !sentences.is_empty() {
             let batch = self.model.tokens(self.tokenizer.as_ref(), &sentences)?;
-            prompts.tokens = Some(self.model.net.tokens(self.model.extract(features.multimodal.clone(), &batch, &image_of)?)?);
+            prompts.tokens =
+                Some(self.model.net.tokens(self.model.extract(features.multimodal.clone(), &batch, &image_of)?)?);
         }
         self.model.net.forward_prompts(features.maps.clone(), prompts, &image_of, self.model.config().answer(false))
     }

@@ -88,10 +88,7 @@ fn clicks_and_boxes_stand_beside_a_sentence() {
             assert_ne!(logits[a].values(), logits[b].values(), "{kind:?}: {a} and {b}");
         }
         assert_eq!(evf.ask_with(&embedding, &mixed[2..3]).unwrap(), evf.ask(&embedding, &["ab"]).unwrap());
-        for (bad, says) in [
-            ((Some("ab"), &PromptSet::click(f64::NAN, 1.0)), "finite"),
-            ((None, &nothing), "is empty"),
-        ] {
+        for (bad, says) in [((Some("ab"), &PromptSet::click(f64::NAN, 1.0)), "finite"), ((None, &nothing), "is empty")] {
             let error = evf.ask_with(&embedding, &[(Some("ab"), &nothing), bad]).unwrap_err().to_string();
             assert!(error.contains("prompt 1") && error.contains(says), "{error}");
         }

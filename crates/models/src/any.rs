@@ -56,7 +56,7 @@ impl AnyModel {
         with_method!(method, method => {
             let net = method.build(device)?;
             let net = match checkpoint {
-                Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+                Some(checkpoint) => evaluated_weights(net, &method.names(), checkpoint)?,
                 None => net,
             };
             ready(run_config, net, &method.tokenizer, device)

@@ -64,3 +64,28 @@ pub enum ModelError {
     #[error("this method has no {0}")]
     Unsupported(&'static str),
 }
+
+impl ModelError {
+    /// Whether what was asked is at fault (a sentence without words, a click that is no number, a map that the method does not
+    /// have), rather than files, weights or the device.
+    #[must_use]
+    pub fn is_about_the_question(&self) -> bool {
+        use fusion_dit::DitError;
+        use fusion_evf::EvfError;
+        use fusion_risam::RisamError;
+        match self {
+            Self::Text(_) | Self::Unsupported(_) => true,
+            Self::Dit(DitError::Text(_) | DitError::Config(_)) => true,
+            Self::Evf(EvfError::Text(_) | EvfError::Config(_)) => true,
+            Self::Risam(RisamError::Text(_) | RisamError::Config(_)) => true,
+            Self::Prompt(error)
+            | Self::Dit(DitError::Sam(error))
+            | Self::Evf(EvfError::Sam(error))
+            | Self::Risam(RisamError::Sam(error)) => {
+                use sam_vit::SamError::{Canvas, Image, Prompt};
+                matches!(error, Prompt { .. } | Image(_) | Canvas { .. })
+            }
+            _ => false,
+        }
+    }
+}

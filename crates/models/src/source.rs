@@ -78,11 +78,11 @@ fn of_weights<S: AsRef<str>>(weights: &str, config: Option<&Path>, set: &[S]) ->
         None if path.is_dir() => pretrained_config(&path, set)?,
         None => return Err(ModelError::Unnamed { weights: weights.to_owned() }),
     };
-    let Some(vocabulary) = run_config.text.vocabulary_file() else {
-        let expected = "a file: released weights need their own vocabulary (--set text.vocabulary=FILE)";
+    let Some(tokenizer) = RunTokenizer::published(&run_config)? else {
+        let expected = "a file, or \"from-weights\" where it lies beside them: released weights need their own vocabulary \
+                        (--set text.vocabulary=FILE)";
         return Err(run_config.value_error("text.vocabulary", "none", expected).into());
     };
-    let tokenizer = RunTokenizer::load(run_config.text.tokenizer, vocabulary)?;
     Ok(Found { run_config, tokenizer, checkpoint: None, dir: None, label: weights.to_owned() })
 }
 
@@ -136,7 +136,7 @@ impl Found {
 
     fn exported<N: Module>(&self, net: N, names: &KeyMap) -> Result<StateDict, ModelError> {
         let net = match &self.checkpoint {
-            Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+            Some(checkpoint) => evaluated_weights(net, names, checkpoint)?,
             None => net,
         };
         Ok(export(&net, names, "export"))

@@ -1,9 +1,10 @@
 //! A run's tokenizer: made from the training sentences or read from a published vocabulary, and kept with the weights.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nn_ops::weights::PretrainedFolder;
 use text_encoders::TextTokenizer;
 use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, TokenizerKind, WordPiece};
 
@@ -37,13 +38,40 @@ impl RunTokenizer {
         if let Some(checkpoint) = resumed {
             return Self::kept(run_config, checkpoint);
         }
-        if let Some(path) = run_config.text.vocabulary_file() {
-            return Self::load(run_config.text.tokenizer, path)?.with_added(&run_config.text.added_tokens);
+        if let Some(published) = Self::published(run_config)? {
+            return Ok(published);
         }
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
         let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
         let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
         Ok(Self { kind: Tokenizer::Wordpiece, tokenizer: Arc::new(pieces), files })
+    }
+
+    /// The tokenizer of the config's vocabulary file, or of the one beside `model.init.method`; nothing where it is made from the
+    /// training sentences.
+    ///
+    /// # Errors
+    /// A vocabulary file that cannot be read, or none beside the weights.
+    pub fn published(run_config: &RunConfig) -> Result<Option<Self>, ModelError> {
+        let text = &run_config.text;
+        let path = match (text.vocabulary_file(), &run_config.model.init.method) {
+            (Some(file), _) => file.to_owned(),
+            (None, Some(weights)) if text.vocabulary_from_weights() => Self::beside(run_config, weights)?,
+            (None, _) => return Ok(None),
+        };
+        Self::load(text.tokenizer, &path)?.with_added(&text.added_tokens).map(Some)
+    }
+
+    /// The file of the config's kind of vocabulary in a folder of weights, or beside a file of them.
+    fn beside(run_config: &RunConfig, weights: &str) -> Result<PathBuf, ModelError> {
+        let found = PretrainedFolder::find(weights)?;
+        let path = found.path();
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let names = names(run_config.text.tokenizer);
+        names.iter().map(|name| folder.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+            let expected = format!("{} in {}, or the path of a vocabulary", names.join(" or "), folder.display());
+            run_config.value_error("text.vocabulary", "\"from-weights\", but none lies there", expected).into()
+        })
     }
 
     /// A tokenizer whose files are in memory, by name, as [`RunTokenizer::files`] gives them.
@@ -195,7 +223,6 @@ fn names(kind: Tokenizer) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn config(folder: &Path, tokens: &str) -> RunConfig {
         let text = format!(
@@ -203,6 +230,22 @@ mod tests {
             folder.join("beit3.spm").display().to_string()
         );
         RunConfig::from_toml_str(&text).unwrap()
+    }
+
+    #[test]
+    fn the_vocabulary_beside_the_weights_comes_along() {
+        let temp = tempfile::tempdir().unwrap();
+        let weights = temp.path().join("model.safetensors");
+        let text = format!("[text]\nvocabulary = \"from-weights\"\n[model.init]\nmethod = {:?}\n", weights.display().to_string());
+        let config = RunConfig::from_toml_str(&text).unwrap();
+        std::fs::write(&weights, "").unwrap();
+        let missing = RunTokenizer::open(&config, [], None).err().unwrap().to_string();
+        assert!(missing.contains("text.vocabulary") && missing.contains("vocab.txt in"), "{missing}");
+        std::fs::write(temp.path().join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred\ncircle\n").unwrap();
+        for source in [weights.clone(), temp.path().to_owned()] {
+            let config = config.with_overrides(&[format!("model.init.method={}", source.display())]).unwrap();
+            assert_eq!(opened(&config).shared().pieces("red circle").unwrap(), [5, 6]);
+        }
     }
 
     fn opened(config: &RunConfig) -> RunTokenizer {

@@ -5,7 +5,8 @@ use std::path::Path;
 use burn::module::{Module, Param};
 use burn::store::ModuleRecord;
 use burn::tensor::Tensor;
-use nn_ops::weights::{KeyMap, NamedVisitor, visit_named};
+use nn_ops::weights::{KeyMap, NamedVisitor, attach_lora, visit_named};
+use run_config::Lora;
 
 use crate::ModelError;
 use crate::run_dir::Checkpoint;
@@ -15,14 +16,21 @@ pub const MODEL: &str = "model.bpk";
 /// File of the averaged weights in a checkpoint.
 pub const AVERAGE: &str = "average.bpk";
 
-/// The weights that a checkpoint is evaluated with: the average if there is one.
+/// The weights that a checkpoint is evaluated with: the average if there is one. Adapters are added to the weights that they belong
+/// to. `names` are the official names of the parameters.
 ///
 /// # Errors
 /// A file that is missing or does not fit the model.
-pub fn evaluated_weights<N: Module>(net: N, checkpoint: &Checkpoint) -> Result<N, ModelError> {
+pub fn evaluated_weights<N: Module>(net: N, names: &KeyMap, checkpoint: &Checkpoint) -> Result<N, ModelError> {
+    let lora = checkpoint.config()?.train.lora;
+    let net = match &lora {
+        Some(lora) => with_adapters(net, names, lora).0,
+        None => net,
+    };
     let name = if checkpoint.manifest.files.contains_key(AVERAGE) { AVERAGE } else { MODEL };
     let path = checkpoint.file(name)?;
     let net = read_record(net, &path)?;
+    let net = if lora.is_some() { net.materialize() } else { net };
     let mut search = NotFinite::default();
     visit_named(&net, &KeyMap::plain(), &mut search);
     match search.first {
@@ -32,6 +40,11 @@ pub fn evaluated_weights<N: Module>(net: N, checkpoint: &Checkpoint) -> Result<N
             what: format!("tensor `{tensor}` holds values that are NaN or infinite; use another checkpoint"),
         }),
     }
+}
+
+/// A module with the adapters of `train.lora`, and how many it has.
+pub fn with_adapters<N: Module>(net: N, names: &KeyMap, lora: &Lora) -> (N, usize) {
+    attach_lora(net, names, lora.rank, lora.alpha, |name| lora.adapts(name))
 }
 
 /// The first parameter with values that are not finite.

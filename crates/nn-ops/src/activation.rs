@@ -6,18 +6,19 @@ use crate::cpu;
 
 /// GELU in its erf form, `0.5 x (1 + erf(x / sqrt 2))`: the form of SAM, BERT, BEiT-3 and ViLT.
 ///
-/// Where gradients are tracked it is composed of primitive operations, because the default derivative of Burn's own
-/// GELU belongs to the tanh approximation. The values are the same to rounding.
+/// Where gradients are tracked on another device than the CPU it is composed of primitive operations, because the default
+/// derivative of Burn's own GELU belongs to the tanh approximation. The values are the same to rounding.
 ///
 /// # Shapes
 /// Any; the output has the input's.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if x.device().is_autodiff() {
+    cpu::gelu(x).unwrap_or_else(|x| {
+        if !x.device().is_autodiff() {
+            return activation::gelu(x);
+        }
         let gate = (x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
         x * gate * 0.5
-    } else {
-        cpu::gelu(x).unwrap_or_else(activation::gelu)
-    }
+    })
 }
 
 /// `x * sigmoid(1.702 x)`, the GELU of OpenAI's CLIP.

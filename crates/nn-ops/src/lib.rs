@@ -30,6 +30,7 @@ pub mod formula;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+pub mod optim;
 pub mod precision;
 pub mod projected_attention;
 pub mod recompute;

@@ -6,6 +6,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor, module};
 
+use crate::cpu;
 use crate::precision::to_f32;
 
 /// Layer norm over the last axis. Field names are those of Burn's, which checkpoints of runs hold.
@@ -33,6 +34,9 @@ impl LayerNorm {
 
 /// Layer norm over the last axis.
 fn over_last<const D: usize>(x: Tensor<D>, gain: &Param<Tensor<1>>, bias: &Param<Tensor<1>>, eps: f64) -> Tensor<D> {
+    if let Some(normed) = cpu::layer_norm(&x, &gain.val(), &bias.val(), eps) {
+        return normed;
+    }
     let kind = x.dtype();
     module::layer_norm(to_f32(x), to_f32(gain.val()), Some(to_f32(bias.val())), eps).cast(kind)
 }

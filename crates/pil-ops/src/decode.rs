@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::Image;
@@ -71,27 +72,40 @@ impl Decode {
     /// # Errors
     /// Bytes that are no whole image, or one that is too large.
     pub fn bytes(self, bytes: &[u8]) -> Result<Image, DecodeError> {
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-        match reader.format() {
-            Some(ImageFormat::Jpeg) => whole_jpeg(bytes)?,
-            Some(ImageFormat::Png) => whole_png(bytes)?,
-            _ => {}
-        }
-        let mut reader = reader;
-        // The limit that people can raise is the one in pixels.
-        reader.no_limits();
-        let mut decoder = reader.into_decoder()?;
-        let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > self.max_pixels {
-            return Err(DecodeError::TooLarge { width, height, pixels, limit: self.max_pixels });
-        }
+        let mut decoder = self.opened(bytes)?;
         let orientation = decoder.orientation()?;
         let mut image = DynamicImage::from_decoder(decoder)?;
         if self.upright {
             image.apply_orientation(orientation);
         }
         Ok(Image::try_from(image)?)
+    }
+
+    /// Columns and rows of a file's bytes, as stored; its pixels are not decoded.
+    ///
+    /// # Errors
+    /// As [`Decode::bytes`] as far as the header, the length and the limit tell; pixels may still turn out to be damaged.
+    pub fn check(self, bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
+        Ok(self.opened(bytes)?.dimensions())
+    }
+
+    /// A decoder of a whole file within the limit.
+    fn opened(self, bytes: &[u8]) -> Result<impl ImageDecoder + '_, DecodeError> {
+        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        match reader.format() {
+            Some(ImageFormat::Jpeg) => whole_jpeg(bytes)?,
+            Some(ImageFormat::Png) => whole_png(bytes)?,
+            _ => {}
+        }
+        // The limit that people can raise is the one in pixels.
+        reader.no_limits();
+        let decoder = reader.into_decoder()?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > self.max_pixels {
+            return Err(DecodeError::TooLarge { width, height, pixels, limit: self.max_pixels });
+        }
+        Ok(decoder)
     }
 
     /// Decodes a file.
@@ -153,6 +167,29 @@ impl TryFrom<DynamicImage> for Image {
 /// If the file cannot be read or has no valid header.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
     Ok(ImageReader::open(path)?.with_guessed_format()?.into_dimensions()?)
+}
+
+/// Columns and rows of an image's bytes from their header, as people see it: the EXIF orientation is applied.
+///
+/// # Errors
+/// Bytes without a valid header.
+pub fn upright_dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let on_its_side = matches!(
+        decoder.orientation()?,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    );
+    Ok(if on_its_side { (height, width) } else { (width, height) })
+}
+
+/// Whether an image's EXIF orientation turns or mirrors it.
+///
+/// # Errors
+/// Bytes without a valid header.
+pub fn is_turned(bytes: &[u8]) -> Result<bool, DecodeError> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    Ok(decoder.orientation()? != Orientation::NoTransforms)
 }
 
 /// Files of a folder whose names say that they are images that [`Decode`] reads, in order of their names, and the other files.
@@ -314,8 +351,11 @@ mod tests {
 
     #[test]
     fn too_many_pixels_are_refused_before_they_are_decoded() {
-        let error = Decode { max_pixels: 511, ..Decode::default() }.bytes(&jpeg(None)).unwrap_err().to_string();
-        assert!(error.contains("32 x 16") && error.contains("511"), "{error}");
+        let few = Decode { max_pixels: 511, ..Decode::default() };
+        for error in [few.bytes(&jpeg(None)).unwrap_err(), few.check(&jpeg(None)).unwrap_err()].map(|e| e.to_string()) {
+            assert!(error.contains("32 x 16") && error.contains("511"), "{error}");
+        }
+        assert_eq!(Decode::UPRIGHT.check(&jpeg(Some(6))).unwrap(), (32, 16), "as stored");
         assert!(Decode::default().bytes(b"GIF89a").is_err());
     }
 }

@@ -41,7 +41,7 @@ mod resample;
 
 pub use blur::gaussian_blur;
 #[cfg(feature = "image")]
-pub use decode::{Decode, DecodeError, MAX_PIXELS, dimensions, images_in};
+pub use decode::{Decode, DecodeError, MAX_PIXELS, dimensions, images_in, is_turned, upright_dimensions};
 pub use enhance::{brightness, contrast, luma, saturation};
 pub use image::{Image, ImageError, flip_horizontal};
 pub use letterbox::{Fit, Letterbox, MAX_CANVAS, Normalisation};

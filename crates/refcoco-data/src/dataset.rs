@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coco_mask::Rle;
+use pil_ops::Image;
 use serde::{Deserialize, Serialize};
 
 use crate::classes::{self, ClassImage, ClassSet, LAYOUTS};
 use crate::layout;
-use crate::{AnnId, DataError, Sentence};
+use crate::own::{self, UnreadMask};
+use crate::{AnnId, DataError, Sentence, loader};
 
 /// Which set to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +20,12 @@ pub struct DatasetSpec {
     /// The folder that holds the sets and `images`.
     pub root: PathBuf,
     /// `refcoco`, `refcoco+`, `refcocog`, `grefcoco`, `refclef` or `phrasecut`; or a set whose masks belong to classes: `ade20k`,
-    /// `mapillary`, `humanparsing`, `partimagenet`, `pascal_part` or `objects365`.
+    /// `mapillary`, `humanparsing`, `partimagenet`, `pascal_part` or `objects365`; or data of one's own: `coco`, `jsonl`, `masks`,
+    /// `label-studio` or `yolo-seg`.
     pub name: String,
     /// Who made the splits: `unc`, `google`, `umd`, `berkeley`; or the one version of sets that have one: `vg` for PhraseCut,
     /// `challenge` for ADE20K, `v2.0` for Mapillary Vistas, `atr` for human parsing, `seg` for PartImageNet, `vlpart` for
-    /// PASCAL-Part, `v1` for Objects365.
+    /// PASCAL-Part, `v1` for Objects365; `own` for data of one's own.
     pub split_by: String,
 }
 
@@ -33,6 +36,7 @@ impl DatasetSpec {
         let split_by = match name {
             "refcocog" => "umd",
             layout::PHRASECUT => "vg",
+            name if own::OwnFormat::named(name).is_some() => own::BY,
             name => LAYOUTS.iter().find(|layout| layout.name == name).map_or("unc", |layout| layout.by),
         };
         Self { root: root.into(), name: name.into(), split_by: split_by.into() }
@@ -60,6 +64,8 @@ pub enum Collection {
     Voc,
     /// Objects365's.
     Objects365,
+    /// Whoever uses this: images of their own, by a hash.
+    Own,
 }
 
 /// Which photograph an image is, so that sets which share some can be kept apart.
@@ -105,6 +111,18 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
+    /// Decodes the image: of published sets its pixels as they are stored, for annotations were drawn on them; of one's own data
+    /// upright, as people see them.
+    ///
+    /// # Errors
+    /// If the file cannot be read or decoded.
+    pub fn decode(&self) -> Result<Image, DataError> {
+        match self.photo.collection {
+            Collection::Own => loader::decode_upright(&self.path),
+            _ => loader::decode(&self.path),
+        }
+    }
+
     pub(crate) fn pixels(&self) -> usize {
         self.width as usize * self.height as usize
     }
@@ -123,9 +141,11 @@ pub struct Referent {
     pub category: String,
     /// At least one sentence.
     pub sentences: Vec<Sentence>,
-    /// The union of the annotations, as large as the image.
+    /// The union of the annotations, as large as the image, but for what is in `unread`.
     pub mask: Rle,
-    /// The hull of the annotations' boxes, `[x, y, width, height]` in pixels; zeros when nothing is meant.
+    /// Masks that are read when they are asked for ([`Dataset::masks`]); only data of one's own have some.
+    pub unread: Vec<UnreadMask>,
+    /// The hull of the annotations' boxes, `[x, y, width, height]` in pixels; zeros when nothing is meant or known.
     pub bbox: [f64; 4],
     /// PhraseCut's own subsets that it belongs to ("i_multi", "s_small", ...); none in other sets.
     pub groups: Vec<&'static str>,
@@ -173,6 +193,21 @@ impl Dataset {
         self.skipped += other.skipped;
         self.warnings.extend(other.warnings);
         self
+    }
+
+    /// This set with all masks read, for whoever looks at [`Referent::mask`] itself.
+    ///
+    /// # Errors
+    /// A mask that cannot be read.
+    pub fn with_masks_read(mut self) -> Result<Self, DataError> {
+        let Self { images, referents, .. } = &mut self;
+        for referent in referents.iter_mut().filter(|r| !r.unread.is_empty()) {
+            let info = &images[referent.image];
+            referent.mask = own::union(&referent.mask, &referent.unread, (info.width, info.height))?;
+            referent.bbox = referent.mask.bbox();
+            referent.unread.clear();
+        }
+        Ok(self)
     }
 
     /// Sentences over all referents.

@@ -102,6 +102,24 @@ pub enum DataError {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A mask in a file of its own that cannot be used.
+    #[error("{path}: unusable mask: {reason}", path = path.display())]
+    MaskFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A split of data of one's own that has no image.
+    #[error("{path}: no image in the split `{split}`: {hint}", path = path.display())]
+    Split {
+        /// The folder.
+        path: PathBuf,
+        /// The split.
+        split: String,
+        /// Where the images are, and what would be right.
+        hint: String,
+    },
     /// A kept intermediate result that cannot be used.
     #[error("{path}: unusable kept features: {reason}", path = path.display())]
     Kept {

@@ -8,6 +8,7 @@ use coco_mask::Rle;
 use rayon::prelude::*;
 
 use crate::classes::{ClassImage, Opened};
+use crate::own::union;
 use crate::rng::Rng;
 use crate::{DataError, Dataset, ImageInfo, SentenceKind};
 
@@ -184,7 +185,7 @@ impl Dataset {
 
     fn mask(&self, item: &Item, opened: Option<&Opened<'_>>) -> Result<Rle, DataError> {
         match (item.target, opened) {
-            (Target::Sentence { referent, .. }, _) => Ok(self.referents[referent].mask.clone()),
+            (Target::Sentence { referent, .. }, _) => self.referent_mask(referent),
             (Target::Class { class, .. }, Some(opened)) => opened.rle(class),
             _ => {
                 let info = self.image(item);
@@ -194,10 +195,19 @@ impl Dataset {
         }
     }
 
+    fn referent_mask(&self, referent: usize) -> Result<Rle, DataError> {
+        let referent = &self.referents[referent];
+        if referent.unread.is_empty() {
+            return Ok(referent.mask.clone());
+        }
+        let info = &self.images[referent.image];
+        union(&referent.mask, &referent.unread, (info.width, info.height))
+    }
+
     /// The mask of an item, 0 and 1, row after row.
     pub(crate) fn pixels(&self, item: &Item, opened: Option<&Opened<'_>>) -> Result<Vec<u8>, DataError> {
         match (item.target, opened) {
-            (Target::Sentence { referent, .. }, _) => Ok(self.referents[referent].mask.to_row_major()),
+            (Target::Sentence { referent, .. }, _) => Ok(self.referent_mask(referent)?.to_row_major()),
             (Target::Class { class, .. }, Some(opened)) => opened.pixels(class),
             _ => Ok(vec![0; self.image(item).pixels()]),
         }

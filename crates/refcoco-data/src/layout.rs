@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::classes::Layout;
+use crate::own::OwnFormat;
 
 /// The sets this crate knows.
 pub const SETS: [&str; 12] = [
@@ -42,7 +43,11 @@ pub(crate) const BROKEN_REFCLEF: [&str; 3] = ["19579.jpg", "17975.jpg", "19575.j
 /// The folder of a set.
 pub(crate) fn folder(root: &Path, name: &str) -> Result<PathBuf, DataError> {
     if !SETS.contains(&name) {
-        return Err(DataError::Name { what: "data set", found: name.into(), valid: SETS.join(", ") });
+        return Err(DataError::Name {
+            what: "data set",
+            found: name.into(),
+            valid: format!("{}, {}", SETS.join(", "), OwnFormat::names()),
+        });
     }
     let below = folder_name(name);
     if let Some(layout) = Layout::find(name) {

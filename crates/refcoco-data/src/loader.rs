@@ -8,7 +8,7 @@ use pil_ops::Image;
 use rayon::prelude::*;
 
 use crate::classes;
-use crate::{DataError, Dataset, Draw, Item, Transform, Transformed};
+use crate::{DataError, Dataset, Draw, ImageInfo, Item, Transform, Transformed};
 
 fn bad(path: &Path, reason: impl ToString) -> DataError {
     DataError::Image { path: path.into(), reason: reason.to_string() }
@@ -24,6 +24,11 @@ fn bad(path: &Path, reason: impl ToString) -> DataError {
 /// If the file cannot be read or decoded.
 pub fn decode(path: &Path) -> Result<Image, DataError> {
     Image::open(path).map_err(|e| bad(path, e))
+}
+
+/// As [`decode`], turned as the EXIF orientation says.
+pub(crate) fn decode_upright(path: &Path) -> Result<Image, DataError> {
+    Image::open_upright(path).map_err(|e| bad(path, e))
 }
 
 /// Width and height of an image from its header.
@@ -55,18 +60,19 @@ impl ImageCache {
         Self { limit, held: Mutex::default() }
     }
 
-    /// The image of a path, decoded at most once while it fits.
+    /// An image, decoded at most once while it fits.
     ///
     /// # Errors
-    /// As [`decode`].
-    pub fn get(&self, path: &Path) -> Result<Arc<Image>, DataError> {
+    /// As [`ImageInfo::decode`].
+    pub fn get(&self, info: &ImageInfo) -> Result<Arc<Image>, DataError> {
+        let path = &info.path;
         // A panic elsewhere cannot leave the map half-changed, so a poisoned lock is still good.
         if let Some(image) = self.held.lock().unwrap_or_else(PoisonError::into_inner).images.get(path) {
             return Ok(image.clone());
         }
-        let image = Arc::new(decode(path)?);
+        let image = Arc::new(info.decode()?);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.bytes + image.data().len() <= self.limit && held.images.insert(path.into(), image.clone()).is_none() {
+        if held.bytes + image.data().len() <= self.limit && held.images.insert(path.clone(), image.clone()).is_none() {
             held.bytes += image.data().len();
         }
         Ok(image)
@@ -120,7 +126,7 @@ fn load_run(dataset: &Dataset, run: &[Draw], transform: &Transform, cache: &Imag
     };
     let Some(first) = items.first() else { return Ok(Vec::new()) };
     let info = dataset.image(first);
-    let image = cache.get(&info.path)?;
+    let image = cache.get(info)?;
     let size = (image.width() as u32, image.height() as u32);
     if let Some((map, of_map)) = opened.as_ref().and_then(|opened| opened.wrong_size(size)) {
         return Err(classes::wrong_size(&map, of_map, &info.path, size));

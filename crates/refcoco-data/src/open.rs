@@ -11,6 +11,7 @@ use crate::classes::{self, Layout};
 use crate::dataset::{Collection, Dataset, DatasetSpec, ImageInfo, Photo, Referent};
 use crate::instances::Instances;
 use crate::layout::{self, ImageFinder};
+use crate::own::{self, OwnFormat};
 use crate::phrasecut::{self, ImageTable};
 use crate::refs::{self, RefRecord};
 
@@ -26,6 +27,9 @@ impl Dataset {
     /// # Errors
     /// On the first thing that is wrong, naming file and field. [`crate::verify`] lists everything instead.
     pub fn open(spec: &DatasetSpec, split: &str) -> Result<Self, DataError> {
+        if let Some(format) = OwnFormat::named(&spec.name) {
+            return own::open(format, spec, split);
+        }
         let folder = layout::folder(&spec.root, &spec.name)?;
         if spec.name == layout::PHRASECUT {
             return phrasecut::open(spec, &folder, split);
@@ -120,7 +124,7 @@ fn referent(
         _ => String::new(),
     };
     let RefRecord { ref_id, ann_ids, sentences, .. } = record;
-    Ok(Referent { ref_id, image, ann_ids, category, sentences, mask, bbox, groups: Vec::new() })
+    Ok(Referent { ref_id, image, ann_ids, category, sentences, mask, unread: Vec::new(), bbox, groups: Vec::new() })
 }
 
 /// Mask and box of a record.
@@ -180,6 +184,10 @@ pub(crate) fn target(
 pub fn held_out_images(specs: &[DatasetSpec]) -> Result<BTreeSet<Photo>, DataError> {
     let mut out = BTreeSet::new();
     for spec in specs {
+        if let Some(format) = OwnFormat::named(&spec.name) {
+            out.extend(own::held_out(format, &spec.root)?);
+            continue;
+        }
         let folder = layout::folder(&spec.root, &spec.name)?;
         if spec.name == layout::PHRASECUT {
             out.extend(ImageTable::read(&folder)?.held_out());

@@ -363,6 +363,7 @@ impl Task {
             sentences: if text.is_empty() { Vec::new() } else { vec![sentence] },
             bbox: [x0, y0, x1 - x0, y1 - y0],
             mask,
+            unread: Vec::new(),
             groups,
         }
     }

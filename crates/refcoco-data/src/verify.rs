@@ -9,6 +9,7 @@ use crate::classes::{self, LAYOUTS, Layout};
 use crate::instances::{Instances, repeated};
 use crate::layout::{self, IMAGE_FOLDERS, ImageFinder, PHRASECUT, SETS};
 use crate::open::target;
+use crate::own::{self, OwnFormat};
 use crate::phrasecut::{self, ImageTable};
 use crate::refs;
 use crate::{DataError, published};
@@ -76,6 +77,18 @@ pub fn verify_deep(root: &Path) -> Result<VerifyReport, DataError> {
     check(root, true)
 }
 
+/// Checks data of one's own in this format; `decode` reads whole images and masks, too.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_own(root: &Path, format: OwnFormat, decode: bool) -> Result<VerifyReport, DataError> {
+    let mut report = VerifyReport::default();
+    let own::Checked { records, errors, warnings } = own::check(format, root, decode)?;
+    count(format.name(), own::BY, records.iter().map(|(split, image, said)| (split.as_str(), *image, 1, *said)), &mut report);
+    (report.errors, report.warnings) = (errors, warnings);
+    Ok(report)
+}
+
 fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
     let missing = |hint: String| DataError::Missing { path: root.into(), what: "data folder", hint };
     if !root.is_dir() {
@@ -85,8 +98,14 @@ fn check(root: &Path, decode: bool) -> Result<VerifyReport, DataError> {
     let sets: Vec<&str> =
         (SETS.into_iter()).filter(|s| Layout::find(s).is_none() && root.join(layout::folder_name(s)).is_dir()).collect();
     if sets.is_empty() && of_classes.is_empty() {
-        let names = SETS.map(layout::folder_name).join(", ");
-        return Err(missing(format!("the folder exists but holds none of {names}")));
+        return match OwnFormat::detect(root) {
+            Ok(format) => verify_own(root, format, decode),
+            Err(DataError::Missing { what: own::NOTHING, .. }) => {
+                let (names, own) = (SETS.map(layout::folder_name).join(", "), OwnFormat::names());
+                Err(missing(format!("the folder exists but holds none of {names}, nor data of one's own as {own}")))
+            }
+            Err(error) => Err(error),
+        };
     }
     let mut report = VerifyReport::default();
     let finder = ImageFinder::new(root, &IMAGE_FOLDERS);

@@ -164,7 +164,7 @@ fn missing_folders_and_names() {
     };
     assert_error(spec("refcoco+", "unc"), &["refcoco+", "no such folder"]);
     assert_error(spec("refcoco", "umd"), &["refs(umd).p", "split_by can be unc"]);
-    assert_error(spec("coco", "unc"), &["unknown data set `coco`", "refcocog"]);
+    assert_error(spec("coco-2017", "unc"), &["unknown data set `coco-2017`", "refcocog", "label-studio"]);
     assert!(verify(&root.path().join("nowhere")).unwrap_err().to_string().contains("nowhere"));
 }
 

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn records_in_memory_are_those_of_a_file() {
-        let list = [json!({"sent_id": 7, "segmentation": {"size": [2, 2], "counts": [0, 4]}}), json!({"ref_id": 3, "mask": null})];
+        let list =
+            [json!({"sent_id": 7, "segmentation": {"size": [2, 2], "counts": [0, 4]}}), json!({"ref_id": 3, "mask": null})];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         std::fs::write(&path, serde_json::to_string(&list).unwrap()).unwrap();

@@ -238,7 +238,11 @@ impl RunConfig {
         }
         let text = &self.text;
         self.filled("text.vocabulary", &text.vocabulary)?;
-        if text.vocabulary_file().is_none() && text.tokenizer != Tokenizer::Wordpiece {
+        if text.vocabulary_from_weights() && model.init.method.is_none() {
+            let problem = "they are not given: the vocabulary would lie beside them";
+            return Err(self.contradict("text.vocabulary", "model.init.method", problem));
+        }
+        if text.vocabulary == TRAIN_FROM_DATA && text.tokenizer != Tokenizer::Wordpiece {
             return Err(self.contradict(
                 "text.vocabulary",
                 "text.tokenizer",
@@ -278,6 +282,9 @@ impl RunConfig {
             self.filled(&key("pattern"), &group.pattern)?;
             self.not_negative(&key("lr_scale"), group.lr_scale)?;
             self.not_negative(&key("weight_decay"), group.weight_decay.unwrap_or(0.0))?;
+            if let Some(decay) = group.layer_decay {
+                self.ensure(decay > 0.0 && decay <= 1.0, &key("layer_decay"), decay, "a factor above 0 and at most 1")?;
+            }
         }
         Ok(())
     }
@@ -364,6 +371,16 @@ impl RunConfig {
                 minutes,
                 "a number of minutes above 0",
             )?;
+        }
+        if let Some(lora) = &train.lora {
+            self.ensure((1..=1024).contains(&lora.rank), "train.lora.rank", lora.rank, "a rank from 1 to 1024")?;
+            let right = lora.alpha.is_finite() && lora.alpha > 0.0;
+            self.ensure(right, "train.lora.alpha", lora.alpha, "a number above 0")?;
+            let none = "patterns of names, such as [\"*\"] for all linear layers";
+            self.ensure(!lora.parts.is_empty(), "train.lora.parts", "empty", none)?;
+            for (index, pattern) in lora.parts.iter().enumerate() {
+                self.filled(&format!("train.lora.parts[{index}]"), pattern)?;
+            }
         }
         let decay = train.ema.decay;
         self.ensure((0.0..1.0).contains(&decay), "train.ema.decay", decay, "a number from 0 up to, but not, 1")

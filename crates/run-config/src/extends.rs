@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::overrides::remove;
 use crate::{ConfigError, EITHER_OR, name, replace_rival};
 
-/// The key.
+/// The key that names the config below.
 const KEY: &str = "extends";
+
+/// The key that lists keys of the configs below which shall not hold: `unset = ["model.init.sam"]`.
+const UNSET: &str = "unset";
 
 /// The config and the configs below it, each as written without `extends`, the nearest first.
 pub(crate) fn chain(text: &str, file: Option<&Path>) -> Result<Vec<(Option<PathBuf>, Table)>, ConfigError> {
@@ -47,6 +51,26 @@ pub(crate) fn chain(text: &str, file: Option<&Path>) -> Result<Vec<(Option<PathB
         })?;
         file = Some(path);
     }
+}
+
+/// Takes what `over` lists under `unset` out of `table`, and the list out of `over`.
+pub(crate) fn unset(table: &mut Table, over: &mut Table, origin: &str) -> Result<(), ConfigError> {
+    let Some(listed) = over.remove(UNSET) else { return Ok(()) };
+    let wrong = |found: String, expected: &str| ConfigError::Value {
+        key: UNSET.to_owned(),
+        origin: origin.to_owned(),
+        found,
+        expected: expected.to_owned(),
+    };
+    let keys: Option<Vec<&str>> = listed.as_array().and_then(|keys| keys.iter().map(Value::as_str).collect());
+    let keys = keys.ok_or_else(|| wrong(listed.to_string(), "a list of keys in quotes, such as [\"model.init.sam\"]"))?;
+    for key in keys {
+        if !says(table, key) {
+            return Err(wrong(format!("{key:?}"), "keys that the config named by `extends`, or one below it, sets"));
+        }
+        remove(table, key);
+    }
+    Ok(())
 }
 
 /// Puts `over` on `table`: tables are merged, everything else is replaced.

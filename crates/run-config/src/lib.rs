@@ -34,6 +34,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use refcoco_data::{DatasetSpec, OwnFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,7 @@ use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recompute::Recompute;
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 pub use training::{
-    Ema, EvalSection, Group, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
+    Ema, EvalSection, Group, Lora, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
     TrainSection,
 };
 
@@ -149,7 +150,7 @@ impl RunConfig {
     }
 
     /// Reads a config from a TOML file. Its key `extends` may name another config, relative to it, whose values hold where it says
-    /// nothing itself.
+    /// nothing itself; those that its key `unset` lists do not (`unset = ["model.init.sam"]`).
     ///
     /// # Errors
     /// [`ConfigError`] when the file cannot be read or its text, a key or a value is wrong.
@@ -174,9 +175,10 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError`] when the text, an override, a key or a value is wrong.
     pub fn resolve<S: AsRef<str>>(text: &str, file: Option<&Path>, overrides: &[S]) -> Result<Self, ConfigError> {
-        let files = extends::chain(text, file)?;
+        let mut files = extends::chain(text, file)?;
         let mut origin = Origin::default();
-        for (_, table) in files.iter().rev() {
+        for (path, table) in files.iter_mut().rev() {
+            extends::unset(&mut origin.written, table, &name(path.as_deref()))?;
             extends::merge(&mut origin.written, table);
         }
         origin.files = files.into_iter().filter_map(|(path, table)| Some((path?, table))).collect();
@@ -192,13 +194,19 @@ impl RunConfig {
     }
 
     fn overlay<S: AsRef<str>>(mut origin: Origin, overrides: &[S]) -> Result<Self, ConfigError> {
+        let mut given = Vec::new();
         for text in overrides {
             let (key, value) = parse_override(text.as_ref())?;
             replace_rival(&mut origin.written, &key);
             insert(&mut origin.written, &key, value)
                 .map_err(|problem| ConfigError::Override { text: text.as_ref().to_owned(), problem })?;
-            origin.overridden.push(key);
+            given.push(key);
         }
+        // A profile brings its own threshold, unless one is given by hand beside it.
+        if given.iter().any(|key| key == "eval.profile") && !given.iter().any(|key| key == "eval.threshold") {
+            remove(&mut origin.written, "eval.threshold");
+        }
+        origin.overridden.extend(given);
         let mut config: Self = read(&origin, "", Value::Table(origin.written.clone()))?;
         config.origin = origin;
         config.fill();
@@ -208,6 +216,11 @@ impl RunConfig {
 
     /// Defaults that depend on other values.
     fn fill(&mut self) {
+        let data = &mut self.data;
+        // Published sets have makers of splits; nobody has to say that their own data are their own.
+        if OwnFormat::named(&data.dataset).is_some() && data.split_by == DataSection::default().split_by {
+            data.split_by = DatasetSpec::new(&data.root, &data.dataset).split_by;
+        }
         let train = &mut self.train;
         if train.epochs.is_none() && train.steps.is_none() {
             train.epochs = Some(40);

@@ -37,11 +37,12 @@ impl Default for RunSection {
 pub struct DataSection {
     /// Folder of the data set. Default "data/demo".
     pub root: PathBuf,
-    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", "ade20k", ... Default "refcoco".
+    /// Data set below it: "refcoco", "refcoco+", "refcocog", "grefcoco", "phrasecut", "ade20k", ...; or how one's own data in it are
+    /// written: "coco", "jsonl", "masks", "label-studio" or "yolo-seg". Default "refcoco".
     pub dataset: String,
     /// Who made the splits: "unc", "umd", "google"; of a set in one version, its name: "vg" for PhraseCut, "challenge" for ADE20K,
     /// "v2.0" for Mapillary Vistas, "atr" for human parsing, "seg" for PartImageNet, "vlpart" for PASCAL-Part, "v1" for
-    /// Objects365. Default "unc".
+    /// Objects365, "own" for data of one's own (which is then the default). Default "unc".
     pub split_by: String,
     /// What is asked, in training and in evaluation: `{}` stands for the sentence, or for the name of the class. Default "{}".
     pub prompt: String,
@@ -51,6 +52,10 @@ pub struct DataSection {
     /// rates. Default `[]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<DataSource>,
+    /// Where several sets are trained on, leave out every image that a split of any of them other than "train" holds: the RefCOCO family
+    /// shares its images, so that one set's training image may be another's test image. `false` trains on them as the papers did.
+    /// Default true.
+    pub exclude_held_out: bool,
     /// Split trained on. Default "train".
     pub train_split: String,
     /// Splits evaluated during and after training; the first one chooses the best checkpoint. Default `["val"]`.
@@ -85,6 +90,7 @@ impl Default for DataSection {
             prompt: plain_prompt(),
             rate: 1,
             also: Vec::new(),
+            exclude_held_out: true,
             train_split: "train".to_owned(),
             val_splits: vec!["val".to_owned()],
             image_size: 512,
@@ -242,7 +248,8 @@ pub struct Init {
 pub struct TextSection {
     /// Kind of tokenizer. Default "wordpiece".
     pub tokenizer: Tokenizer,
-    /// Its vocabulary file, or "train-from-data" to make one from the training sentences. Default "train-from-data".
+    /// Its vocabulary file, or "train-from-data" to make one from the training sentences, or "from-weights" to take that which lies
+    /// beside `model.init.method`. Default "train-from-data".
     pub vocabulary: String,
     /// Longest sentence in tokens, special ones included. Default 20.
     pub max_tokens: usize,
@@ -261,11 +268,20 @@ impl Default for TextSection {
 /// The word that stands for a vocabulary made from the training sentences.
 pub(crate) const TRAIN_FROM_DATA: &str = "train-from-data";
 
+/// The word that stands for the vocabulary beside the weights of the whole method.
+pub(crate) const FROM_WEIGHTS: &str = "from-weights";
+
 impl TextSection {
-    /// The vocabulary file, or `None` when it is made from the training sentences.
+    /// The vocabulary file, or `None` when it is made from the training sentences or lies beside weights.
     #[must_use]
     pub fn vocabulary_file(&self) -> Option<&Path> {
-        (self.vocabulary != TRAIN_FROM_DATA).then(|| Path::new(&self.vocabulary))
+        (self.vocabulary != TRAIN_FROM_DATA && !self.vocabulary_from_weights()).then(|| Path::new(&self.vocabulary))
+    }
+
+    /// Whether the vocabulary is the one beside `model.init.method`.
+    #[must_use]
+    pub fn vocabulary_from_weights(&self) -> bool {
+        self.vocabulary == FROM_WEIGHTS
     }
 }
 

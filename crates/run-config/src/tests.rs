@@ -307,6 +307,53 @@ fn a_config_builds_on_another() {
 }
 
 #[test]
+fn keys_of_an_extended_config_can_be_unset() {
+    let base = ("base.toml", "[model.init]\nsam = \"s.pth\"\nbert = \"b.pth\"\n[model.dit]\nlayers = 3\n[train]\nsteps = 7");
+    let row =
+        |unset: &str| chained(&[("row.toml", &format!("extends = \"base.toml\"\nunset = {unset}\n[optim]\nlr = 1e-5")), base]);
+    let config = row("[\"model.init.sam\", \"model.dit\"]").unwrap();
+    assert_eq!((config.model.init.sam.as_deref(), config.model.init.bert.as_deref()), (None, Some("b.pth")));
+    assert_eq!((config.model.dit.as_ref(), config.train.steps, config.optim.lr), (None, Some(7), 1e-5));
+    let again = chained(&[
+        ("top.toml", "extends = \"row.toml\"\nunset = [\"model.init\"]\n[model.init]\nsam = \"other.pth\""),
+        ("row.toml", "extends = \"base.toml\"\n[train]\nsteps = 8"),
+        base,
+    ]);
+    let init = again.unwrap().model.init;
+    assert_eq!((init.sam.as_deref(), init.bert), (Some("other.pth"), None));
+    for (unset, said) in [
+        ("[\"model.init.samm\"]", "`unset` in row.toml is \"model.init.samm\"; it must be keys that the config"),
+        ("[\"optim.lr\"]", "`unset` in row.toml is \"optim.lr\""),
+        ("\"model.init.sam\"", "must be a list of keys in quotes"),
+        ("[3]", "must be a list of keys in quotes"),
+    ] {
+        let error = row(unset).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_profile_given_by_hand_brings_its_threshold() {
+    let config = RunConfig::from_toml_str("[eval]\nprofile = \"dit\"\nthreshold = 0.35").unwrap();
+    assert_eq!(config.with_overrides(&["eval.limit=3"]).unwrap().eval.threshold, Some(0.35));
+    let other = config.with_overrides(&["eval.profile=risam"]).unwrap();
+    assert_eq!((other.eval.profile.name(), other.eval.threshold), ("risam", None));
+    for both in [["eval.profile=risam", "eval.threshold=0.4"], ["eval.threshold=0.4", "eval.profile=risam"]] {
+        assert_eq!(config.with_overrides(&both).unwrap().eval.threshold, Some(0.4));
+    }
+}
+
+#[test]
+fn a_vocabulary_beside_weights_needs_weights() {
+    let text = "[text]\nvocabulary = \"from-weights\"\n";
+    assert!(refused(text).starts_with("`text.vocabulary` and `model.init.method` in"), "{}", refused(text));
+    let given = RunConfig::from_toml_str(&format!("{text}[model.init]\nmethod = \"w.bin\"")).unwrap();
+    assert!(given.text.vocabulary_from_weights() && given.text.vocabulary_file().is_none());
+    let pieces = "[text]\ntokenizer = \"sentencepiece\"\nvocabulary = \"from-weights\"\n[model.init]\nmethod = \"w.bin\"";
+    assert!(RunConfig::from_toml_str(pieces).is_ok());
+}
+
+#[test]
 fn errors_name_the_file_that_says_it() {
     let said = |files: &[(&str, &str)]| chained(files).unwrap_err();
     let row = ("row.toml", "extends = \"base.toml\"\n[train]\nsteps = 7");
@@ -377,4 +424,38 @@ fn added_tokens_need_a_tokenizer_that_takes_them() {
     assert!(refused(&text.replace("\"[semantic]\"", "\"\"")).contains("`text.added_tokens[0]`"));
     let many = format!("{:?}", (0..9).map(|i| format!("<{i}>")).collect::<Vec<_>>());
     assert!(refused(&text.replace("[\"[semantic]\"]", &many)).contains("at most 8"));
+}
+
+/// Nobody has to say that their own data are their own; a maker of splits that own data cannot have is left for whoever opens them.
+#[test]
+fn own_data_have_own_splits() {
+    for set in ["coco", "jsonl", "masks", "label-studio", "yolo-seg"] {
+        let config = RunConfig::resolve("", None, &[format!("data.dataset={set}")]).unwrap();
+        assert_eq!(config.data.split_by, "own", "{set}");
+        let again = RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(again.data, config.data);
+    }
+    let config = RunConfig::resolve::<&str>("[data]\ndataset = \"jsonl\"\nval_splits = [\"mine\"]", None, &[]).unwrap();
+    assert_eq!(config.data.val_splits, ["mine"]);
+    assert_eq!(RunConfig::from_toml_str("").unwrap().data.split_by, "unc");
+}
+
+#[test]
+fn adapters_and_layers_have_rates_of_their_own() {
+    let config = RunConfig::from_toml_str("[train.lora]\nparts = [\"mm_extractor.*\"]").unwrap();
+    let lora = config.train.lora.clone().unwrap();
+    assert_eq!((lora.rank, lora.alpha), (8, 16.0));
+    assert!(lora.adapts("mm_extractor.a.weight") && !lora.adapts("visual_model.a.weight"));
+    assert_eq!(RunConfig::from_toml_str(&config.to_toml().unwrap()).unwrap().train, config.train);
+    for (text, key) in [
+        ("[train.lora]\nrank = 4", "train.lora.parts"),
+        ("[train.lora]\nparts = []", "train.lora.parts"),
+        ("[train.lora]\nparts = [\"*\"]\nrank = 0", "train.lora.rank"),
+        ("[train.lora]\nparts = [\"*\"]\nalpha = -1.0", "train.lora.alpha"),
+        ("[train.lora]\nparts = [\"*\"]\nrnak = 1", "train.lora.rank"),
+        ("[[optim.groups]]\npattern = \"*\"\nlayer_decay = 1.5", "optim.groups[0].layer_decay"),
+    ] {
+        let error = RunConfig::from_toml_str(text).unwrap_err().to_string();
+        assert!(error.contains(key), "{text}: {error}");
+    }
 }

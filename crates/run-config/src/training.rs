@@ -70,6 +70,11 @@ pub struct Group {
     /// Factor on the learning rate. Default 1.
     #[serde(default = "one")]
     pub lr_scale: f64,
+    /// Factor on the learning rate per layer that lies between a parameter's layer and the end of the part: the last layer and what
+    /// follows it keep the rate, embeddings have the least. Layers are counted by the number behind `blocks`, `layers`, `layer` or
+    /// `resblocks` in their names. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
     /// Weight decay instead of `optim.weight_decay`. Default: the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
@@ -204,6 +209,9 @@ pub struct TrainSection {
     pub stop_after: Option<u64>,
     /// Running average of the weights.
     pub ema: Ema,
+    /// Low-rank adapters in place of the weights of linear layers. Default: none, weights themselves are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
 }
 
 impl Default for TrainSection {
@@ -226,6 +234,7 @@ impl Default for TrainSection {
             time_limit_minutes: None,
             stop_after: None,
             ema: Ema::default(),
+            lora: None,
         }
     }
 }
@@ -238,6 +247,38 @@ impl TrainSection {
             (Some(steps), _) => steps,
             (None, epochs) => epochs.unwrap_or(0).saturating_mul(steps_per_epoch),
         }
+    }
+}
+
+/// `train.lora`: adapters of low rank on linear layers, whose own weights stay as they are. What else is trained is up to
+/// `model.freeze`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rank of an adapter. Default 8.
+    #[serde(default = "lora_rank")]
+    pub rank: usize,
+    /// What an adapter adds is multiplied by `alpha / rank`. Default 16.
+    #[serde(default = "lora_alpha")]
+    pub alpha: f64,
+    /// Names of weights that get an adapter, where they belong to linear layers; see
+    /// [`pattern_matches`](super::pattern_matches). Required: `["*"]` is all of them.
+    pub parts: Vec<String>,
+}
+
+fn lora_rank() -> usize {
+    8
+}
+
+fn lora_alpha() -> f64 {
+    16.0
+}
+
+impl Lora {
+    /// Whether the weight `name` gets an adapter, if it belongs to a linear layer.
+    #[must_use]
+    pub fn adapts(&self, name: &str) -> bool {
+        self.parts.iter().any(|pattern| super::pattern_matches(pattern, name))
     }
 }
 

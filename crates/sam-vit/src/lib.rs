@@ -88,7 +88,8 @@ pub use nn_ops::relative_position::Grid;
 pub use nn_ops::window::{window_partition, window_unpartition};
 pub use prediction::{Prediction, binary, read_back};
 pub use predictor::{
-    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptMake, PromptSet, decoder_calls, grouped, masks_at_full_size, prompt_tensors,
+    ImageEmbedding, MASK_THRESHOLD, MaskPrediction, PromptMake, PromptSet, decoder_calls, grouped, masks_at_full_size,
+    prompt_tensors,
 };
 pub use preprocess::{preprocess, preprocess_batch};
 pub use pretrained::{Naming, Weights, hugging_face_names, load_facebook, load_hugging_face};

@@ -27,6 +27,7 @@ use crate::session::{JUDGING, Source};
 use crate::{device, table};
 pub(crate) use line::head;
 use targets::Target;
+pub(crate) use words::word_kind;
 
 /// Options of `eval`.
 #[derive(Debug, Args)]

@@ -1,10 +1,13 @@
 //! `saymask predict`.
 
+mod formats;
+mod stream;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use figures::{Mask, captioned, colour};
 use models::AnyModel;
 use serde_json::json;
@@ -28,10 +31,51 @@ pub struct PredictArgs {
     /// Folder for the figures and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "predictions")]
     out: PathBuf,
+    /// Write masks for other programs instead of figures: a line of JSON per image as it is done, so that a call that was stopped
+    /// goes on where it was, and at the end the format's own files.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// With --format coco: polygons, no point of which is further than this from the mask's outline, instead of exact run lengths;
+    /// with yolo, which has nothing but polygons, their tolerance (1 if absent).
+    #[arg(long, value_name = "PIXELS", requires = "format", value_parser = tolerance)]
+    polygons: Option<f64>,
     #[command(flatten)]
     shards: ShardArgs,
     #[command(flatten)]
     source: Source,
+}
+
+/// For whom masks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// COCO's instances with the sentence of each, which `eval --from` reads, too.
+    Coco,
+    /// YOLO's segmentation labels: polygons, a class per sentence.
+    Yolo,
+    /// A PNG per image and sentence.
+    Png,
+    /// Label Studio's tasks with predictions to correct.
+    LabelStudio,
+    /// FiftyOne's samples.
+    Fiftyone,
+}
+
+impl Format {
+    /// The word on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Coco => "coco",
+            Self::Yolo => "yolo",
+            Self::Png => "png",
+            Self::LabelStudio => "label-studio",
+            Self::Fiftyone => "fiftyone",
+        }
+    }
+}
+
+fn tolerance(word: &str) -> Result<f64, String> {
+    let right = word.parse::<f64>().ok().filter(|v| (0.0..=100.0).contains(v));
+    right.ok_or_else(|| "a number of pixels from 0 to 100; 0 is exact".to_owned())
 }
 
 /// Runs the command.
@@ -47,7 +91,14 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if args.sentences.iter().any(|s| s.trim().is_empty()) {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
-    let model = args.source.find("predict", ANSWERING)?.model(&device::open(args.source.device())?)?;
+    if args.polygons.is_some() && !matches!(args.format, Some(Format::Coco | Format::Yolo)) {
+        bail!("--polygons: only --format coco and --format yolo have polygons");
+    }
+    let found = args.source.find("predict", ANSWERING)?;
+    if let Some(format) = args.format {
+        return stream::run(args, format, &images, &found);
+    }
+    let model = found.model(&device::open(args.source.device())?)?;
     for sentence in &args.sentences {
         warn_truncated(&model, sentence)?;
     }

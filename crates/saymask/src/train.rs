@@ -79,18 +79,24 @@ pub fn run(args: TrainArgs) -> Result<()> {
     }
     let summary = methods::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
     progress.finish();
-    if !summary.reports.is_empty() {
-        let figures = RunFigures {
-            origin: Origin::on(&run_config.run.device, &device, &command_line()),
-            steps: summary.step,
-            seconds: summary.seconds,
-            reports: summary.reports.clone(),
-            shuffled: summary.shuffled.clone(),
-        };
-        trainer::report::write_json(&summary.dir.root().join("figures.json"), &figures)?;
-    }
+    keep_figures(&run_config, &device, &summary)?;
     report(&summary);
     Ok(())
+}
+
+/// Writes `figures.json` beside a finished run.
+pub(crate) fn keep_figures(run_config: &RunConfig, device: &burn::tensor::Device, summary: &Summary) -> Result<()> {
+    if summary.reports.is_empty() {
+        return Ok(());
+    }
+    let figures = RunFigures {
+        origin: Origin::on(&run_config.run.device, device, &command_line()),
+        steps: summary.step,
+        seconds: summary.seconds,
+        reports: summary.reports.clone(),
+        shuffled: summary.shuffled.clone(),
+    };
+    Ok(trainer::report::write_json(&summary.dir.root().join("figures.json"), &figures)?)
 }
 
 /// Generates the demonstration set where the config asks for one and it is not there yet.

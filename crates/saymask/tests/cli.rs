@@ -4,6 +4,8 @@
 mod device;
 #[path = "cli/eval.rs"]
 mod eval;
+#[path = "cli/own.rs"]
+mod own;
 #[path = "cli/photo.rs"]
 mod photo;
 #[path = "cli/reliability.rs"]
@@ -12,6 +14,8 @@ mod reliability;
 mod segment;
 #[path = "cli/segment_others.rs"]
 mod segment_others;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/shards.rs"]
 mod shards;
 #[path = "cli/track.rs"]
@@ -294,7 +298,11 @@ fn wrong_input_is_named() {
 fn help_reads_well() {
     let s = session();
     let all = s.ok(&["--help"]);
-    for command in ["train", "eval", "compare", "predict", "segment", "export", "data", "devices", "check", "agree"] {
+    let commands = [
+        "train", "finetune", "eval", "compare", "report", "predict", "segment", "serve", "export", "data", "devices", "check",
+        "agree",
+    ];
+    for command in commands {
         assert!(all.contains(command), "{command} is missing in:\n{all}");
         let own = s.ok(&[command, "--help"]);
         assert!(own.lines().next().is_some_and(|l| !l.is_empty()), "{own}");

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use nn_ops::optim::blend;
 
 use crate::statistics::{collect, is_running};
 
@@ -53,7 +54,7 @@ impl ModuleMapper for Blend {
         match self.tensors.remove::<D>(param.id) {
             Some(current) => {
                 let decay = if is_running(self.path.last()) { 0.0 } else { self.decay };
-                param.map(|average| average * decay + current * (1.0 - decay))
+                param.map(|average| blend(average, current, decay))
             }
             None => param,
         }

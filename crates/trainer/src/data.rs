@@ -7,7 +7,9 @@ use std::sync::Arc;
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
 use rayon::prelude::*;
-use refcoco_data::{DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform};
+use refcoco_data::{
+    DataError, Dataset, DatasetSpec, Draw, ImageCache, Item, Prefetcher, Sampler, Target, Transform, held_out_images,
+};
 
 use crate::batch::{HostBatch, Inputs};
 use crate::cache::FeatureCache;
@@ -29,16 +31,33 @@ pub fn open_split(run_config: &RunConfig, split: &str) -> Result<Dataset, TrainE
     Ok(Dataset::open(&spec, split)?.with_prompt(&run_config.data.prompt)?)
 }
 
-/// Opens the config's training split, with that of the further sets behind it.
+/// The split whose images are trained on; all others of a set are held out.
+const TRAIN: &str = "train";
+
+/// Opens the config's training split, with that of the further sets behind it, without the images that `data.exclude_held_out`
+/// leaves out; a warning of the set says how many.
 ///
 /// # Errors
 /// As [`Dataset::open`].
 pub fn open_train(run_config: &RunConfig) -> Result<Dataset, TrainError> {
     let (data, mut set) = (&run_config.data, open_split(run_config, &run_config.data.train_split)?);
+    let mut specs = vec![set.spec.clone()];
     for source in &data.also {
         let root = source.root.clone().unwrap_or_else(|| data.root.clone());
         let spec = DatasetSpec { root, name: source.dataset.clone(), split_by: source.split_by.clone() };
         set = set.with(Dataset::open(&spec, &data.train_split)?.with_prompt(&source.prompt)?);
+        specs.push(spec);
+    }
+    if data.exclude_held_out && specs.len() > 1 && data.train_split == TRAIN {
+        let images = set.images.len();
+        let items = set.exclude(&held_out_images(&specs)?);
+        if items > 0 {
+            set.warnings.push(format!(
+                "{} images, with {items} referents or lists of classes, serve another split of the mixed sets and are not trained on \
+                 (data.exclude_held_out = false keeps them)",
+                images - set.images.len()
+            ));
+        }
     }
     Ok(set)
 }
@@ -211,7 +230,7 @@ impl EvalData {
         let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
         images.sort_unstable();
         images.dedup();
-        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image].path).map(|_| ()));
+        let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image]).map(|_| ()));
         read.collect::<Vec<_>>().into_iter().collect()
     }
 

@@ -1,10 +1,12 @@
 //! Optimiser groups and clipping by the global norm.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Tensor};
-use nn_ops::weights::{KeyMap, trained};
+use burn::optim::{AdamConfig, AdamState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Bytes, Device, Tensor};
+use nn_ops::optim::{AdamStep, adam, sum_of_squares};
+use nn_ops::weights::{KeyMap, Trained, trained};
 
 use run_config::{OptimSection, Optimizer};
 
@@ -16,27 +18,33 @@ struct Group {
     ids: Vec<ParamId>,
 }
 
-/// The optimisers of a run: the base one and one a group of the config.
+/// The optimisers of a run: the base one and one per group of the config, or per layer of a group whose rate falls from layer to
+/// layer.
 pub struct Optimisers {
     groups: Vec<Group>,
+}
+
+/// Parameters that share a rate.
+struct Members {
+    /// Index of the config's group.
+    group: Option<usize>,
+    /// Layers between them and the end of their part.
+    from_end: usize,
+    ids: Vec<ParamId>,
 }
 
 impl Optimisers {
     /// Sorts the trained parameters of `net` into the config's groups.
     pub fn new<M: Module>(section: &OptimSection, net: &M, names: &KeyMap) -> Self {
-        let mut members: Vec<Vec<ParamId>> = vec![Vec::new(); section.groups.len() + 1];
-        for parameter in trained(net, names) {
-            let slot = section.group_of(&parameter.name).map_or(0, |g| g + 1);
-            members[slot].push(parameter.id);
-        }
-        let groups = members.into_iter().enumerate().map(|(slot, ids)| {
-            let group = slot.checked_sub(1).map(|g| &section.groups[g]);
+        let groups = members(section, &trained(net, names)).into_iter().enumerate().map(|(slot, members)| {
+            let group = members.group.map(|g| &section.groups[g]);
             let decay = group.and_then(|g| g.weight_decay).unwrap_or(section.weight_decay);
+            let per_layer = group.and_then(|g| g.layer_decay).unwrap_or(1.0);
             Group {
                 name: format!("optimiser-{slot}"),
                 optimizer: build(section, decay),
-                lr_scale: group.map_or(1.0, |g| g.lr_scale),
-                ids,
+                lr_scale: group.map_or(1.0, |g| g.lr_scale) * per_layer.powi(members.from_end as i32),
+                ids: members.ids,
             }
         });
         Self { groups: groups.collect() }
@@ -72,20 +80,76 @@ impl Optimisers {
     }
 }
 
-/// Burn's defaults differ from PyTorch's (epsilon 1e-5, decay 1e-4), so every number is set.
-fn build(section: &OptimSection, decay: f64) -> ModuleOptimizer {
-    let [beta_1, beta_2] = section.betas.map(|b| b as f32);
-    let eps = section.eps as f32;
-    match section.name {
-        Optimizer::Adam => AdamConfig::new()
-            .with_beta_1(beta_1)
-            .with_beta_2(beta_2)
-            .with_epsilon(eps)
-            .with_weight_decay((decay > 0.0).then(|| WeightDecayConfig::new(decay as f32)))
-            .init(),
-        Optimizer::Adamw => {
-            AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(eps).with_weight_decay(decay as f32).init()
+/// Parameters by group, and by layer where a group's rate falls; groups without a parameter keep their place.
+fn members(section: &OptimSection, parameters: &[Trained]) -> Vec<Members> {
+    let mut by_group: Vec<Vec<&Trained>> = vec![Vec::new(); section.groups.len() + 1];
+    for parameter in parameters {
+        by_group[section.group_of(&parameter.name).map_or(0, |g| g + 1)].push(parameter);
+    }
+    let mut out = Vec::new();
+    for (slot, of_group) in by_group.into_iter().enumerate() {
+        let group = slot.checked_sub(1);
+        if group.is_none_or(|g| section.groups[g].layer_decay.is_none()) {
+            out.push(Members { group, from_end: 0, ids: of_group.iter().map(|p| p.id).collect() });
+            continue;
         }
+        let layers = of_group.iter().filter_map(|p| layer(&p.name)).max().map_or(0, |last| last + 1);
+        // Embeddings are 0, layers 1 to n, what follows them n + 1.
+        let place = |name: &str| match layer(name) {
+            Some(layer) => layer + 1,
+            None if name.contains("embed") || name.contains("class_token") || name.contains("cls_token") => 0,
+            None => layers + 1,
+        };
+        let mut by_place: BTreeMap<usize, Vec<ParamId>> = BTreeMap::new();
+        of_group.iter().for_each(|p| by_place.entry(place(&p.name)).or_default().push(p.id));
+        out.extend(by_place.into_iter().map(|(place, ids)| Members { group, from_end: (layers + 1) - place, ids }));
+    }
+    out
+}
+
+/// The number of a parameter's layer, by its name.
+fn layer(name: &str) -> Option<usize> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let numbered = parts.windows(2).filter(|pair| ["blocks", "layers", "layer", "resblocks"].contains(&pair[0]));
+    numbered.filter_map(|pair| pair[1].parse().ok()).next()
+}
+
+/// Adam with PyTorch's numbers, or AdamW; `decay` is the first one's L2 penalty and the second one's decoupled decay.
+fn build(section: &OptimSection, decay: f64) -> ModuleOptimizer {
+    let (decoupled_decay, gradient_decay) = match section.name {
+        Optimizer::Adam => (0.0, decay as f32),
+        Optimizer::Adamw => (decay, 0.0),
+    };
+    let (betas, eps) = (section.betas.map(|b| b as f32), section.eps as f32);
+    Adam { numbers: AdamStep { lr: 0.0, betas, eps, decoupled_decay, gradient_decay, time: 0 } }.into()
+}
+
+/// Burn's optimiser and its records around [`nn_ops::optim::adam`].
+#[derive(Clone)]
+struct Adam {
+    numbers: AdamStep,
+}
+
+impl burn::optim::Optimizer for Adam {
+    type State<const D: usize> = AdamState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<AdamState<D>>,
+    ) -> (Tensor<D>, Option<AdamState<D>>) {
+        let (time, moments) = match state {
+            Some(AdamState { momentum }) => (momentum.time + 1, [momentum.moment_1, momentum.moment_2]),
+            None => (1, [tensor.zeros_like(), tensor.zeros_like()]),
+        };
+        let [tensor, moment_1, moment_2] = adam(tensor, grad, moments, &AdamStep { lr, time, ..self.numbers });
+        (tensor, Some(AdamState::new(AdaptiveMomentumState::new(time, moment_1, moment_2))))
+    }
+
+    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
+        AdamState::new(state.momentum.to_device(device))
     }
 }
 
@@ -115,22 +179,18 @@ fn take<M: Module>(grads: &mut GradientsParams, net: &M, ids: &[ParamId]) -> Gra
 pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (GradientsParams, f64) {
     struct Norm<'a> {
         grads: &'a GradientsParams,
-        sum: Option<Tensor<1>>,
+        sum: f64,
     }
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                let square = grad.powi_scalar(2).sum();
-                self.sum = Some(match self.sum.take() {
-                    Some(sum) => sum + square,
-                    None => square,
-                });
+                self.sum += sum_of_squares(grad);
             }
         }
     }
-    let mut norm = Norm { grads: &grads, sum: None };
+    let mut norm = Norm { grads: &grads, sum: 0.0 };
     net.visit(&mut norm);
-    let norm = norm.sum.map_or(0.0, |s| f64::from(s.into_scalar::<f32>())).sqrt();
+    let norm = norm.sum.sqrt();
     if max_norm <= 0.0 || !norm.is_finite() || norm <= max_norm {
         return (grads, norm);
     }
@@ -148,4 +208,38 @@ pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (Gradi
     let mut scale = Scale { grads, factor: max_norm / (norm + 1e-6) };
     net.visit(&mut scale);
     (scale.grads, norm)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use run_config::RunConfig;
+
+    /// BEiT's rule: with decay d and n layers, embeddings have d^(n + 1), layer i d^(n - i), what follows 1.
+    #[test]
+    fn rates_fall_from_layer_to_layer() {
+        let text = "[[optim.groups]]\npattern = \"encoder.*\"\nlr_scale = 0.5\nlayer_decay = 0.5\n\
+                    [[optim.groups]]\npattern = \"head.*\"\nlr_scale = 10.0\n[[optim.groups]]\npattern = \"nobody\"";
+        let section = RunConfig::from_toml_str(text).unwrap().optim;
+        let names = [
+            "encoder.pos_embed",
+            "encoder.blocks.0.attn.weight",
+            "encoder.blocks.2.weight",
+            "encoder.norm.weight",
+            "head.w",
+            "other",
+        ];
+        let parameters: Vec<Trained> =
+            names.iter().map(|name| Trained { name: (*name).into(), id: ParamId::new(), elements: 1 }).collect();
+        let members = members(&section, &parameters);
+        let rate = |m: &Members| {
+            let group = m.group.map(|g| &section.groups[g]);
+            let decay = group.and_then(|g| g.layer_decay).unwrap_or(1.0_f64);
+            (m.ids.len(), group.map_or(1.0, |g| g.lr_scale) * decay.powi(m.from_end as i32))
+        };
+        let got: Vec<(usize, f64)> = members.iter().map(rate).collect();
+        assert_eq!(got, [(1, 1.0), (1, 0.5 / 16.0), (1, 0.5 / 8.0), (1, 0.5 / 2.0), (1, 0.5), (1, 10.0), (0, 1.0)]);
+        assert_eq!(layer("a.layers.12.mlp.layer.3.w"), Some(12));
+    }
 }

@@ -69,7 +69,7 @@ pub fn write_figures(
         let mut drawn = Vec::with_capacity(page.len());
         let items: Vec<_> = page.iter().map(|one| data.items[one.item]).collect();
         for ((one, item), truth) in page.iter().zip(&items).zip(data.dataset.masks(&items)?) {
-            let image = refcoco_data::decode(&data.dataset.image(item).path)?.to_rgb8();
+            let image = data.dataset.image(item).decode()?.to_rgb8();
             let kind = data.dataset.kind(item).map_or(String::new(), |k| k.name().to_owned());
             drawn.push((image, truth.to_row_major(), one.mask.to_row_major(), kind));
         }

@@ -29,9 +29,9 @@ pub struct Training<N> {
 }
 
 impl<N: Module> Training<N> {
-    /// The weights that are evaluated: the average if there is one.
+    /// The weights that are evaluated: the average if there is one, with adapters added to the weights that they belong to.
     pub fn evaluated(&self) -> N {
-        self.average.clone().unwrap_or_else(|| self.net.valid())
+        self.average.clone().unwrap_or_else(|| self.net.valid()).materialize()
     }
 
     /// Writes a checkpoint.

@@ -14,6 +14,7 @@ use crate::shards::Shards;
 use crate::state::Training;
 use crate::statistics;
 use models::manifest::Skips;
+use models::weights::with_adapters;
 use nn_ops::weights::{freeze_unless, name_ids};
 use run_config::{Recompute, RunConfig};
 
@@ -73,6 +74,17 @@ impl<'a, S: Segmenter> StepContext<'a, S> {
         // Naming the parameters also draws those that are still lazy, in the module's order.
         let net = name_ids(self.segmenter.init(&self.graph)?, &names);
         let net = freeze_unless(net, &names, |name| self.segmenter.trains(name) && self.run_config.model.trains(name));
+        let net = match &self.run_config.train.lora {
+            None => net,
+            Some(lora) => {
+                let (net, count) = with_adapters(net, &names, lora);
+                if count == 0 {
+                    let expected = "patterns that name the weight of a linear layer";
+                    return Err(self.run_config.value_error("train.lora.parts", format!("{:?}", lora.parts), expected).into());
+                }
+                net
+            }
+        };
         let optimisers = Optimisers::new(&self.run_config.optim, &net, &names);
         let average = self.run_config.train.ema.enabled.then(|| net.valid());
         Ok(Training { net, average, optimisers, step: 0, best: None, skips: Skips::default() })

@@ -334,7 +334,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
             return Ok((net, best));
         }
         let path: PathBuf = self.dir.checkpoint_path(best);
-        Ok((evaluated_weights(net, &Checkpoint::open(&path)?)?, best))
+        Ok((evaluated_weights(net, &self.segmenter.names(), &Checkpoint::open(&path)?)?, best))
     }
 
     /// Judges a split and writes its results; of the first split also figures, and a report with exchanged sentences.

@@ -90,6 +90,7 @@ fn is_of_a_sample(error: &DataError) -> bool {
         error,
         DataError::Image { .. }
             | DataError::Mask { .. }
+            | DataError::MaskFile { .. }
             | DataError::Missing { .. }
             | DataError::Io { .. }
             | DataError::Field { .. }

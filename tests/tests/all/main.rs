@@ -3,6 +3,7 @@
 mod configs;
 mod evaluation;
 mod goldens;
+mod held_out;
 mod mutations;
 mod precision;
 mod prompts;

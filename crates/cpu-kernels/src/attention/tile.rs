@@ -10,7 +10,7 @@ use crate::vector::{Pair, dot, each, exp, lanes, pairs, pairs_mut};
 /// Keys that a tile meets at a time: their keys and values stay in the second-level cache.
 const KEYS_PER_PASS: usize = 256;
 /// Below every logit, and finite, so that differences are.
-const LOWEST: f32 = -1e30;
+pub(super) const LOWEST: f32 = -1e30;
 
 /// Some queries of a group, in some heads. Its output is [queries, heads * width].
 pub(super) struct Task<'a> {
@@ -25,13 +25,11 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Job { head_dim: width, relative, ref sources, .. } = *self.job;
+        let Job { head_dim: width, ref sources, .. } = *self.job;
         let channels = self.heads.len() * width;
-        let (height, breadth) = relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
         let mut out = vec![0.0; self.queries.len() * channels];
         let mut logits = vec![0.0; KEYS_PER_PASS.min(self.keys.len()) * lanes::<S>()];
-        // A key without a place takes the zeros behind the last row and column.
-        let places: Vec<(usize, usize)> = self.keys.iter().map(|t| relative.and(t.place).unwrap_or((height, breadth))).collect();
+        let places = self.job.places(self.keys);
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (place, head) in self.heads.enumerate() {
             keys.clear();
@@ -60,14 +58,76 @@ impl WithSimd for Task<'_> {
     }
 }
 
-/// Queries side by side, one per lane; every field holds whole pairs of vectors.
-struct Tile {
+/// Queries side by side, one per lane, and what they find at each place; every field holds whole pairs of vectors.
+pub(super) struct Queries {
     /// [D, lanes], scaled.
-    query: Vec<f32>,
+    pub(super) values: Vec<f32>,
     /// Relative position of each row and of none, [height + 1, lanes].
-    by_row: Vec<f32>,
+    pub(super) by_row: Vec<f32>,
     /// Relative position of each column and of none, [width + 1, lanes].
-    by_column: Vec<f32>,
+    pub(super) by_column: Vec<f32>,
+}
+
+impl Queries {
+    #[inline(always)]
+    pub(super) fn new<S: Simd>(job: &Job<'_>, queries: &[Token], head: usize) -> Self {
+        let (lanes, width) = (lanes::<S>(), job.head_dim);
+        let (height, breadth) = job.relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
+        let mut out = Self {
+            values: vec![0.0; width * lanes],
+            by_row: vec![0.0; (height + 1) * lanes],
+            by_column: vec![0.0; (breadth + 1) * lanes],
+        };
+        let scale = job.scale();
+        let mut offsets = vec![0.0; height.max(breadth)];
+        for (lane, token) in queries.iter().enumerate() {
+            let query = job.sources[0].part(token, head, width);
+            for (d, q) in query.iter().enumerate() {
+                out.values[d * lanes + lane] = q * scale;
+            }
+            let (Some(relative), Some((y, x))) = (job.relative, token.place) else { continue };
+            for (table, at, to) in [(&relative.rows, y, &mut out.by_row), (&relative.columns, x, &mut out.by_column)] {
+                let offsets = &mut offsets[..table.side];
+                table.dot_offsets(query, at, offsets);
+                for (place, v) in offsets.iter().enumerate() {
+                    to[place * lanes + lane] = *v;
+                }
+            }
+        }
+        out
+    }
+
+    /// Logits of keys, [keys, lanes], and the largest of them and of `largest`.
+    #[inline(always)]
+    pub(super) fn logits<S: Simd, const R: usize>(
+        &self,
+        simd: S,
+        keys: &[&[f32]],
+        places: &[(usize, usize)],
+        mut largest: Pair<S>,
+        out: &mut [Pair<S>],
+    ) -> Pair<S> {
+        let query = pairs::<S>(&self.values);
+        let (by_row, by_column) = (pairs::<S>(&self.by_row), pairs::<S>(&self.by_column));
+        let (groups, rest) = keys.as_chunks::<R>();
+        let whole = groups.len() * R;
+        for ((keys, places), out) in groups.iter().zip(places.as_chunks::<R>().0).zip(out.as_chunks_mut::<R>().0) {
+            *out = score(simd, query, keys, places, by_row, by_column);
+            for logit in out.iter() {
+                largest = [simd.max_f32s(largest[0], logit[0]), simd.max_f32s(largest[1], logit[1])];
+            }
+        }
+        for ((key, place), logit) in rest.iter().zip(&places[whole..]).zip(&mut out[whole..]) {
+            [*logit] = score(simd, query, &[*key], &[*place], by_row, by_column);
+            largest = [simd.max_f32s(largest[0], logit[0]), simd.max_f32s(largest[1], logit[1])];
+        }
+        largest
+    }
+}
+
+/// Queries and what they have gathered so far; every field holds whole pairs of vectors.
+struct Tile {
+    queries: Queries,
     /// Largest logit so far.
     largest: Vec<f32>,
     /// Sum of `e^(logit - largest)`.
@@ -79,33 +139,13 @@ struct Tile {
 impl Tile {
     #[inline(always)]
     fn new<S: Simd>(job: &Job<'_>, queries: &[Token], head: usize) -> Self {
-        let (lanes, width) = (lanes::<S>(), job.head_dim);
-        let (height, breadth) = job.relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
-        let mut tile = Self {
-            query: vec![0.0; width * lanes],
-            by_row: vec![0.0; (height + 1) * lanes],
-            by_column: vec![0.0; (breadth + 1) * lanes],
+        let lanes = lanes::<S>();
+        Self {
+            queries: Queries::new::<S>(job, queries, head),
             largest: vec![LOWEST; lanes],
             sum: vec![0.0; lanes],
-            out: vec![0.0; width * lanes],
-        };
-        let scale = 1.0 / (width as f32).sqrt();
-        let mut offsets = vec![0.0; height.max(breadth)];
-        for (lane, token) in queries.iter().enumerate() {
-            let query = job.sources[0].part(token, head, width);
-            for (d, q) in query.iter().enumerate() {
-                tile.query[d * lanes + lane] = q * scale;
-            }
-            let (Some(relative), Some((y, x))) = (job.relative, token.place) else { continue };
-            for (table, at, to) in [(&relative.rows, y, &mut tile.by_row), (&relative.columns, x, &mut tile.by_column)] {
-                let offsets = &mut offsets[..table.side];
-                table.dot_offsets(query, at, offsets);
-                for (place, v) in offsets.iter().enumerate() {
-                    to[place * lanes + lane] = *v;
-                }
-            }
+            out: vec![0.0; job.head_dim * lanes],
         }
-        tile
     }
 
     /// Takes some more keys and their values into account.
@@ -128,23 +168,9 @@ impl Tile {
         places: &[(usize, usize)],
         logits: &mut [f32],
     ) {
-        let query = pairs::<S>(&self.query);
-        let (by_row, by_column) = (pairs::<S>(&self.by_row), pairs::<S>(&self.by_column));
         let logits = pairs_mut::<S>(logits);
         let before = pairs::<S>(&self.largest)[0];
-        let mut largest = before;
-        let (groups, rest) = keys.as_chunks::<R>();
-        let whole = groups.len() * R;
-        for ((keys, places), logits) in groups.iter().zip(places.as_chunks::<R>().0).zip(logits.as_chunks_mut::<R>().0) {
-            *logits = score(simd, query, keys, places, by_row, by_column);
-            for logit in logits.iter() {
-                largest = [simd.max_f32s(largest[0], logit[0]), simd.max_f32s(largest[1], logit[1])];
-            }
-        }
-        for ((key, place), logit) in rest.iter().zip(&places[whole..]).zip(&mut logits[whole..]) {
-            [*logit] = score(simd, query, &[*key], &[*place], by_row, by_column);
-            largest = [simd.max_f32s(largest[0], logit[0]), simd.max_f32s(largest[1], logit[1])];
-        }
+        let largest = self.queries.logits::<S, R>(simd, keys, places, before, logits);
         let shrink = [0, 1].map(|i| exp(simd, simd.sub_f32s(before[i], largest[i])));
         let mut sum = [simd.splat_f32s(0.0); 2];
         for logit in logits.iter_mut() {

@@ -95,7 +95,7 @@ fn decode(path: &Path) -> Result<LabelMap, DataError> {
 }
 
 /// Indices of 1, 2 or 4 bits, the first pixel in the highest bits and each row from a new byte on, as bytes.
-fn unpacked(packed: &[u8], width: usize, line: usize, bits: usize) -> Vec<u8> {
+pub(crate) fn unpacked(packed: &[u8], width: usize, line: usize, bits: usize) -> Vec<u8> {
     let (per_byte, mask) = (8 / bits, ((1u16 << bits) - 1) as u8);
     let row = |row: &[u8]| -> Vec<u8> {
         (0..width).map(|x| (row[x / per_byte] >> (8 - bits - (x % per_byte) * bits)) & mask).collect()

@@ -19,6 +19,7 @@ pub(crate) use verify::{check, wrong_size};
 
 use crate::{DataError, ImageInfo};
 use annotations::Annotations;
+pub(crate) use label_map::unpacked;
 use label_map::{LabelMap, MapFolder};
 
 /// The classes of a set: their names, what is said for them, and where their masks lie.
@@ -41,6 +42,11 @@ pub(crate) enum Source {
 impl ClassSet {
     pub(crate) fn new(names: Vec<String>, source: Source) -> Self {
         Self { names: Arc::new(names), prompt: PLACE.to_owned(), source: Arc::new(source) }
+    }
+
+    /// Whether this is the name of a set that has classes.
+    pub(crate) fn is_known(name: &str) -> bool {
+        Layout::find(name).is_some()
     }
 
     /// Names by index of the class.

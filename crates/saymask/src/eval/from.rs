@@ -23,7 +23,7 @@ pub(super) fn run(args: &EvalArgs, path: &Path) -> Result<()> {
     let protocols = protocols(&args.protocol)?;
     let (spec, split, limit) = target(args, path)?;
     let results = Results::open(path, args.soft)?;
-    let dataset = Dataset::open(&spec, &split)?;
+    let dataset = Dataset::open(&spec, &split)?.with_masks_read()?;
     dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
     with_sentences(&dataset, "--from")?;
     let split = Split::of(&dataset, &sequential(&dataset, limit)?);

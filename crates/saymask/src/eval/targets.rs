@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use refcoco_data::{Dataset, DatasetSpec, SETS};
+use refcoco_data::{Dataset, DatasetSpec, OwnFormat, SETS};
 use run_config::RunConfig;
 
 /// An open split.
@@ -33,7 +33,7 @@ pub(super) fn open(run_config: &RunConfig, root: Option<&Path>, on: &[String], s
             bail!("--split: the config names no split to judge; name one, such as --split val");
         }
         for split in splits {
-            let dataset = Dataset::open(&spec, split)?;
+            let dataset = Dataset::open(&spec, split)?.with_masks_read()?;
             dataset.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
             targets.push(Target { dataset: Arc::new(dataset) });
         }
@@ -63,8 +63,8 @@ pub(super) fn specs(run_config: &RunConfig, root: Option<&Path>, on: &[String]) 
     }
     let spec = |word: &String| {
         let (set, by) = word.split_once(':').map_or((word.as_str(), None), |(set, by)| (set, Some(by)));
-        if !SETS.contains(&set) {
-            bail!("--on {word}: unknown data set `{set}`: use one of {}", SETS.join(", "));
+        if !SETS.contains(&set) && OwnFormat::named(set).is_none() {
+            bail!("--on {word}: unknown data set `{set}`: use one of {}, {}", SETS.join(", "), OwnFormat::names());
         }
         let mut spec = DatasetSpec::new(root, set);
         if let Some(by) = by {
@@ -83,6 +83,7 @@ fn published(set: &str, by: &str) -> &'static [&'static str] {
         ("refcocog", _) | ("refcoco", "google") | ("refclef", "berkeley") => &["val", "test"],
         ("refclef", _) => &["val", "testA", "testB", "testC"],
         ("phrasecut", _) => &["test"],
+        (set, _) if OwnFormat::named(set).is_some() => &["val"],
         _ => &["val", "testA", "testB"],
     }
 }

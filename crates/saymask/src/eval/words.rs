@@ -97,6 +97,25 @@ impl Changed {
     }
 }
 
+/// What a sentence goes by: a relation to another object, a place, a size, a colour, or nothing but names.
+pub(crate) fn word_kind(sentence: &str) -> &'static str {
+    let of_pair = |wanted: &[Kind]| {
+        let pairs = PAIRS.iter().filter(|(kind, _, _)| wanted.contains(kind));
+        pairs.flat_map(|(_, low, high)| [*low, *high]).any(|word| has(sentence, word))
+    };
+    if RELATIONS.iter().any(|word| has(sentence, word)) {
+        "relation"
+    } else if of_pair(&[Kind::Horizontal, Kind::Vertical, Kind::Order]) {
+        "place"
+    } else if of_pair(&[Kind::Size]) {
+        "size"
+    } else if COLOURS.iter().any(|word| has(sentence, word)) {
+        "colour"
+    } else {
+        "name"
+    }
+}
+
 fn words(sentence: &str) -> impl Iterator<Item = &str> {
     sentence.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty())
 }

@@ -86,7 +86,7 @@ fn load<S: Segmenter + 'static>(
     precision::check_evaluation(run_config, device)?;
     let net = segmenter.init(device)?;
     let net = match checkpoint {
-        Some(checkpoint) => evaluated_weights(net, checkpoint)?,
+        Some(checkpoint) => evaluated_weights(net, &segmenter.names(), checkpoint)?,
         None => net,
     };
     let net = precision::seen(&net, run_config.eval.precision);

@@ -1,5 +1,7 @@
 //! Fused linear layers: matrix product, bias and GELU or softmax while a tile is in registers.
 
+mod gradient;
+
 use std::ops::Range;
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
@@ -9,6 +11,8 @@ use rayon::prelude::*;
 use crate::error::{KernelError, check_divisor, check_length};
 use crate::gelu::gelu_vector;
 use crate::vector::{Pair, dot, each, exp, lanes, map, pairs, pairs_mut};
+
+pub use gradient::{column_sums, product_transposed, transposed_product};
 
 /// Rows of one task: with its part of the weights they fill the second-level cache.
 const ROWS_PER_TASK: usize = 96;
@@ -116,15 +120,21 @@ pub fn linear(x: &[f32], layers: &[Layer<'_>]) -> Result<Vec<f32>, KernelError> 
 }
 
 fn linear_by(arch: Arch, x: &[f32], layers: &[Layer<'_>]) -> Result<Vec<f32>, KernelError> {
-    let (Some(first), Some(last)) = (layers.first(), layers.last()) else { return Ok(x.to_vec()) };
-    let (inputs, outputs) = (first.inputs, last.outputs);
-    check_divisor("the number of inputs", inputs, x.len())?;
+    let Some(first) = layers.first() else { return Ok(x.to_vec()) };
+    check_divisor("the number of inputs", first.inputs, x.len())?;
     for (before, after) in layers.iter().zip(&layers[1..]) {
         if before.outputs != after.inputs {
             return Err(KernelError::Length { what: "a row", found: before.outputs, expected: after.inputs });
         }
     }
     let packed: Vec<Packed<'_>> = layers.iter().map(|layer| Packed::new(arch, layer)).collect();
+    Ok(run(arch, x, &packed))
+}
+
+/// Rows through packed layers, whose sizes fit each other.
+fn run(arch: Arch, x: &[f32], packed: &[Packed<'_>]) -> Vec<f32> {
+    let (Some(first), Some(last)) = (packed.first(), packed.last()) else { return x.to_vec() };
+    let (inputs, outputs) = (first.inputs, last.outputs);
     let rows = x.len() / inputs;
     let mut out = vec![0.0f32; rows * outputs];
     // Few rows are shared out evenly instead.
@@ -139,7 +149,7 @@ fn linear_by(arch: Arch, x: &[f32], layers: &[Layer<'_>]) -> Result<Vec<f32>, Ke
         }
         arch.dispatch(Task { x: hidden.as_deref().unwrap_or(x), layer: last, out });
     });
-    Ok(out)
+    out
 }
 
 /// A layer whose weights lie as the inner loop reads them.

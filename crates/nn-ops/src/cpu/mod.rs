@@ -1,9 +1,9 @@
 //! The door to the CPU kernels: which tensors [`cpu_kernels`] computes, and their way in and out.
 //!
-//! Kernels are taken for tensors of single precision (weights of half precision, too) on Burn's `flex` device, outside of
-//! any gradient's graph, on processors whose vectors they know. Everything else goes to Burn. Each function here gives its
-//! inputs back where the kernels cannot take them, so that nothing is computed in between; the numbers are the same to
-//! rounding either way.
+//! Kernels are taken for tensors of single precision (outside of a gradient's graph for weights of half precision, too) on Burn's
+//! `flex` device, on processors whose vectors they know. Everything else goes to Burn. Each function here gives its inputs
+//! back where the kernels cannot take them, so that nothing is computed in between; the numbers are the same to rounding
+//! either way. On a graph, [`gradients`] has the backward passes.
 
 #![allow(clippy::result_large_err, reason = "an `Err` is no failure: it gives the inputs back")]
 
@@ -12,6 +12,20 @@ use cpu_kernels::{AttentionShape, Weight};
 use half::{bf16, f16};
 
 use crate::linear::{Epilogue, Layer};
+
+#[cfg(feature = "flex")]
+pub(crate) mod gradients;
+#[cfg(not(feature = "flex"))]
+#[path = "no_gradients.rs"]
+pub(crate) mod gradients;
+#[cfg(feature = "flex")]
+mod graph;
+#[cfg(feature = "flex")]
+mod update;
+#[cfg(not(feature = "flex"))]
+pub(crate) use gradients::{adam, blend, sum_of_squares};
+#[cfg(feature = "flex")]
+pub(crate) use update::{adam, blend, sum_of_squares};
 
 /// Whether a device is Burn's `flex`, with or without a graph's bookkeeping. Always false without the Cargo feature
 /// `flex`, under which alone Burn names that device's type.
@@ -54,6 +68,9 @@ fn is_plain_cpu(device: &Device) -> bool {
 /// # Shapes
 /// Any; the output has the input's.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>, Tensor<D>> {
+    if let Some(y) = gradients::gelu(&x) {
+        return Ok(y);
+    }
     if !supports(&x) {
         return Err(x);
     }
@@ -64,11 +81,22 @@ pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>, Tensor<D>>
     if done { Ok(x) } else { Err(x) }
 }
 
+/// Layer norm over the last axis on a gradient's graph, or nothing: Burn's own is as fast outside of it.
+///
+/// # Shapes
+/// [.., C] -> [.., C]
+pub(crate) fn layer_norm<const D: usize>(x: &Tensor<D>, gain: &Tensor<1>, bias: &Tensor<1>, eps: f64) -> Option<Tensor<D>> {
+    gradients::layer_norm(x, gain, bias, eps)
+}
+
 /// Linear layers one after the other, or the inputs back.
 ///
 /// # Shapes
 /// [.., first layer's I] -> [.., last layer's O]
 pub(crate) fn linear<const D: usize>(x: Tensor<D>, layers: Vec<Layer>) -> Result<Tensor<D>, (Tensor<D>, Vec<Layer>)> {
+    if let Some(y) = gradients::linear(&x, &layers) {
+        return Ok(y);
+    }
     if !supports(&x) || !layers.iter().all(Layer::is_supported) {
         return Err((x, layers));
     }
@@ -141,6 +169,9 @@ pub(crate) fn attention(
     heads: usize,
     mask: Option<&Tensor<4, Bool>>,
 ) -> Result<Tensor<3>, [Tensor<3>; 3]> {
+    if let Some(attended) = gradients::attention(&inputs, heads, mask) {
+        return Ok(attended);
+    }
     let of_keys = mask.is_none_or(|mask| mask.dims()[1..3] == [1, 1]);
     if !of_keys || !inputs.iter().all(supports) {
         return Err(inputs);
@@ -172,9 +203,12 @@ pub(crate) fn grouped_attention(
     qkv: Tensor<2>,
     padding: &Tensor<1>,
     heads: usize,
-    groups: impl FnOnce() -> Vec<cpu_kernels::Group>,
-    tables: impl FnOnce() -> Option<[Tensor<2>; 2]>,
+    groups: impl Fn() -> Vec<cpu_kernels::Group>,
+    tables: impl Fn() -> Option<[Tensor<2>; 2]>,
 ) -> Result<Tensor<2>, Tensor<2>> {
+    if let Some(attended) = gradients::grouped_attention(&qkv, padding, heads, &groups, &tables) {
+        return Ok(attended);
+    }
     if !supports(&qkv) || !supports(padding) {
         return Err(qkv);
     }

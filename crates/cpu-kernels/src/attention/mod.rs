@@ -4,6 +4,7 @@
 //! running maxima and sums (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Decomposed
 //! relative position goes into the logits as they are made, so neither a bias tensor nor widened vectors exist.
 
+mod backward;
 mod tile;
 
 use std::ops::Range;
@@ -12,6 +13,8 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::error::{KernelError, check_divisor, check_length};
+use crate::vector::sum_of_pairs;
+use backward::Parts;
 use tile::Task;
 
 /// Queries of one task: a pass of keys serves all of them.
@@ -87,6 +90,25 @@ impl Table {
             }
         }
     }
+
+    /// Adds the gradients of [`Table::dot_offsets`] from those of its `out`.
+    #[inline(always)]
+    fn add_gradients(&self, query: &[f32], place: usize, gradient: &[f32], of_query: &mut [f32], of_table: &mut [f32]) {
+        let (length, from) = (2 * self.side - 1, self.side - 1 - place);
+        let rows = self.values.chunks_exact(length).zip(of_table.chunks_exact_mut(length));
+        for ((q, of_q), (row, of_row)) in query.iter().zip(of_query).zip(rows) {
+            *of_q += sum_of_pairs(&row[from..][..self.side], gradient, |t, g| t * g);
+            for (of_t, g) in of_row[from..].iter_mut().zip(gradient) {
+                *of_t += q * g;
+            }
+        }
+    }
+
+    /// A gradient of `values` as one of the table: [2 side - 1, D].
+    fn turn_back(values: &[f32], width: usize) -> Vec<f32> {
+        let length = values.len() / width.max(1);
+        (0..values.len()).map(|at| values[at % width * length + length - 1 - at / width]).collect()
+    }
 }
 
 /// Multi-head self-attention inside each group, heads merged; the scale is `1 / sqrt(D)`.
@@ -119,6 +141,19 @@ fn grouped_attention_by(
     groups: &[Group],
     relative: Option<&RelativePosition>,
 ) -> Result<Vec<f32>, KernelError> {
+    let (job, rows) = grouped_job(qkv, padding, heads, groups, relative)?;
+    let queries = queries(groups);
+    Ok(job.run(arch, rows, &pair(&queries, groups)))
+}
+
+/// What tasks of grouped attention share, checked, and the number of rows.
+fn grouped_job<'a>(
+    qkv: &'a [f32],
+    padding: &'a [f32],
+    heads: usize,
+    groups: &[Group],
+    relative: Option<&'a RelativePosition>,
+) -> Result<(Job<'a>, usize), KernelError> {
     let triple = padding.len();
     check_divisor("the number of projections", 3, triple)?;
     let channels = triple / 3;
@@ -143,11 +178,83 @@ fn grouped_attention_by(
         }
     }
     let source = |which| Source { values: qkv, padding, stride: triple, from: which * channels };
-    let job = Job { sources: [0, 1, 2].map(source), channels, head_dim, relative };
-    let queries: Vec<Vec<Token>> =
-        groups.iter().map(|g| g.tokens.iter().filter(|t| t.row.is_some()).copied().collect()).collect();
-    let groups: Vec<(&[Token], &[Token])> = queries.iter().zip(groups).map(|(q, g)| (&q[..], &g.tokens[..])).collect();
-    Ok(job.run(arch, rows, &groups))
+    Ok((Job { sources: [0, 1, 2].map(source), channels, head_dim, relative }, rows))
+}
+
+/// The tokens of each group that have a row.
+fn queries(groups: &[Group]) -> Vec<Vec<Token>> {
+    groups.iter().map(|g| g.tokens.iter().filter(|t| t.row.is_some()).copied().collect()).collect()
+}
+
+/// Queries and keys of each group.
+fn pair<'a>(queries: &'a [Vec<Token>], groups: &'a [Group]) -> Vec<(&'a [Token], &'a [Token])> {
+    queries.iter().zip(groups).map(|(q, g)| (&q[..], &g.tokens[..])).collect()
+}
+
+/// Gradients of [`grouped_attention`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupedGradients {
+    /// Of the projection, [rows, 3 C]; rows of no group are zero.
+    pub qkv: Vec<f32>,
+    /// Of the projection of tokens without a row, \[3 C\].
+    pub padding: Vec<f32>,
+    /// Of the tables, where there are: [2 height - 1, D] and [2 width - 1, D].
+    pub tables: Option<[Vec<f32>; 2]>,
+}
+
+/// Gradients of [`grouped_attention`] from that of its output, `gradient`: [rows, C].
+///
+/// # Threads
+/// A task per group and head, on rayon's global pool; their sums are taken in order.
+///
+/// # Errors
+/// As [`grouped_attention`], or a gradient of another size.
+pub fn grouped_attention_backward(
+    qkv: &[f32],
+    padding: &[f32],
+    heads: usize,
+    groups: &[Group],
+    relative: Option<&RelativePosition>,
+    gradient: &[f32],
+) -> Result<GroupedGradients, KernelError> {
+    grouped_attention_backward_by(Arch::new(), qkv, padding, heads, groups, relative, gradient)
+}
+
+fn grouped_attention_backward_by(
+    arch: Arch,
+    qkv: &[f32],
+    padding: &[f32],
+    heads: usize,
+    groups: &[Group],
+    relative: Option<&RelativePosition>,
+    gradient: &[f32],
+) -> Result<GroupedGradients, KernelError> {
+    let (job, rows) = grouped_job(qkv, padding, heads, groups, relative)?;
+    let (channels, width) = (job.channels, job.head_dim);
+    check_length("the gradient of attention", gradient, rows * channels)?;
+    let queries = queries(groups);
+    let done = job.backward(arch, gradient, &pair(&queries, groups));
+    let mut sums = GroupedGradients { qkv: vec![0.0; qkv.len()], padding: vec![0.0; padding.len()], tables: None };
+    let mut tables: [Vec<f32>; 2] = Default::default();
+    for (group, head, parts) in &done {
+        let keys = &groups[*group].tokens;
+        for (which, tokens, from) in [(0, &queries[*group], &parts.query), (1, keys, &parts.key), (2, keys, &parts.value)] {
+            for (token, from) in tokens.iter().zip(from.chunks_exact(width)) {
+                let (to, row) = token.row.map_or((&mut sums.padding, 0), |row| (&mut sums.qkv, row));
+                add(&mut to[row * 3 * channels + which * channels + head * width..][..width], from);
+            }
+        }
+        for (sum, part) in tables.iter_mut().zip(&parts.tables) {
+            sum.resize(part.len(), 0.0);
+            add(sum, part);
+        }
+    }
+    sums.tables = relative.map(|_| tables.map(|table| Table::turn_back(&table, width)));
+    Ok(sums)
+}
+
+fn add(sum: &mut [f32], part: &[f32]) {
+    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
 }
 
 /// Sizes of [`attention`]: B, Sq, Sk, heads and D.
@@ -196,8 +303,20 @@ fn attention_by(
     key: &[f32],
     value: &[f32],
     hidden: Option<&[bool]>,
-    AttentionShape { batch, queries, keys, heads, head_dim: width }: AttentionShape,
+    shape: AttentionShape,
 ) -> Result<Vec<f32>, KernelError> {
+    let (job, tokens) = attention_job(query, key, value, hidden, shape)?;
+    Ok(job.run(arch, shape.batch * shape.queries, &tokens.groups()))
+}
+
+/// What tasks of [`attention`] share, checked, and its tokens.
+fn attention_job<'a>(
+    query: &'a [f32],
+    key: &'a [f32],
+    value: &'a [f32],
+    hidden: Option<&[bool]>,
+    AttentionShape { batch, queries, keys, heads, head_dim: width }: AttentionShape,
+) -> Result<(Job<'a>, Tokens), KernelError> {
     let channels = heads * width;
     let head_dim = head_dim(channels, heads)?;
     check_length("the queries", query, batch * queries * channels)?;
@@ -214,9 +333,64 @@ fn attention_by(
         let all = item * keys..(item + 1) * keys;
         all.filter(|&key| hidden.is_none_or(|hidden| !hidden[key])).map(|key| to[key]).collect()
     };
-    let visible: Vec<Vec<Token>> = (0..batch).map(visible).collect();
-    let groups: Vec<_> = from.chunks(queries.max(1)).zip(visible.iter().map(Vec::as_slice)).collect();
-    Ok(job.run(arch, batch * queries, &groups))
+    let visible = (0..batch).map(visible).collect();
+    Ok((job, Tokens { queries: from, per_item: queries, visible }))
+}
+
+/// Queries of all items, and the keys of each that take part.
+struct Tokens {
+    queries: Vec<Token>,
+    per_item: usize,
+    visible: Vec<Vec<Token>>,
+}
+
+impl Tokens {
+    fn groups(&self) -> Vec<(&[Token], &[Token])> {
+        self.queries.chunks(self.per_item.max(1)).zip(self.visible.iter().map(Vec::as_slice)).collect()
+    }
+}
+
+/// Gradients of [`attention`]'s queries, keys and values from that of its output, `gradient`: [B, Sq, heads D]. Those of hidden
+/// keys are zero.
+///
+/// # Threads
+/// A task per item and head, on rayon's global pool.
+///
+/// # Errors
+/// As [`attention`], or a gradient of another size.
+pub fn attention_backward(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    hidden: Option<&[bool]>,
+    shape: AttentionShape,
+    gradient: &[f32],
+) -> Result<[Vec<f32>; 3], KernelError> {
+    attention_backward_by(Arch::new(), query, key, value, hidden, shape, gradient)
+}
+
+fn attention_backward_by(
+    arch: Arch,
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    hidden: Option<&[bool]>,
+    shape: AttentionShape,
+    gradient: &[f32],
+) -> Result<[Vec<f32>; 3], KernelError> {
+    let (job, tokens) = attention_job(query, key, value, hidden, shape)?;
+    check_length("the gradient of attention", gradient, query.len())?;
+    let (channels, width, groups) = (job.channels, job.head_dim, tokens.groups());
+    let mut sums = [query, key, value].map(|values| vec![0.0f32; values.len()]);
+    for (group, head, parts) in job.backward(arch, gradient, &groups) {
+        let (queries, keys) = groups[group];
+        for ((sum, tokens), part) in sums.iter_mut().zip([queries, keys, keys]).zip([parts.query, parts.key, parts.value]) {
+            for (row, from) in tokens.iter().filter_map(|token| token.row).zip(part.chunks_exact(width)) {
+                sum[row * channels + head * width..][..width].copy_from_slice(from);
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// The width of a head, if there are heads and they have one.
@@ -256,6 +430,17 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// `1 / sqrt(D)`.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Where keys lie in the grid; those without a place take the zeros behind the last row and column.
+    fn places(&self, keys: &[Token]) -> Vec<(usize, usize)> {
+        let none = self.relative.map_or((0, 0), |r| (r.rows.side, r.columns.side));
+        keys.iter().map(|token| self.relative.and(token.place).unwrap_or(none)).collect()
+    }
+
     /// Rows [rows, C] of the queries of each (queries, keys); other rows are zero.
     fn run(&self, arch: Arch, rows: usize, groups: &[(&[Token], &[Token])]) -> Vec<f32> {
         let heads = self.channels / self.head_dim;
@@ -288,7 +473,21 @@ impl Job<'_> {
         }
         out
     }
+
+    /// Gradients per group and head, in order.
+    fn backward(&self, arch: Arch, gradient: &[f32], groups: &[(&[Token], &[Token])]) -> Vec<(usize, usize, Parts)> {
+        let gradient = Source { values: gradient, padding: &[], stride: self.channels, from: 0 };
+        let heads = self.channels / self.head_dim;
+        let tasks: Vec<(usize, usize)> = (0..groups.len()).flat_map(|group| (0..heads).map(move |head| (group, head))).collect();
+        let run = |(group, head): (usize, usize)| {
+            let (queries, keys) = groups[group];
+            (group, head, arch.dispatch(backward::Task { job: self, gradient: &gradient, queries, keys, head }))
+        };
+        tasks.into_par_iter().map(run).collect()
+    }
 }
 
+#[cfg(test)]
+mod backward_tests;
 #[cfg(test)]
 mod tests;

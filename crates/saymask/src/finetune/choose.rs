@@ -1,0 +1,128 @@
+//! The config of a fine-tuning run, chosen by the base and by how much data there are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use models::Found;
+use refcoco_data::{ItemPer, OwnFormat};
+use run_config::{Every, Init, Method, RunConfig, ScheduleKind};
+
+use super::{Counts, FinetuneArgs};
+use crate::train::demonstration;
+
+/// The base's weights below their folder.
+pub(super) const WEIGHTS: &str = "model.safetensors";
+/// Times that each training image is seen, within the limits below.
+const EPOCHS: u64 = 100;
+/// Fewest and most steps that are chosen.
+const STEPS: (u64, u64) = (200, 2000);
+/// Of the rate that the base was trained with: new words must be learned without the old ones being lost.
+const RATE: f64 = 0.5;
+/// Images of a step where the base says more than there are.
+const FEW: usize = 4;
+
+/// A config and why it is as it is.
+pub(super) struct Chosen {
+    pub(super) config: RunConfig,
+    pub(super) reasons: Vec<String>,
+}
+
+/// Where the base's weights are kept: beside the run.
+pub(super) fn base_folder(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push("-base");
+    out.with_file_name(name)
+}
+
+/// Chooses a config.
+pub(super) fn config(
+    args: &FinetuneArgs,
+    format: OwnFormat,
+    counts: &Counts,
+    base: Option<&Found>,
+    out: &Path,
+) -> Result<Chosen> {
+    let mut config = match base {
+        Some(base) => base.run_config.clone(),
+        None => RunConfig::from_toml_str(demonstration(args.method.unwrap_or(Method::Evf)))?,
+    };
+    let mut reasons = Vec::new();
+    data(&mut config, &args.folder, format, counts);
+    if let Some(base) = base.filter(|base| base.checkpoint.is_some()) {
+        let folder = base_folder(out);
+        config.model.init = Init { method: Some(folder.join(WEIGHTS).display().to_string()), ..Init::default() };
+        let vocabulary = base.tokenizer.files().first().map(|(name, _)| name.clone()).context("the base has no tokenizer")?;
+        config.text.vocabulary = folder.join(vocabulary).display().to_string();
+    }
+    length(&mut config, args.steps, counts, &mut reasons);
+    if base.is_some() {
+        config.optim.lr *= RATE;
+        reasons.push(format!("optim.lr = {}: {RATE} of the base's, so that it forgets less", config.optim.lr));
+    }
+    config.run.name = out.file_name().context("--out has no name")?.to_string_lossy().into_owned();
+    config.run.dir = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    if let Some(device) = &args.device {
+        config.run.device.clone_from(device);
+    }
+    judging(&mut config, counts);
+    // Written and read again, it is checked like any other.
+    let config = RunConfig::from_toml_str(&config.to_toml()?)?;
+    Ok(Chosen { config, reasons })
+}
+
+fn data(config: &mut RunConfig, folder: &Path, format: OwnFormat, counts: &Counts) {
+    let data = &mut config.data;
+    data.root = folder.to_owned();
+    format.name().clone_into(&mut data.dataset);
+    "own".clone_into(&mut data.split_by);
+    "train".clone_into(&mut data.train_split);
+    data.val_splits = vec!["val".to_owned()];
+    data.also = Vec::new();
+    data.rate = 1;
+    data.synth = None;
+    let items = match data.items {
+        ItemPer::Image => counts.train.0,
+        ItemPer::Sentence => counts.train.1,
+        ItemPer::Referent | ItemPer::GroupedReferent => counts.referents,
+    };
+    let train = &mut config.train;
+    if train.batch_size > items {
+        train.batch_size = items.clamp(1, FEW);
+    }
+    train.shards = train.shards.min(train.batch_size);
+}
+
+fn length(config: &mut RunConfig, steps: Option<u64>, counts: &Counts, reasons: &mut Vec<String>) {
+    let (images, train) = (counts.train.0 as u64, &mut config.train);
+    let chosen = (images * EPOCHS / train.batch_size.max(1) as u64).clamp(STEPS.0, STEPS.1);
+    let steps = steps.unwrap_or(chosen);
+    train.steps = Some(steps);
+    train.epochs = None;
+    train.stop_after = None;
+    train.log_every = (steps / 50).max(1);
+    // Judged once, at the end: a step that is chosen by the held-out images would flatter them.
+    train.eval_every = Every::Never;
+    train.save_every = Every::Steps(steps.div_ceil(4));
+    train.keep = 1;
+    let schedule = &mut config.schedule;
+    if schedule.kind.has_decay_epochs() {
+        schedule.kind = ScheduleKind::WarmupCosine;
+        schedule.decay_epochs = Vec::new();
+    }
+    schedule.warmup_epochs = None;
+    schedule.warmup_steps = schedule.kind.warms_up().then_some((steps / 20).min(50));
+    let lr = config.optim.lr * RATE;
+    schedule.warmup_lr = schedule.warmup_lr.min(lr);
+    schedule.min_lr = schedule.min_lr.min(lr);
+    reasons.push(format!(
+        "train.steps = {steps}: {images} training images, {} a step; the {} held-out ones are judged once, at the end",
+        config.train.batch_size, counts.val.0
+    ));
+}
+
+fn judging(config: &mut RunConfig, counts: &Counts) {
+    let eval = &mut config.eval;
+    eval.limit = None;
+    eval.figures = counts.val.1.min(12);
+    eval.shuffled_text = counts.val.1 > 1;
+}

@@ -1,0 +1,101 @@
+//! `serve` as a process: its address, its answers beside `predict`'s, its end; and the page in a browser where there is one.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use test_support::http::{get, post_form};
+use test_support::{Session, json};
+
+use super::{refs, session, train};
+
+/// A server as a process, killed with this value.
+struct Served {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Served {
+    fn start(s: &Session, args: &[&str]) -> Self {
+        let args = [&["serve", "--addr", "127.0.0.1:0"], args].concat();
+        let mut child = s.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line.trim().strip_prefix("http://").and_then(|l| l.strip_suffix('/')).and_then(|l| l.parse().ok());
+        Self { child, addr: addr.unwrap_or_else(|| panic!("no address but {line:?}")) }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn answers_are_those_of_predict_and_sigterm_ends_it() {
+    let s = session();
+    s.ok(&refs(&train(&["run.name=served"])));
+    let image = "data/images/train2014/COCO_train2014_000000000001.jpg";
+    s.ok(&["predict", image, "the red circle", "left one", "--out", "found"]);
+    let want = json(&s.path("found/COCO_train2014_000000000001.json"));
+
+    let mut served = Served::start(&s, &[]);
+    let file = std::fs::read(s.path(image)).unwrap();
+    let fields: [(&str, &[u8]); 3] = [("image", &file), ("sentence", b"the red circle"), ("sentence", b"left one")];
+    let answer = post_form(served.addr, "/v1/segment", &fields).json();
+    assert_eq!((&answer["model"], &answer["width"]), (&Value::from("served"), &want["width"]));
+    let (found, want) = (answer["predictions"].as_array().unwrap(), want["predictions"].as_array().unwrap());
+    assert_eq!(found.len(), 2);
+    for (found, want) in found.iter().zip(want) {
+        for key in ["sentence", "segmentation", "bbox", "score", "area"] {
+            assert_eq!(found[key], want[key], "{key}");
+        }
+    }
+    assert!(get(served.addr, "/").text().contains("Saymask"));
+
+    let killed = Command::new("kill").args(["-TERM", &served.child.id().to_string()]).status();
+    if killed.is_ok_and(|status| status.success()) {
+        assert!(served.child.wait().unwrap().success(), "it ends as it should");
+    }
+    browser(&s);
+}
+
+/// The page in a browser: `tests/browser/run.sh` says what it needs, and skips with a sentence where that is missing.
+fn browser(s: &Session) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/browser/run.sh");
+    if std::env::var_os("SAYMASK_BROWSER_TESTS").is_none() {
+        return;
+    }
+    let done =
+        Command::new("sh").arg(script).arg(env!("CARGO_BIN_EXE_saymask")).arg("runs/served").current_dir(s.path("")).output();
+    let done = done.unwrap();
+    let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{out}\n{error}");
+}
+
+#[test]
+fn what_it_cannot_do_is_said_before_it_starts() {
+    let s = session();
+    let says = |args: &[&str], word: &str| {
+        let message = s.refused(&[&["serve"], args].concat());
+        assert!(message.contains(word), "`{word}` is missing in: {message}");
+    };
+    says(&["--addr", "nowhere"], "--addr nowhere");
+    says(&["--addr", "127.0.0.1:0", "--deadline", "0"], "--deadline");
+    says(&["--addr", "127.0.0.1:0", "--queue", "0"], "--queue");
+    says(&["--addr", "127.0.0.1:0", "--token", "@missing.txt"], "missing.txt");
+    says(&["--addr", "127.0.0.1:0"], "train");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    says(&["--addr", &taken.local_addr().unwrap().to_string()], "--addr");
+    super::segment::toy_sam().export(sam_vit::Naming::Facebook).unwrap().save(s.path("toy.safetensors"), &[]).unwrap();
+    says(&["--addr", "0.0.0.0:0", "--sam", "toy.safetensors"], "--token");
+    says(&["--addr", "127.0.0.1:0", "--sam", "toy.safetensors", "--media", "no-folder"], "no-folder");
+
+    let served = Served::start(&s, &["--sam", "toy.safetensors"]);
+    let models = get(served.addr, "/v1/models").json();
+    assert_eq!((&models["models"][0]["method"], &models["models"][0]["name"]), (&Value::from("sam"), &Value::from("toy")));
+}

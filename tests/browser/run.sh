@@ -1,0 +1,15 @@
+#!/bin/sh
+# The page of `saymask serve` in a real browser: sh tests/browser/run.sh SAYMASK RUN [SCREENSHOTS]
+#   SAYMASK  the program; RUN a run folder whose model takes clicks (DIT or EVF-SAM); SCREENSHOTS a folder to write them to.
+# Installs playwright-core and axe-core beside this file, and looks for Chromium; where it finds none it says so and ends with 0.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+skip() { echo "skipped: $1"; exit 0; }
+
+command -v node >/dev/null || skip "the browser test needs node (apt-get install nodejs npm)"
+browser=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+[ -n "$browser" ] || skip "the browser test needs Chromium (apt-get install chromium, or CHROMIUM=/path/to/it)"
+if [ ! -d "$here/node_modules/playwright-core" ]; then
+    (cd "$here" && npm install --silent --no-audit --no-fund) || skip "npm could not install playwright-core"
+fi
+CHROMIUM=$browser exec node "$here/page.mjs" "$@"
