@@ -100,6 +100,20 @@ mod tests {
     }
 
     #[test]
+    fn any_runs_come_back() {
+        let mut state = 1_u32;
+        for round in 0..3000_u32 {
+            let mut run = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Runs of one digit up to those of seven.
+                state >> (state % 32)
+            };
+            let counts: Vec<u32> = (0..round % 12).map(|_| run()).collect();
+            assert_eq!(decode(encode(&counts).as_bytes()).unwrap(), counts);
+        }
+    }
+
+    #[test]
     fn hostile_strings() {
         assert_eq!(Rle::from_compressed(2, 2, "4\n"), Err(MaskError::Character { at: 1, byte: 10 }));
         assert_eq!(Rle::from_compressed(2, 2, "é"), Err(MaskError::Character { at: 0, byte: 0xc3 }));

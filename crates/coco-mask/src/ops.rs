@@ -153,25 +153,65 @@ mod tests {
         assert_eq!(merge(&[], Merge::Union), Err(MaskError::NothingToMerge));
     }
 
-    #[test]
-    fn merged_runs_are_those_of_the_pixels() {
+    /// Numbers below `below`, the same in every run.
+    fn numbers() -> impl FnMut(u32) -> u32 {
         let mut state = 1_u32;
-        let mut random = |below: u32| {
+        move |below| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) % below
-        };
+        }
+    }
+
+    /// A mask of random runs, a third of which are empty, and its pixels.
+    fn runs(height: u32, width: u32, longest: u32, random: &mut impl FnMut(u32) -> u32) -> (Rle, Vec<u8>) {
+        let (mut counts, mut left) = (Vec::new(), height * width);
+        while left > 0 {
+            let run = if random(3) == 0 { 0 } else { 1 + random(longest) }.min(left);
+            counts.push(run);
+            left -= run;
+        }
+        counts.extend(vec![0; random(3) as usize]);
+        let pixels = counts.iter().enumerate().flat_map(|(i, &run)| vec![(i % 2) as u8; run as usize]).collect();
+        (Rle::from_counts(height, width, counts).unwrap(), pixels)
+    }
+
+    #[test]
+    fn what_masks_give_is_what_their_pixels_give() {
+        let mut random = numbers();
+        for round in 0..4000 {
+            let (height, width, longest) = (1 + random(9), 1 + random(9), 1 + random(20));
+            let masks: Vec<(Rle, Vec<u8>)> = (0..4).map(|_| runs(height, width, longest, &mut random)).collect();
+            let rles: Vec<Rle> = masks.iter().map(|(rle, _)| rle.clone()).collect();
+            for (how, of) in [(Merge::Union, u8::max as fn(u8, u8) -> u8), (Merge::Intersection, u8::min as fn(u8, u8) -> u8)] {
+                for count in 2..=4 {
+                    let pixel = |i: usize| masks[..count].iter().map(|(_, pixels)| pixels[i]).reduce(of).unwrap();
+                    let pixels: Vec<u8> = (0..masks[0].1.len()).map(pixel).collect();
+                    let expected = Rle::from_column_major(height, width, &pixels).unwrap();
+                    assert_eq!(merge(&rles[..count], how).unwrap(), expected, "round {round}: {how:?} of {count} of {rles:?}");
+                }
+                assert_eq!(merge(&rles[..1], how).unwrap(), rles[0]);
+            }
+            let both = |of: fn(u8, u8) -> u8| masks[0].1.iter().zip(&masks[1].1).map(|(&a, &b)| u64::from(of(a, b))).sum::<u64>();
+            assert_eq!(
+                intersection_union(&rles[0], &rles[1]).unwrap(),
+                (both(u8::min), both(u8::max)),
+                "round {round}: {rles:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn merged_masks_of_pixels() {
+        let mut random = numbers();
         for round in 0..2000 {
             let (height, width) = (1 + random(7), 1 + random(7));
             let mut bytes = || -> Vec<u8> { (0..height * width).map(|_| random(2 + round % 3).min(1) as u8).collect() };
-            let bytes = [bytes(), bytes(), bytes()];
+            let bytes = [bytes(), bytes()];
             let masks = bytes.clone().map(|b| Rle::from_column_major(height, width, &b).unwrap());
             for (how, of) in [(Merge::Union, u8::max as fn(u8, u8) -> u8), (Merge::Intersection, u8::min as fn(u8, u8) -> u8)] {
-                for count in 1..=3 {
-                    let pixels: Vec<u8> =
-                        (0..bytes[0].len()).map(|i| bytes[..count].iter().map(|b| b[i]).reduce(of).unwrap()).collect();
-                    let expected = Rle::from_column_major(height, width, &pixels).unwrap();
-                    assert_eq!(merge(&masks[..count], how).unwrap(), expected, "round {round}: {how:?} of {count}");
-                }
+                let pixels: Vec<u8> = bytes[0].iter().zip(&bytes[1]).map(|(&a, &b)| of(a, b)).collect();
+                let expected = Rle::from_column_major(height, width, &pixels).unwrap();
+                assert_eq!(merge(&masks, how).unwrap(), expected, "round {round}: {how:?}");
             }
         }
     }
