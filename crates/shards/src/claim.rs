@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use sha2::{Digest, Sha256};
+
 use crate::ShardError;
+use crate::output::hex;
 
 /// A shard that is this worker's, until it is dropped or expires.
 ///
@@ -57,8 +60,16 @@ impl Claim {
         self.is_ours() && fs::write(&self.path, &self.owner).is_ok()
     }
 
-    fn is_ours(&self) -> bool {
+    /// Whether no other worker has taken the shard over; reads the claim.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
         fs::read(&self.path).is_ok_and(|owner| owner == self.owner.as_bytes())
+    }
+
+    /// A name that no other claim has, on this machine or another, of letters and digits.
+    #[must_use]
+    pub fn worker(&self) -> String {
+        short(&self.owner)
     }
 }
 
@@ -68,6 +79,11 @@ impl Drop for Claim {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// An owner's name as a part of file names.
+fn short(owner: &str) -> String {
+    hex(Sha256::new_with_prefix(owner)).chars().take(16).collect()
 }
 
 /// A name that no other claim has: machine, process and number.
@@ -96,11 +112,13 @@ fn is_gone(owner: &str) -> bool {
 
 /// Removes a claim that has expired; false if it is somebody's.
 fn remove_expired(folder: &Path, path: &Path, me: &str, expiry: Duration) -> Result<bool, ShardError> {
-    let (Ok(meta), Ok(owner)) = (fs::metadata(path), fs::read_to_string(path)) else {
+    let (meta, owner) = match fs::metadata(path).and_then(|meta| Ok((meta, fs::read_to_string(path)?))) {
+        Ok(found) => found,
         // Gone meanwhile.
-        return Ok(true);
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(ShardError::io(path, "read")(error)),
     };
-    let tag: String = me.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let tag = short(me);
     let probe = folder.join(format!(".{tag}.clock"));
     // The file system's own clock, which is not always this machine's.
     let written = File::create(&probe).and_then(|file| file.metadata()).and_then(|meta| meta.modified());
@@ -137,11 +155,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let take = |stem: &str| Claim::take(folder.path(), stem, LONG).unwrap();
         let mut first = take("a").unwrap();
-        assert!(take("a").is_none() && take("b").is_some() && first.renew());
-        drop(first);
+        let other = take("b").unwrap();
+        assert!(take("a").is_none() && first.renew() && first.is_ours());
+        assert!(first.worker() != other.worker() && first.worker().len() == 16);
+        drop((first, other));
         assert!(take("a").is_some());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert!(Claim::take(&folder.path().join("nowhere"), "a", LONG).is_err());
+        // A claim that cannot be read is nobody's to take over.
+        fs::create_dir(folder.path().join(".c.claim")).unwrap();
+        assert!(Claim::take(folder.path(), "c", LONG).unwrap_err().to_string().contains(".c.claim: cannot read"));
     }
 
     #[test]
@@ -150,6 +173,7 @@ mod tests {
         let mut first = Claim::take(folder.path(), "a", LONG).unwrap().unwrap();
         std::thread::sleep(Duration::from_millis(30));
         let second = Claim::take(folder.path(), "a", Duration::from_millis(10)).unwrap().unwrap();
+        assert!(!first.is_ours());
         first.expiry = Duration::ZERO;
         assert!(!first.renew());
         drop(first);

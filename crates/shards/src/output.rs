@@ -80,7 +80,7 @@ fn checksum(path: &Path) -> std::io::Result<String> {
     }
 }
 
-fn hex(hash: Sha256) -> String {
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -95,7 +95,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins the results of `shard` in `folder` under `stem`; `worker` is a name that no other worker has. What workers that were killed
+    /// Begins the results of `shard` in `folder` under `stem`; `worker` is a name that no other worker has
+    /// ([`crate::Claim::worker`]). What workers that were killed
     /// have left of this shard is removed, so it must be claimed.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Samples of a tar, one after the other: an image and its sentences under one name.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde_json::Value;
@@ -12,6 +12,9 @@ use crate::output::Fault;
 
 /// Most bytes of one file in a tar.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// Bytes of a tar's block.
+const BLOCK: usize = 512;
 
 /// Endings of images.
 const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
@@ -46,61 +49,82 @@ impl Samples {
         let entries = archive.entries().map_err(ShardError::io(path, "read"))?;
         let mut open: Option<Parts> = None;
         for entry in entries {
-            let member = match entry.and_then(Member::read) {
-                Ok(Some(member)) => member,
-                Ok(None) => continue,
-                Err(error) => {
-                    let key = open.as_ref().map_or("", |parts| &parts.key).to_owned();
-                    let what = format!("the tar is damaged behind this sample ({error}); what follows is lost");
-                    // The sample at hand may lack files that the damage took.
-                    each(Err(Fault { key, what }));
-                    return Ok(());
-                }
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return Ok(damaged(open.as_ref().map_or("", |parts| &parts.key), &error, each)),
             };
-            if open.as_ref().is_some_and(|parts| parts.key != member.key)
+            let Some(name) = Name::of(&entry) else { continue };
+            if open.as_ref().is_some_and(|parts| parts.key != name.key)
                 && let Some(whole) = open.take()
                 && !each(whole.finish())
             {
                 return Ok(());
             }
-            open.get_or_insert_with(|| Parts::new(&member.key)).add(member);
+            match contents(entry) {
+                Ok(bytes) => open.get_or_insert_with(|| Parts::new(&name.key)).add(&name.ending, bytes),
+                Err(error) => return Ok(damaged(&name.key, &error, each)),
+            }
         }
-        if let Some(last) = open {
-            each(last.finish());
+        let last = open.as_ref().map_or_else(String::new, |parts| parts.key.clone());
+        let goes_on = open.is_none_or(|last| each(last.finish()));
+        if goes_on && !has_end(path).map_err(ShardError::io(path, "read"))? {
+            let what = "the tar ends behind this sample without the mark of its end: it was probably cut off".into();
+            each(Err(Fault { key: last, what }));
         }
         Ok(())
     }
 }
 
-/// A file of a tar.
-struct Member {
-    key: String,
-    ending: String,
-    bytes: Result<Vec<u8>, String>,
+/// Names the sample at which a tar is damaged; that sample may lack files that the damage took, so it is none.
+fn damaged(key: &str, error: &std::io::Error, mut each: impl FnMut(Result<Sample, Fault>) -> bool) {
+    let place = if key.is_empty() { "from its beginning on" } else { "at this sample" };
+    let what = format!("the tar is damaged {place} ({error}); what follows is lost");
+    each(Err(Fault { key: key.to_owned(), what }));
 }
 
-impl Member {
-    /// A regular file, whole; none for folders and the like.
-    fn read(mut entry: tar::Entry<'_, BufReader<File>>) -> std::io::Result<Option<Self>> {
+/// Whether a tar ends with a block of zeros, as all of them do that were written to their end; without, one that was cut off between
+/// two files looks whole.
+fn has_end(path: &Path) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() < BLOCK as u64 {
+        return Ok(false);
+    }
+    let mut block = [0; BLOCK];
+    file.seek(SeekFrom::End(-(BLOCK as i64)))?;
+    file.read_exact(&mut block)?;
+    Ok(block.iter().all(|&byte| byte == 0))
+}
+
+/// What a file's name in a tar says.
+struct Name {
+    key: String,
+    ending: String,
+}
+
+impl Name {
+    /// Of a regular file with an ending; none for folders and the like.
+    fn of(entry: &tar::Entry<'_, BufReader<File>>) -> Option<Self> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let base = name.rfind('/').map_or(0, |at| at + 1);
-        let Some(dot) = name[base..].find('.') else { return Ok(None) };
-        if !entry.header().entry_type().is_file() || dot == 0 {
-            return Ok(None);
-        }
-        let (key, ending) = (name[..base + dot].to_owned(), name[base + dot + 1..].to_ascii_lowercase());
-        let size = entry.size();
-        if size > MOST_BYTES {
-            return Ok(Some(Self { key, ending, bytes: Err(format!("a file of {size} bytes, more than {MOST_BYTES}")) }));
-        }
-        let mut bytes = Vec::with_capacity(size as usize);
-        entry.read_to_end(&mut bytes)?;
-        if bytes.len() as u64 != size {
-            let what = format!("`{name}` ends after {} of {size} bytes", bytes.len());
-            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what));
-        }
-        Ok(Some(Self { key, ending, bytes: Ok(bytes) }))
+        let (stem, ending) = name.get(base..)?.split_once('.')?;
+        let is_file = entry.header().entry_type().is_file() && !stem.is_empty();
+        is_file.then(|| Self { key: name[..base + stem.len()].to_owned(), ending: ending.to_ascii_lowercase() })
     }
+}
+
+/// A file's bytes, or why they are not read; an error where the tar ends within them.
+fn contents(mut entry: tar::Entry<'_, BufReader<File>>) -> std::io::Result<Result<Vec<u8>, String>> {
+    let size = entry.size();
+    if size > MOST_BYTES {
+        return Ok(Err(format!("has a file of {size} bytes, more than {MOST_BYTES}")));
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != size {
+        let what = format!("a file ends after {} of {size} bytes", bytes.len());
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what));
+    }
+    Ok(Ok(bytes))
 }
 
 /// A sample whose files are still coming.
@@ -116,12 +140,12 @@ impl Parts {
         Self { key: key.to_owned(), image: None, sentences: Vec::new(), fault: None }
     }
 
-    fn add(&mut self, member: Member) {
-        let bytes = match member.bytes {
+    fn add(&mut self, ending: &str, bytes: Result<Vec<u8>, String>) {
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(what) => return self.fault = Some(what),
         };
-        match member.ending.as_str() {
+        match ending {
             ending if IMAGES.contains(&ending) => {
                 if self.image.replace(bytes).is_some() {
                     self.fault = Some("has two images".into());
@@ -219,16 +243,26 @@ mod tests {
     fn damage_ends_a_tar_and_keeps_what_came_before() {
         let whole = tar(&[("1.jpg", &[1; 2000]), ("1.txt", b"a"), ("2.jpg", &[2; 2000]), ("2.txt", b"b"), ("3.jpg", &[3; 2000])]);
         assert_eq!(read(&whole).len(), 3);
-        // In the bytes of the second image; in its header.
-        for cut in [512 + 2048 + 1024 + 512 + 700, 512 + 2048 + 1024 + 100] {
+        // A header and 2000 bytes in whole blocks; a header and one byte.
+        let (image, text) = (512 + 2048, 512 + 512);
+        // In the bytes of the second image; in its header; in the header of its sentences; between two files.
+        for (cut, samples, key, what) in [
+            (image + text + 512 + 700, 1, "2", "damaged at this sample"),
+            (image + text + 100, 0, "1", "damaged at this sample"),
+            (2 * image + text + 100, 1, "2", "damaged at this sample"),
+            (image + text, 1, "1", "without the mark of its end"),
+        ] {
             let got = read(&whole[..cut]);
-            assert!(got[0].as_ref().is_ok_and(|sample| sample.key == "1") || got[0].is_err(), "{got:?}");
-            assert!(got.last().unwrap().as_ref().unwrap_err().what.contains("damaged"), "{got:?}");
+            assert_eq!(got.iter().filter(|sample| sample.is_ok()).count(), samples, "{cut}: {got:?}");
+            let fault = got.last().unwrap().as_ref().unwrap_err();
+            assert!(fault.key == key && fault.what.contains(what), "{cut}: {got:?}");
         }
+        assert!(read(b"")[0].as_ref().unwrap_err().what.contains("without the mark"));
         let mut garbled = whole.clone();
         garbled[512 + 2048 + 1024..][..100].fill(0xff);
         assert!(read(&garbled).last().unwrap().as_ref().unwrap_err().what.contains("damaged"));
-        assert!(read(b"no tar at all, but long enough to be looked at ".repeat(20).as_slice())[0].is_err());
+        let nonsense = read(b"no tar at all, but long enough to be looked at ".repeat(20).as_slice());
+        assert!(nonsense[0].as_ref().unwrap_err().what.contains("damaged from its beginning on"));
         assert!(Samples::read(Path::new("nowhere.tar"), |_| true).unwrap_err().to_string().starts_with("nowhere.tar"));
     }
 }

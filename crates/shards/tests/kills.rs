@@ -40,7 +40,6 @@ fn tars(folder: &Path) -> Vec<PathBuf> {
 /// Works on every shard until all are done.
 fn work(folder: &Path, pause: Duration) {
     let out = folder.join("out");
-    let name = format!("{}", std::process::id());
     loop {
         let mut open = 0;
         for tar in tars(folder) {
@@ -54,7 +53,7 @@ fn work(folder: &Path, pause: Duration) {
             if State::of(&out, &stem, JOB, false) != State::Open {
                 continue;
             }
-            let mut output = Output::begin(&out, &stem, Path::new(&format!("{stem}.tar")), JOB, &name).unwrap();
+            let mut output = Output::begin(&out, &stem, Path::new(&format!("{stem}.tar")), JOB, &claim.worker()).unwrap();
             Samples::read(&tar, |sample| {
                 match sample {
                     Ok(sample) => {
@@ -66,7 +65,9 @@ fn work(folder: &Path, pause: Duration) {
                 claim.renew()
             })
             .unwrap();
-            output.finish().unwrap();
+            if claim.is_ours() {
+                output.finish().unwrap();
+            }
         }
         if open == 0 {
             return;
@@ -94,6 +95,14 @@ fn spawn(folder: &Path) -> Child {
     command.spawn().unwrap()
 }
 
+/// Whether a process that is gone has left a claim.
+fn has_claim(out: &Path, process: u32) -> bool {
+    let process = format!(" {process} ");
+    let is_claim = |path: &Path| path.extension().is_some_and(|ending| ending == "claim");
+    let claims = std::fs::read_dir(out).unwrap().map(|e| e.unwrap().path()).filter(|path| is_claim(path));
+    claims.filter_map(|path| std::fs::read_to_string(path).ok()).any(|owner| owner.contains(&process))
+}
+
 /// Two workers at a time, each killed at a random moment, until that was done `kills` times; then two that may finish.
 fn killed(kills: usize, shards: usize, samples: usize) {
     let (unbroken, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -110,6 +119,8 @@ fn killed(kills: usize, shards: usize, samples: usize) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) % below
     };
+    let out = broken.path().join("out");
+    let mut at_work = 0;
     let mut workers = [spawn(broken.path()), spawn(broken.path())];
     for kill in 0..kills {
         let moment = Instant::now() + Duration::from_micros(u64::from(500 + random(12_000)));
@@ -120,17 +131,18 @@ fn killed(kills: usize, shards: usize, samples: usize) {
         // SIGKILL on Unix.
         let _ = victim.kill();
         victim.wait().unwrap();
-        // Once all is done there is nothing left to kill: a few shards are lost on purpose.
-        if kill % 10 == 0 {
+        at_work += usize::from(has_claim(&out, victim.id()));
+        // Once all is done there is nothing left to kill: shards are lost on purpose.
+        if kill % 2 == 0 {
             let stem = format!("in-{:02}", random(shards as u32));
-            let _ = std::fs::remove_file(broken.path().join("out").join(format!("{stem}.report.json")));
+            let _ = std::fs::remove_file(out.join(format!("{stem}.report.json")));
         }
         workers[kill % 2] = spawn(broken.path());
     }
     for worker in &mut workers {
         assert!(worker.wait().unwrap().success());
     }
-    let out = broken.path().join("out");
+    assert!(2 * at_work > kills, "{at_work} of {kills} kills met a worker at work");
     let found: BTreeMap<_, _> = files(&out).into_iter().filter(|(name, _)| !name.starts_with('.')).collect();
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     assert!(found == expected, "results differ from those of an unbroken run");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use models::AnyModel;
+use models::{AnyModel, Found};
 use shards::{Claim, Output, Part, Report, State, expand};
 
 use crate::device;
@@ -43,13 +43,22 @@ pub fn run(args: &ShardArgs, pattern: &str, words: &[String], out: &Path, source
         part(&args.part)?.map_or_else(|| Ok::<_, anyhow::Error>(expand(pattern)?), |part| Ok(part.of(&expand(pattern)?)))?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create it", out.display()))?;
     let found = source.find("predict", ANSWERING)?;
-    // What answers depend on; a folder with answers to something else is done again.
-    let job = format!("{}: {}", found.label, if words.is_empty() { "its sentences".to_owned() } else { words.join(" | ") });
+    let job = job(&found, words)?;
     let model = found.model(&device::open(source.device())?)?;
     for word in words {
         warn_truncated(&model, word)?;
     }
     Worker { args, model: &model, words, out, job: &job }.all(&tars)
+}
+
+/// What answers depend on, the same on every machine: results of another job are done again.
+fn job(found: &Found, words: &[String]) -> Result<String> {
+    let weights = match &found.checkpoint {
+        Some(checkpoint) => format!("step {} of {}", checkpoint.manifest.state.step, checkpoint.manifest.manifest_sha256),
+        None => found.label.clone(),
+    };
+    let asked = if words.is_empty() { "each image's own sentences".to_owned() } else { format!("{words:?}") };
+    Ok(format!("{weights}, config {}, {asked}", found.run_config.hash()?))
 }
 
 /// The part that was asked for; none for all shards.
@@ -92,7 +101,7 @@ impl Worker<'_> {
     /// Works until every shard is done, by whomever.
     fn all(&self, tars: &[PathBuf]) -> Result<()> {
         let mut open: Vec<&PathBuf> = tars.iter().collect();
-        let (mut done, mut unreadable) = (0, Vec::new());
+        let (mut done, mut waits, mut unreadable) = (0, false, Vec::new());
         while !open.is_empty() {
             let before = open.len();
             let mut left = Vec::new();
@@ -116,6 +125,10 @@ impl Worker<'_> {
                 }
             }
             if left.len() == before {
+                if !waits {
+                    crate::note!("waiting for the last {before} shards, which other workers have claimed");
+                }
+                waits = true;
                 std::thread::sleep(WAIT);
             }
             open = left;
@@ -141,8 +154,7 @@ impl Worker<'_> {
         if let Err(error) = std::fs::File::open(tar) {
             return Ok(Outcome::Unreadable(format!("{}: cannot open it: {error}", tar.display())));
         }
-        let worker = std::process::id().to_string();
-        let output = Output::begin(self.out, stem, tar, self.job, &worker)?;
+        let output = Output::begin(self.out, stem, tar, self.job, &claim.worker())?;
         match pipeline::predicted(self.model, tar, self.words, output, claim)? {
             Some(report) => Ok(Outcome::Made(report)),
             None => Ok(Outcome::Claimed),

@@ -52,7 +52,15 @@ pub(super) fn predicted(
         let read = reader.join().map_err(join)?;
         let output = writer.join().map_err(join)??;
         read?;
-        if is_ours { Ok(Some(output.finish()?)) } else { Ok(None) }
+        if !is_ours || !claim.is_ours() {
+            return Ok(None);
+        }
+        match output.finish() {
+            Ok(report) => Ok(Some(report)),
+            // Taken over at the last moment: the other worker has removed what was written aside.
+            Err(_) if !claim.is_ours() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     })
 }
 
