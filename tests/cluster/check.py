@@ -71,9 +71,9 @@ class Check:
         (folder / "bin").mkdir()
         (folder / "bin" / "saymask").symlink_to(saymask)
         prepare(folder, saymask)
+        # What most users type into; it has its own use for braces, and GNU parallel starts what it was started from.
+        self.shell = shutil.which("bash") or "sh"
         self.environment = {**os.environ, **MPI, "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        # GNU parallel starts this one; bash has its own use for braces.
-        self.environment["SHELL"] = shutil.which("bash") or "/bin/sh"
         self.sh(f"saymask predict --shards 'in-{RANGE}.tar' --out results --run runs/first --part all")
         self.expected = self.taken()
         assert len(self.expected) == 2 * SHARDS
@@ -83,8 +83,8 @@ class Check:
         text = re.sub(r"\{0+\.\.\d+\}", lambda _: RANGE, text)
         return text.replace("/data/run ", "/data/runs/first ").replace("/data", folder)
 
-    def sh(self, script, **variables):
-        command = ["sh", "-euc", script]
+    def sh(self, script, shell="sh", **variables):
+        command = [shell, "-euc", script]
         subprocess.run(command, cwd=self.folder, check=True, env={**self.environment, **variables}, capture_output=True)
 
     def taken(self):
@@ -143,7 +143,7 @@ class Check:
         if not shutil.which(tool):
             print(f"skipped: {heading}; {tool} is not installed")
             return
-        self.sh(self.fitted(page[heading][0]))
+        self.sh(self.fitted(page[heading][0]), self.shell)
         self.same(heading)
 
     def ray(self, page):
