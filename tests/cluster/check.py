@@ -3,7 +3,7 @@
 
 python3 tests/cluster/check.py [--saymask FILE]      (else `saymask` of cargo's debug build)
 
-Every way to share the work must leave what one worker alone leaves. Tools: sh, mpirun (openmpi-bin), parallel, sbatch; in Python
+Every way to share the work must leave what one worker alone leaves. Tools: mpirun (openmpi-bin), parallel, Slurm (slurm-wlm, munge; as root); in Python
 kubernetes-validate (with PyYAML), ray and saymask. What is missing is said and skipped.
 """
 
@@ -19,6 +19,8 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+
+import slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS = 6
@@ -108,17 +110,21 @@ class Check:
         assert all("grass" in text for text in self.taken().values())
 
     def slurm(self, page):
-        (script,) = page["Slurm"]
-        if shutil.which("sbatch"):
-            subprocess.run(["sbatch", "--test-only"], input=script, text=True, check=True)
-        else:
-            print("skipped: sbatch --test-only; Slurm is not installed")
-        (self.folder / "run").unlink(missing_ok=True)
+        script = self.fitted(page["Slurm"][0])
         (self.folder / "run").symlink_to("runs/first")
         for task in range(4):
             names = {"ID": task + 1, "MIN": 1, "MAX": 4, "COUNT": 4}
-            self.sh(self.fitted(script), DATA=".", **{f"SLURM_ARRAY_TASK_{key}": str(value) for key, value in names.items()})
-        self.same("four tasks of a Slurm array")
+            self.sh(script, DATA=".", **{f"SLURM_ARRAY_TASK_{key}": str(value) for key, value in names.items()})
+        self.same("four tasks of a Slurm array, without Slurm")
+        if lacks := slurm.missing():
+            print(f"skipped: Slurm itself; there is no {', '.join(lacks)}")
+            return
+        with slurm.cluster(self.folder / "slurm") as environment:
+            variables = {**environment, "DATA": str(self.folder), "PATH": f"{self.folder / 'bin'}{os.pathsep}{environment['PATH']}"}
+            for option in ("--test-only", "--wait"):
+                command = ["sbatch", option, f"--output={self.folder}/slurm-%a.log"]
+                subprocess.run(command, input=script, text=True, check=True, env=variables, capture_output=True, timeout=300)
+        self.same("an array of Slurm on two nodes")
 
     def kubernetes(self, page):
         if importlib.util.find_spec("kubernetes_validate") is None:
