@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the commands of docs/clusters.md on small tars, and each file through its own tool where that is installed.
 
-python3 tests/cluster/check.py [--saymask FILE]      (else `saymask` of cargo's debug build)
+python3 tests/cluster/check.py [--saymask FILE] [--kills N | --throughput]      (else `saymask` of cargo's debug build)
 
 Every way to share the work must leave what one worker alone leaves. Tools: mpirun (openmpi-bin), parallel, Slurm (slurm-wlm, munge; as root); in Python
 kubernetes-validate (with PyYAML), ray and saymask. What is missing is said and skipped.
@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ import slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS = 6
+# Per tar where time matters.
+IMAGES = 12
 RANGE = "{000..%03d}" % (SHARDS - 1)
 # Open MPI's own words for: as root, and with more processes than cores.
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -52,13 +55,13 @@ def small_keys():
     return module.SMALL
 
 
-def prepare(folder, saymask):
-    """A small run and a few tars of two images each."""
+def prepare(folder, saymask, images_per_tar=2):
+    """A small run and a few tars of images."""
     subprocess.run([saymask, "train", "run.dir=runs", "run.name=first", "data.root=images", *small_keys()], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     images = sorted((folder / "images").rglob("*.jpg"))
     for shard in range(SHARDS):
         with tarfile.open(folder / f"in-{shard:03}.tar", "w") as tar:
-            for image in images[2 * shard : 2 * shard + 2]:
+            for image in images[2 * shard : 2 * shard + images_per_tar]:
                 sentence = folder / "sentence.txt"
                 sentence.write_text("the red circle\nthe star\n")
                 tar.add(image, f"{image.stem}.jpg")
@@ -169,20 +172,47 @@ class Check:
         print("Ray: as one worker alone")
 
 
-def throughput(folder, saymask):
-    """Pictures per second of one worker and of two, each with one thread, weights loaded included."""
-    prepare(folder, saymask)
-    tars = 64
+def many(folder, saymask, tars):
+    """A run, many tars, and the command that predicts them into a folder."""
+    prepare(folder, saymask, images_per_tar=IMAGES)
     for copy in range(tars):
         shutil.copy(folder / f"in-{copy % SHARDS:03}.tar", folder / f"many-{copy:03}.tar")
-    environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    command = [saymask, "predict", "--shards", "many-{000..%03d}.tar" % (tars - 1), "--run", "runs/first", "--out"]
+    return lambda out: subprocess.Popen([*command, out], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def killed(folder, saymask, kills):
+    """Workers that get kill -9 at random moments leave what an unbroken one leaves."""
+    start = many(folder, saymask, 50)
+    assert start("unbroken").wait() == 0
+    workers, at_work = [start("broken"), start("broken")], 0
+    for kill in range(kills):
+        time.sleep(random.uniform(0.02, 0.6))
+        victim = workers[kill % 2]
+        victim.kill()
+        victim.wait()
+        at_work += any(f" {victim.pid} " in claim.read_text() for claim in (folder / "broken").glob(".*.claim"))
+        # So that there is work left to be killed in.
+        for report in random.sample(range(50), 10):
+            (folder / "broken" / f"many-{report:03}.report.json").unlink(missing_ok=True)
+        workers[kill % 2] = start("broken")
+    assert all(worker.wait() == 0 for worker in workers)
+    taken = [{path.name: path.read_bytes() for path in (folder / out).iterdir() if path.name[0] != "."} for out in ("unbroken", "broken")]
+    assert len(taken[0]) == 100 and taken[0] == taken[1]
+    print(f"{kills} kills, {at_work} of them within a shard: nothing lost, nothing doubled, equal to an unbroken run")
+
+
+def throughput(folder, saymask):
+    """Pictures per second of one worker and of two, each with one thread, weights loaded included."""
+    tars = 64
+    start = many(folder, saymask, tars)
+    os.environ["RAYON_NUM_THREADS"] = "1"
     rates = []
     for workers in (1, 2, 1, 2):
-        command = [saymask, "predict", "--shards", "many-{000..%03d}.tar" % (tars - 1), "--out", "results", "--run", "runs/first"]
         begin = time.perf_counter()
-        started = [subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(workers)]
+        started = [start("results") for _ in range(workers)]
         assert all(worker.wait() == 0 for worker in started)
-        rates.append(2 * tars / (time.perf_counter() - begin))
+        rates.append(IMAGES * tars / (time.perf_counter() - begin))
         shutil.rmtree(folder / "results")
         print(f"{workers} workers: {rates[-1]:.1f} pictures a second", flush=True)
     print(f"two workers: {max(rates[1::2]) / max(rates[::2]):.2f} times one")
@@ -193,9 +223,12 @@ def main():
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--saymask", type=Path, default=target / "debug" / "saymask")
     parser.add_argument("--throughput", action="store_true", help="only measure two workers against one")
+    parser.add_argument("--kills", type=int, metavar="N", help="only kill workers N times")
     args = parser.parse_args()
     page = blocks()
     with tempfile.TemporaryDirectory() as folder:
+        if args.kills:
+            return killed(Path(folder), args.saymask.resolve(), args.kills)
         if args.throughput:
             return throughput(Path(folder), args.saymask.resolve())
         check = Check(Path(folder), args.saymask.resolve())
