@@ -50,8 +50,8 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
         // A run without a block in README leaves no files behind.
         fill(&name, &block)?;
         save(&docs.join(format!("figures/{name}.json")), text.as_bytes())?;
-        let figure =
-            args.run.join("figures").join(format!("{}-1.png", figures.reports.first().map_or("val", |r| r.split.as_str())));
+        let stem = figures.reports.first().context("the run was not judged")?.stem();
+        let figure = args.run.join("figures").join(format!("{stem}-1.png"));
         let bytes = std::fs::read(&figure).with_context(|| format!("{}", figure.display()))?;
         save(&docs.join(format!("{name}.png")), &bytes)?;
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use models::AnyModel;
+use models::{AnyModel, FoundWeights};
 use nn_ops::formula;
 use pil_ops::Image;
 use run_config::Method;
@@ -70,7 +70,7 @@ fn measure(method: Method, size: Size, args: &Models) -> Result<Case> {
     let device = device::open(&args.device)?;
     let (run_config, tokenizer) = config_and_tokenizer(method, size, args)?;
     let parameters = count(&run_config, tokenizer.clone(), &device)?;
-    let model = AnyModel::open(&run_config, tokenizer, &device, None)?;
+    let model = AnyModel::open(&run_config, tokenizer, &device, &FoundWeights::Initial)?;
     let (width, height) = size.photo();
     let values = formula::tensor("bench", "in.image", &[height, width, 3], 127.5, 127.5);
     let image = Image::new(width, height, 3, values.iter().map(|v| *v as u8).collect())?;

@@ -87,6 +87,20 @@ pub(crate) fn dot<S: Simd, const R: usize>(
     sums
 }
 
+/// Adds `factor` times a row to another of its length, eight values at a time: rows are often that short.
+#[inline(always)]
+pub(crate) fn add_scaled(to: &mut [f32], row: &[f32], factor: f32) {
+    let ((to, to_rest), (row, row_rest)) = (to.as_chunks_mut::<8>(), row.as_chunks::<8>());
+    for (to, row) in to.iter_mut().zip(row) {
+        for (t, r) in to.iter_mut().zip(row) {
+            *t += factor * r;
+        }
+    }
+    for (t, r) in to_rest.iter_mut().zip(row_rest) {
+        *t += factor * r;
+    }
+}
+
 /// Sums that are kept apart, so that a row is added up in vectors; their order depends on nothing but its length.
 const SUMS: usize = 32;
 
@@ -103,7 +117,17 @@ pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) ->
     for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *sum += f(*a, *b);
     }
-    sums.iter().sum()
+    let sums: [f32; 16] = halve(&sums);
+    let sums: [f32; 8] = halve(&sums);
+    let sums: [f32; 4] = halve(&sums);
+    let [a, b, c, d] = sums;
+    (a + c) + (b + d)
+}
+
+/// The sums of the two halves, place by place.
+#[inline(always)]
+fn halve<const N: usize>(sums: &[f32]) -> [f32; N] {
+    std::array::from_fn(|i| sums[i] + sums[i + N])
 }
 
 /// The sum of `f(v)` over a row.

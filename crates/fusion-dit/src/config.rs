@@ -95,6 +95,9 @@ pub struct DitConfig {
     pub text_transform: bool,
     /// Dropout on text slots and attention maps, in training only.
     pub dropout: f64,
+    /// Weight of a Dice loss beside the cross entropy; the paper has none. It speaks about objects where the cross entropy speaks
+    /// about pixels, and helps small models that start from nothing.
+    pub dice_weight: f64,
     /// Mask probability above which a pixel of the network's input is foreground (the paper's evaluation: 0.35).
     pub threshold: f64,
 }
@@ -113,6 +116,7 @@ impl Default for DitConfig {
             text_tokens: 20,
             text_transform: false,
             dropout: 0.1,
+            dice_weight: 0.0,
             threshold: 0.35,
         }
     }
@@ -195,6 +199,9 @@ impl DitConfig {
             return Err(ConfigError::new("text_dim", self.text_dim, expected));
         }
         check_dropout("dropout", self.dropout)?;
+        if !(self.dice_weight >= 0.0 && self.dice_weight.is_finite()) {
+            return Err(ConfigError::new("dice_weight", self.dice_weight, "a number from 0 up"));
+        }
         check_probability("threshold", self.threshold)
     }
 }

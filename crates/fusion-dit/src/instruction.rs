@@ -3,6 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
 
 use crate::config::{DitConfig, Variant};
@@ -170,7 +171,7 @@ impl Instruction {
     /// The text at the encoder's width.
     pub(crate) fn transform(&self, text: Tensor<3>) -> Tensor<3> {
         match &self.prob_text {
-            Some(linear) => linear.forward(text),
+            Some(layer) => linear(layer, text),
             None => text,
         }
     }
@@ -193,17 +194,17 @@ impl Instruction {
         let drop = |x: Tensor<3>| self.dropout.forward(x);
         let text = text.clone();
         match (&self.form, slots) {
-            (Form::E2e(form) | Form::Cascade(form), Some(slots)) => drop(form.probs[index].forward(slots)),
-            (Form::LayerWise(form) | Form::E2e(form) | Form::Cascade(form), _) => drop(form.probs[index].forward(text)),
-            (Form::E2eToken(form), None) => drop(form.prob.forward(text)),
+            (Form::E2e(form) | Form::Cascade(form), Some(slots)) => drop(linear(&form.probs[index], slots)),
+            (Form::LayerWise(form) | Form::E2e(form) | Form::Cascade(form), _) => drop(linear(&form.probs[index], text)),
+            (Form::E2eToken(form), None) => drop(linear(&form.prob, text)),
             (Form::E2eToken(form), Some(slots)) => slots + form.tokens.val().narrow(0, index - 1, 1),
             (Form::TokenLayerWise(form), _) => text + form.tokens.val().narrow(0, index, 1),
-            (Form::CrossAttention(form), None) => form.probs[0].forward(text),
+            (Form::CrossAttention(form), None) => linear(&form.probs[0], text),
             (Form::CrossAttention(form), Some(slots)) => {
                 let attended = drop(form.cross[index - 1].forward(text.clone(), slots));
-                form.ln[index - 1].forward(form.probs[index].forward(text) + attended)
+                form.ln[index - 1].forward(linear(&form.probs[index], text) + attended)
             }
-            (Form::CrossAttentionOpp(form), None) => form.prob.forward(text),
+            (Form::CrossAttentionOpp(form), None) => linear(&form.prob, text),
             (Form::CrossAttentionOpp(form), Some(slots)) => {
                 let attended = drop(form.cross[index - 1].forward(text.clone(), slots));
                 form.norms[index - 1].forward(text + attended)

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use nn_ops::linear::linear;
 use nn_ops::loss::bce_with_logits;
 use nn_ops::precision::to_f32;
 use nn_ops::recompute::cut;
@@ -91,7 +92,7 @@ impl DitNet {
     /// # Shapes
     /// `text`: [B, L, text_dim]
     pub fn text_prompts(&self, text: Tensor<3>) -> Prompts {
-        Prompts { tokens: Some(self.text_proj.forward(text)), ..Prompts::default() }
+        Prompts { tokens: Some(linear(&self.text_proj, text)), ..Prompts::default() }
     }
 
     /// Mask logits of an image embedding under any of SAM's prompts.

@@ -13,9 +13,8 @@ use text_encoders::Truncation;
 
 use crate::attention::{self, Attention};
 use crate::methods::AnyMethod;
-use crate::run_dir::Checkpoint;
+use crate::source::FoundWeights;
 use crate::tokenizer::RunTokenizer;
-use crate::weights::evaluated_weights;
 use crate::{ModelError, precision, with_method};
 
 /// A text-prompted segmenter, whatever its method.
@@ -41,7 +40,7 @@ pub enum AnyEmbedding {
 }
 
 impl AnyModel {
-    /// The config's method with the weights that `checkpoint` is evaluated with, or with those that the config starts from, in the
+    /// The config's method with its weights, in the
     /// precision of `eval.precision`, with `eval.threshold` if it is set and the method's own threshold if not.
     ///
     /// # Errors
@@ -50,15 +49,11 @@ impl AnyModel {
         run_config: &RunConfig,
         tokenizer: RunTokenizer,
         device: &Device,
-        checkpoint: Option<&Checkpoint>,
+        weights: &FoundWeights,
     ) -> Result<Self, ModelError> {
-        let method = AnyMethod::for_checkpoint(run_config, tokenizer, checkpoint)?;
+        let method = AnyMethod::for_weights(run_config, tokenizer, weights)?;
         with_method!(method, method => {
-            let net = method.build(device)?;
-            let net = match checkpoint {
-                Some(checkpoint) => evaluated_weights(net, &method.names(), checkpoint)?,
-                None => net,
-            };
+            let net = weights.fill(method.build(device)?, &method.names())?;
             ready(run_config, net, &method.tokenizer, device)
         })
     }

@@ -21,6 +21,7 @@
 //! | for | see |
 //! |---|---|
 //! | weights wherever they lie | [`Source`], [`Found`] |
+//! | the small model that comes with it (feature `shipped`) | `shipped` |
 //! | masks and attention maps | [`AnyModel`] |
 //! | sentences corrected by points and boxes | [`Question`], [`AnyModel::ask_with`] |
 //! | a method from a run config, for training | [`methods::AnyMethod`], [`with_method`] |
@@ -36,6 +37,8 @@ pub mod methods;
 pub mod precision;
 mod question;
 pub mod run_dir;
+#[cfg(feature = "shipped")]
+pub mod shipped;
 mod source;
 pub mod tokenizer;
 pub mod weights;
@@ -44,4 +47,4 @@ pub use any::{AnyEmbedding, AnyModel};
 pub use attention::Attention;
 pub use error::ModelError;
 pub use question::Question;
-pub use source::{Found, Source};
+pub use source::{Found, FoundWeights, Source};

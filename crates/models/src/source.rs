@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use nn_ops::weights::{KeyMap, PretrainedFolder, StateDict, export};
+use nn_ops::weights::{Allow, KeyMap, PretrainedFolder, StateDict, export, load};
 use run_config::RunConfig;
 
 use crate::any::AnyModel;
@@ -21,6 +21,9 @@ pub enum Source {
     Run(PathBuf),
     /// The run below this folder that was written to last.
     NewestRun(PathBuf),
+    /// The small model that comes with this crate: [`crate::shipped`].
+    #[cfg(feature = "shipped")]
+    Shipped,
     /// Weights that no run of ours made.
     Weights {
         /// A file (with `config`), a folder with `config.json`, or `hf:OWNER/REPO`.
@@ -37,15 +40,52 @@ pub struct Found {
     pub run_config: RunConfig,
     /// Its tokenizer.
     pub tokenizer: RunTokenizer,
-    /// The checkpoint that holds its weights; none where the config's `model.init` names them.
-    pub checkpoint: Option<Checkpoint>,
+    /// Where its weights are.
+    pub weights: FoundWeights,
     /// Its run folder, if it comes from one.
     pub dir: Option<RunDir>,
     /// What the weights are, in words.
     pub label: String,
 }
 
+/// Where the weights of a model are.
+#[derive(Debug, Clone)]
+pub enum FoundWeights {
+    /// In the files that the config's `model.init` names, if it names any.
+    Initial,
+    /// In a checkpoint.
+    Checkpoint(Checkpoint),
+    /// In memory, under the method's official names.
+    Memory(StateDict),
+}
+
+impl FoundWeights {
+    /// Whether `model.init` of the config says where they are.
+    pub fn are_initial(&self) -> bool {
+        matches!(self, Self::Initial)
+    }
+
+    /// A net of the config's method, which already holds what `model.init` names, with these weights; `names` are its official names.
+    ///
+    /// # Errors
+    /// Weights that are missing or do not fit.
+    pub fn fill<N: Module>(&self, net: N, names: &KeyMap) -> Result<N, ModelError> {
+        Ok(match self {
+            Self::Initial => net,
+            Self::Checkpoint(checkpoint) => evaluated_weights(net, names, checkpoint)?,
+            Self::Memory(state_dict) => load(net, state_dict, names, &Allow { missing: &[], unused: &[] })?.0,
+        })
+    }
+}
+
 impl Source {
+    /// The newest run below a folder; without one, the small model that comes with this crate.
+    #[cfg(feature = "shipped")]
+    #[must_use]
+    pub fn newest_run_or_shipped(runs: &Path) -> Self {
+        if newest_run(runs).is_ok() { Self::NewestRun(runs.to_owned()) } else { Self::Shipped }
+    }
+
     /// Finds config, tokenizer and weights; `set` changes the config (`eval.profile=dit`).
     ///
     /// # Errors
@@ -54,6 +94,8 @@ impl Source {
         match self {
             Self::Run(folder) => of_run(folder, set),
             Self::NewestRun(runs) => of_run(&newest_run(runs)?, set),
+            #[cfg(feature = "shipped")]
+            Self::Shipped => crate::shipped::find(set),
             Self::Weights { weights, config } => of_weights(weights, config.as_deref(), set),
         }
     }
@@ -64,7 +106,7 @@ fn of_run<S: AsRef<str>>(folder: &Path, set: &[S]) -> Result<Found, ModelError> 
     let run_config = checkpoint.config()?.with_overrides(set)?;
     let tokenizer = RunTokenizer::kept(&run_config, &checkpoint)?;
     let label = checkpoint.path.display().to_string();
-    Ok(Found { run_config, tokenizer, checkpoint: Some(checkpoint), dir, label })
+    Ok(Found { run_config, tokenizer, weights: FoundWeights::Checkpoint(checkpoint), dir, label })
 }
 
 fn of_weights<S: AsRef<str>>(weights: &str, config: Option<&Path>, set: &[S]) -> Result<Found, ModelError> {
@@ -83,7 +125,7 @@ fn of_weights<S: AsRef<str>>(weights: &str, config: Option<&Path>, set: &[S]) ->
                         (--set text.vocabulary=FILE)";
         return Err(run_config.value_error("text.vocabulary", "none", expected).into());
     };
-    Ok(Found { run_config, tokenizer, checkpoint: None, dir: None, label: weights.to_owned() })
+    Ok(Found { run_config, tokenizer, weights: FoundWeights::Initial, dir: None, label: weights.to_owned() })
 }
 
 /// The best whole checkpoint of a run, or the newest one; or the checkpoint itself.
@@ -122,7 +164,7 @@ impl Found {
     /// # Errors
     /// Settings that contradict each other, weights that do not fit, a precision that the device does not have.
     pub fn model(&self, device: &Device) -> Result<AnyModel, ModelError> {
-        AnyModel::open(&self.run_config, self.tokenizer.clone(), device, self.checkpoint.as_ref())
+        AnyModel::open(&self.run_config, self.tokenizer.clone(), device, &self.weights)
     }
 
     /// All parameters under their official names.
@@ -130,16 +172,11 @@ impl Found {
     /// # Errors
     /// As [`Found::model`].
     pub fn state_dict(&self, device: &Device) -> Result<StateDict, ModelError> {
-        let method = AnyMethod::for_checkpoint(&self.run_config, self.tokenizer.clone(), self.checkpoint.as_ref())?;
-        with_method!(method, method => self.exported(method.build(device)?, &method.names()))
-    }
-
-    fn exported<N: Module>(&self, net: N, names: &KeyMap) -> Result<StateDict, ModelError> {
-        let net = match &self.checkpoint {
-            Some(checkpoint) => evaluated_weights(net, names, checkpoint)?,
-            None => net,
-        };
-        Ok(export(&net, names, "export"))
+        let method = AnyMethod::for_weights(&self.run_config, self.tokenizer.clone(), &self.weights)?;
+        with_method!(method, method => {
+            let net = self.weights.fill(method.build(device)?, &method.names())?;
+            Ok(export(&net, &method.names(), "export"))
+        })
     }
 
     /// Files that belong beside exported weights, by name: the tokenizer and `config.json`.

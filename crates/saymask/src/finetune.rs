@@ -23,16 +23,19 @@ use crate::origin::program;
 use crate::progress::Progress;
 use crate::{device, table, train};
 
+/// What `--from` is told for fresh weights.
+const SCRATCH: &str = "scratch";
+
 /// Options of `finetune`.
 #[derive(Debug, Args)]
 pub struct FinetuneArgs {
     /// Folder of your images and what is said about them.
     folder: PathBuf,
-    /// What to start from: a run's folder or checkpoint, hf:OWNER/REPO, or a folder with config.json and weights. Without it a small
-    /// model begins with fresh weights.
-    #[arg(long, value_name = "RUN|hf:..|FOLDER")]
+    /// What to start from: a run's folder or checkpoint, hf:OWNER/REPO, a folder with config.json and weights, or `scratch` for a small
+    /// model with fresh weights. If absent, the small model that comes with the program; with another --method than its own, scratch.
+    #[arg(long, value_name = "RUN|hf:..|FOLDER|scratch")]
     from: Option<String>,
-    /// Method of the small model, and, with --from, the one that is expected there.
+    /// Method of a model from scratch; otherwise the one that is expected of what --from names.
     #[arg(long, value_name = "METHOD", value_parser = train::method)]
     method: Option<Method>,
     /// How the data are written: coco, jsonl, masks, label-studio or yolo-seg; found by looking if absent.
@@ -72,7 +75,7 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         return Ok(());
     }
     let device = device::open(&run_config.run.device)?;
-    if let Some(base) = base.as_ref().filter(|base| base.checkpoint.is_some()) {
+    if let Some(base) = base.as_ref().filter(|base| !base.weights.are_initial()) {
         keep_base(base, &choose::base_folder(&out), &device)?;
     }
     let mut progress = Progress::new();
@@ -129,7 +132,13 @@ fn look(folder: &Path, format: OwnFormat) -> Result<Counts> {
 
 /// The model to start from.
 fn base(args: &FinetuneArgs) -> Result<Option<Found>> {
-    let Some(from) = &args.from else { return Ok(None) };
+    let Some(from) = &args.from else {
+        let shipped = models::Source::Shipped.find::<&str>(&[])?;
+        return Ok(args.method.is_none_or(|method| method == shipped.run_config.model.method).then_some(shipped));
+    };
+    if from == SCRATCH {
+        return Ok(None);
+    }
     let path = Path::new(from);
     let of_run = path.join("config.toml").is_file() || path.join(models::manifest::MANIFEST).is_file();
     let source = if of_run {

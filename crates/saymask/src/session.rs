@@ -7,12 +7,12 @@ use clap::Args;
 use models::{AnyModel, Found};
 
 use crate::device;
-use crate::origin::program;
 
 /// Where weights come from.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Run folder, or one of its checkpoints; the newest run below `runs` if absent.
+    /// Run folder, or one of its checkpoints; if absent, the newest run below `runs`, and without one the small model that comes with
+    /// the program.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "weights"])]
     run: Option<PathBuf>,
     /// Config of a model whose weights are in --weights.
@@ -60,13 +60,9 @@ impl Source {
         let source = match (&self.weights, &self.run) {
             (Some(weights), _) => models::Source::Weights { weights: weights.clone(), config: self.config.clone() },
             (None, Some(folder)) => models::Source::Run(folder.clone()),
-            (None, None) => models::Source::NewestRun("runs".into()),
+            (None, None) => models::Source::newest_run_or_shipped("runs".as_ref()),
         };
-        let newest = matches!(source, models::Source::NewestRun(_));
-        let found = source.find(&self.set).map_err(|error| {
-            let hint = if newest { format!(" ({} train)", program()) } else { String::new() };
-            anyhow::anyhow!("{error}{hint}")
-        })?;
+        let found = source.find(&self.set)?;
         crate::note!("weights: {}", found.label);
         Ok(found)
     }

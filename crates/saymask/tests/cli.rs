@@ -18,6 +18,8 @@ mod segment_others;
 mod serve;
 #[path = "cli/shards.rs"]
 mod shards;
+#[path = "cli/shipped.rs"]
+mod shipped;
 #[path = "cli/track.rs"]
 mod track;
 

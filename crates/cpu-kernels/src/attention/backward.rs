@@ -31,7 +31,7 @@ pub(super) struct Parts {
     pub(super) key: Vec<f32>,
     /// [keys, D]
     pub(super) value: Vec<f32>,
-    /// Of both tables, turned around as [`super::Table`] has them: [D, 2 side - 1].
+    /// Of both tables, [2 side - 1, D].
     pub(super) tables: [Vec<f32>; 2],
 }
 
@@ -67,7 +67,7 @@ impl Task<'_> {
             key: Vec::new(),
             value: Vec::new(),
             tables: relative
-                .map_or([const { Vec::new() }; 2], |r| [&r.rows, &r.columns].map(|table| vec![0.0; table.values.len()])),
+                .map_or([const { Vec::new() }; 2], |r| [&r.rows, &r.columns].map(|table| vec![0.0; table.rows.len()])),
         };
         for (queries, out) in self.queries.chunks(lanes).zip(parts.query.chunks_mut(lanes * width)) {
             let tile = Tile::new::<S>(&self, queries, panels);

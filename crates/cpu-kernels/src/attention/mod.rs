@@ -13,7 +13,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::error::{KernelError, check_divisor, check_length};
-use crate::vector::sum_of_pairs;
+use crate::vector::add_scaled;
 use backward::Parts;
 use tile::Task;
 
@@ -60,11 +60,15 @@ impl RelativePosition {
     }
 }
 
-/// A table turned around, so that the offsets from one place to all others lie side by side: [D, 2 side - 1].
+/// A table of relative positions both ways: as it is, and turned around so that the offsets from one place to all others lie side
+/// by side.
 #[derive(Debug, Clone)]
 struct Table {
     side: usize,
-    values: Vec<f32>,
+    /// [2 side - 1, D]
+    rows: Vec<f32>,
+    /// [D, 2 side - 1], its columns in the order of places.
+    turned: Vec<f32>,
 }
 
 impl Table {
@@ -76,7 +80,7 @@ impl Table {
             return Err(KernelError::Length { what: "a table of relative positions", found: table.len(), expected });
         }
         let turned = (0..width * length).map(|at| table[(length - 1 - at % length) * width + at / length]).collect();
-        Ok(Self { side: length.div_ceil(2), values: turned })
+        Ok(Self { side: length.div_ceil(2), rows: table.to_vec(), turned })
     }
 
     /// `out[k] = query . T[place - k + side - 1]`.
@@ -84,30 +88,21 @@ impl Table {
     fn dot_offsets(&self, query: &[f32], place: usize, out: &mut [f32]) {
         out.fill(0.0);
         let length = 2 * self.side - 1;
-        for (q, row) in query.iter().zip(self.values.chunks_exact(length)) {
-            for (o, t) in out.iter_mut().zip(&row[self.side - 1 - place..][..self.side]) {
-                *o += q * t;
-            }
+        for (q, row) in query.iter().zip(self.turned.chunks_exact(length)) {
+            add_scaled(out, &row[self.side - 1 - place..][..self.side], *q);
         }
     }
 
-    /// Adds the gradients of [`Table::dot_offsets`] from those of its `out`.
+    /// Adds the gradients of [`Table::dot_offsets`] from those of its `out`; `of_rows` is [2 side - 1, D].
     #[inline(always)]
-    fn add_gradients(&self, query: &[f32], place: usize, gradient: &[f32], of_query: &mut [f32], of_table: &mut [f32]) {
-        let (length, from) = (2 * self.side - 1, self.side - 1 - place);
-        let rows = self.values.chunks_exact(length).zip(of_table.chunks_exact_mut(length));
-        for ((q, of_q), (row, of_row)) in query.iter().zip(of_query).zip(rows) {
-            *of_q += sum_of_pairs(&row[from..][..self.side], gradient, |t, g| t * g);
-            for (of_t, g) in of_row[from..].iter_mut().zip(gradient) {
-                *of_t += q * g;
-            }
+    fn add_gradients(&self, query: &[f32], place: usize, gradient: &[f32], of_query: &mut [f32], of_rows: &mut [f32]) {
+        let width = query.len();
+        let (from, length) = (place * width, self.side * width);
+        let rows = self.rows[from..][..length].chunks_exact(width).zip(of_rows[from..][..length].chunks_exact_mut(width));
+        for ((row, of_row), g) in rows.rev().zip(gradient) {
+            add_scaled(of_query, row, *g);
+            add_scaled(of_row, query, *g);
         }
-    }
-
-    /// A gradient of `values` as one of the table: [2 side - 1, D].
-    fn turn_back(values: &[f32], width: usize) -> Vec<f32> {
-        let length = values.len() / width.max(1);
-        (0..values.len()).map(|at| values[at % width * length + length - 1 - at / width]).collect()
     }
 }
 
@@ -249,7 +244,7 @@ fn grouped_attention_backward_by(
             add(sum, part);
         }
     }
-    sums.tables = relative.map(|_| tables.map(|table| Table::turn_back(&table, width)));
+    sums.tables = relative.map(|_| tables);
     Ok(sums)
 }
 

@@ -17,7 +17,7 @@ use run_config::{Init, Method, RunConfig};
 use serde_json::Value;
 
 use crate::ModelError;
-use crate::run_dir::Checkpoint;
+use crate::source::FoundWeights;
 use crate::tokenizer::RunTokenizer;
 
 /// A run config's method. Together with [`with_method`](crate::with_method) this is the one place that tells methods apart: a
@@ -44,17 +44,17 @@ impl AnyMethod {
         })
     }
 
-    /// As [`AnyMethod::new`], without the config's first weights where a checkpoint has all of them.
+    /// As [`AnyMethod::new`], without the config's first weights where others take their place.
     ///
     /// # Errors
     /// As there.
-    pub fn for_checkpoint(
+    pub fn for_weights(
         run_config: &RunConfig,
         tokenizer: RunTokenizer,
-        checkpoint: Option<&Checkpoint>,
+        weights: &FoundWeights,
     ) -> Result<Self, ModelError> {
         let mut any = Self::new(run_config, tokenizer)?;
-        if checkpoint.is_some() {
+        if !weights.are_initial() {
             match &mut any {
                 Self::Dit(method) => method.init = Init::default(),
                 Self::Evf(method) => method.init = Init::default(),

@@ -1,4 +1,4 @@
-//! What makes weights a repository of a hub: the preprocessor's settings, and a model card with `model-index`.
+//! What makes weights a repository of a hub: the preprocessor's settings, the whole config, and a model card with `model-index`.
 
 use std::fmt::Write;
 
@@ -12,11 +12,17 @@ use trainer::segmenter::Segmenter;
 
 use crate::origin::{Origin, RunFigures};
 
-/// The preprocessor's settings and the card, by name.
+/// The whole config of the model, beside exported weights: what `models::AnyModel::from_bytes` takes.
+const CONFIG: &str = "saymask.toml";
+
+/// The preprocessor's settings, the config and the card, by name.
 pub(super) fn files(found: &Found, tensors: usize, half: bool) -> Result<Vec<(String, Vec<u8>)>> {
     let preprocessor = serde_json::to_string_pretty(&preprocessor(found)?)? + "\n";
     let card = card(found, tensors, half)?;
-    Ok(vec![("preprocessor_config.json".into(), preprocessor.into_bytes()), ("README.md".into(), card.into_bytes())])
+    let config = found.run_config.to_toml()?;
+    Ok([("preprocessor_config.json", preprocessor), (CONFIG, config), ("README.md", card)]
+        .map(|(name, text)| (name.to_owned(), text.into_bytes()))
+        .into())
 }
 
 fn preprocessor(found: &Found) -> Result<Value> {
@@ -82,6 +88,9 @@ fn card(found: &Found, tensors: usize, half: bool) -> Result<String> {
         if half { "half" } else { "single" },
     );
     out += &figures(found, &reports)?;
+    if config.data.synth.is_some() {
+        out += LIMITS;
+    }
     let _ = write!(
         out,
         "## Training\n\nTrained on {} ({}), split {}. The whole config:\n\n```toml\n{}```\n",
@@ -92,6 +101,10 @@ fn card(found: &Found, tensors: usize, half: bool) -> Result<String> {
     );
     Ok(out)
 }
+
+/// What must be said of a model of generated images.
+const LIMITS: &str = "## Limits\n\nTrained and judged on generated drawings of shapes only. It knows the words of their generator, and nothing about \
+                      photographs: on anything but such drawings its masks mean nothing.\n\n";
 
 /// `model-index`, which hubs show as a table of results; nothing where nothing was judged.
 fn index(name: &str, reports: &[Report]) -> String {
@@ -126,6 +139,12 @@ fn figures(found: &Found, reports: &[Report]) -> Result<String> {
         let _ = writeln!(out, "| {split} | {samples} | {:.2} | {:.2} |", 100.0 * report.miou, 100.0 * report.oiou);
     }
     let first = &reports[0];
+    if !first.kinds.is_empty() {
+        let _ = write!(out, "\n| kind of sentence, {} | sentences | mIoU |\n|---|---:|---:|\n", first.whole_split());
+        for (kind, report) in &first.kinds {
+            let _ = writeln!(out, "| {kind} | {} | {:.2} |", report.samples, 100.0 * report.miou);
+        }
+    }
     let _ = write!(out, "\nPer cent, judged as `{}` above {}.", first.profile, first.threshold);
     let kept = found.dir.as_ref().map(|dir| dir.root().join("figures.json"));
     if let Some(text) = kept.and_then(|path| std::fs::read_to_string(path).ok()) {

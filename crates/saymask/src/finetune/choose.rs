@@ -48,7 +48,7 @@ pub(super) fn config(
     };
     let mut reasons = Vec::new();
     data(&mut config, &args.folder, format, counts);
-    if let Some(base) = base.filter(|base| base.checkpoint.is_some()) {
+    if let Some(base) = base.filter(|base| !base.weights.are_initial()) {
         let folder = base_folder(out);
         config.model.init = Init { method: Some(folder.join(WEIGHTS).display().to_string()), ..Init::default() };
         let vocabulary = base.tokenizer.files().first().map(|(name, _)| name.clone()).context("the base has no tokenizer")?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use models::{AnyModel, Found};
+use models::run_dir::Checkpoint;
+use models::{AnyModel, Found, FoundWeights};
 use shards::{Claim, Output, Part, Report, State, expand};
 
 use crate::device;
@@ -53,9 +54,11 @@ pub fn run(args: &ShardArgs, pattern: &str, words: &[String], out: &Path, source
 
 /// What answers depend on, the same on every machine: results of another job are done again.
 fn job(found: &Found, words: &[String]) -> Result<String> {
-    let weights = match &found.checkpoint {
-        Some(checkpoint) => format!("step {} of {}", checkpoint.manifest.state.step, checkpoint.manifest.manifest_sha256),
-        None => found.label.clone(),
+    let weights = match &found.weights {
+        FoundWeights::Checkpoint(Checkpoint { manifest, .. }) => {
+            format!("step {} of {}", manifest.state.step, manifest.manifest_sha256)
+        }
+        FoundWeights::Initial | FoundWeights::Memory(_) => found.label.clone(),
     };
     let asked = if words.is_empty() { "each image's own sentences".to_owned() } else { format!("{words:?}") };
     Ok(format!("{weights}, config {}, {asked}", found.run_config.hash()?))

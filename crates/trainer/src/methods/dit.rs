@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use fusion_dit::{DitModel, loss};
 use models::methods::DitMethod;
+use nn_ops::loss::dice;
 use nn_ops::weights::KeyMap;
 
 use crate::batch::HostBatch;
@@ -29,7 +30,13 @@ impl Segmenter for DitMethod {
     }
 
     fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, _batch: &HostBatch) -> Result<Loss, TrainError> {
-        Ok(loss(logits, masks).into())
+        let weight = self.config.dice_weight;
+        if weight == 0.0 {
+            return Ok(loss(logits, masks).into());
+        }
+        let dice = dice(logits.clone().flatten(1, 3), masks.clone().flatten(1, 3), 1.0, 1.0).mean();
+        let bce = loss(logits, masks);
+        Ok(Loss { total: bce.clone() + dice.clone() * weight, terms: vec![("bce", bce), ("dice", dice)] })
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {

@@ -4,9 +4,7 @@ use burn::tensor::Device;
 use metrics::{EvalProfile, Report};
 use models::methods::AnyMethod;
 use models::precision;
-use models::run_dir::Checkpoint;
-use models::weights::evaluated_weights;
-use models::{Found, with_method};
+use models::{Found, FoundWeights, with_method};
 use run_config::RunConfig;
 
 use crate::batch::Inputs;
@@ -81,14 +79,10 @@ fn load<S: Segmenter + 'static>(
     segmenter: S,
     run_config: &RunConfig,
     device: &Device,
-    checkpoint: Option<&Checkpoint>,
+    weights: &FoundWeights,
 ) -> Result<Box<dyn Evaluator>, TrainError> {
     precision::check_evaluation(run_config, device)?;
-    let net = segmenter.init(device)?;
-    let net = match checkpoint {
-        Some(checkpoint) => evaluated_weights(net, &segmenter.names(), checkpoint)?,
-        None => net,
-    };
+    let net = weights.fill(segmenter.init(device)?, &segmenter.names())?;
     let net = precision::seen(&net, run_config.eval.precision);
     Ok(Box::new(Loaded { segmenter, net, device: device.clone() }))
 }
@@ -98,6 +92,6 @@ fn load<S: Segmenter + 'static>(
 /// # Errors
 /// Settings that contradict each other, weights that do not fit.
 pub fn evaluator(found: &Found, device: &Device) -> Result<Box<dyn Evaluator>, TrainError> {
-    let method = AnyMethod::for_checkpoint(&found.run_config, found.tokenizer.clone(), found.checkpoint.as_ref())?;
-    with_method!(method, method => load(method, &found.run_config, device, found.checkpoint.as_ref()))
+    let method = AnyMethod::for_weights(&found.run_config, found.tokenizer.clone(), &found.weights)?;
+    with_method!(method, method => load(method, &found.run_config, device, &found.weights))
 }
