@@ -69,10 +69,11 @@ def install(python, target, options):
 def trained(target):
     """A run of the smallest model, trained by the program itself."""
     folder = target / "python" / "run"
+    cargo = {"env": {**os.environ, "CARGO_TARGET_DIR": str(target)}, "stdout": subprocess.DEVNULL}
+    run("cargo", "build", "--quiet", "--package", "saymask", **cargo)
     if not (folder / "small" / "curves.svg").exists():
         keys = [f"run.dir={folder}", "run.name=small", f"data.root={folder / 'data'}", *SMALL]
-        command = ["cargo", "run", "--quiet", "--package", "saymask", "--", "train", *keys]
-        run(*command, stdout=subprocess.DEVNULL, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
+        run("cargo", "run", "--quiet", "--package", "saymask", "--", "train", *keys, **cargo)
     return folder / "small"
 
 
@@ -94,16 +95,19 @@ def main():
     args = parser.parse_args()
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
     python = environment(target)
-    models = ["--features", "models"] if args.all or args.release else []
+    models = args.all or args.release
     profile = ["--release"] if args.release or args.bench else ["--profile", "dev"]
-    wheel = install(python, target, [*profile, *models])
+    wheel = install(python, target, [*profile, *([] if models else ["--no-default-features"])])
     if args.bench:
         run(python, "bench.py", "--write", ROOT / "docs" / "python.md")
         return
     if args.release:
         measure(python, wheel)
-    run_folder = trained(target) if models else None
-    run(python, "-m", "pytest", "-q", "tests", env={**os.environ, "SAYMASK_TEST_RUN": str(run_folder or "")})
+    environment_of_tests = dict(os.environ)
+    if models:
+        program = target / "debug" / ("saymask.exe" if os.name == "nt" else "saymask")
+        environment_of_tests |= {"SAYMASK_TEST_RUN": str(trained(target)), "SAYMASK_TEST_PROGRAM": str(program)}
+    run(python, "-m", "pytest", "-q", "tests", env=environment_of_tests)
     if models:
         run(python, "-m", "mypy", "tests/typed.py")
         run(python, "-m", "mypy.stubtest", "saymask")

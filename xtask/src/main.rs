@@ -17,6 +17,7 @@ Usage: cargo xtask <COMMAND>
 
 Chores:
   test [--full]  Run every test; with --full also those that need much time or memory
+  test --python  Test the Python package with its models and its types
   tidy           Check formatting, lints, docs, packages and file sizes
   docs           Write the index of configs/
   bench <WHAT>   Measure, and write figures into docs/performance.md
@@ -41,7 +42,8 @@ fn run(args: &[OsString]) -> Result<i32> {
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
         ["test"] => test::run(false).map(|()| 0),
         ["test", "--full"] => test::run(true).map(|()| 0),
-        ["test", ..] => anyhow::bail!("test: takes nothing or --full, not {:?}", words[1..].join(" ")),
+        ["test", "--python"] => test::python(true).map(|()| 0),
+        ["test", ..] => anyhow::bail!("test: takes nothing, --full or --python, not {:?}", words[1..].join(" ")),
         ["tidy"] => tidy::run().map(|()| 0),
         ["tidy", ..] => anyhow::bail!("tidy: takes no arguments, not {:?}", words[1..].join(" ")),
         ["docs"] => docs::run(false).map(|()| 0),

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu.
+//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu and the Python package.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,8 +13,11 @@ use crate::tidy::root;
 const SMALL_GOLDENS: &[&str] =
     &["tests/goldens/sam-tiny.safetensors", "tests/goldens/dit-tiny.safetensors", "tests/goldens/risam.safetensors"];
 
+/// What `bindings/python/check.py` says where it cannot make a virtual environment.
+const NO_ENVIRONMENT: i32 = 77;
+
 /// Runs unit and integration tests, with `full` also those that need much time or memory, then the examples in the docs, then
-/// small golden files through wgpu.
+/// small golden files through wgpu, then the Python package without its models.
 pub(crate) fn run(full: bool) -> Result<()> {
     let root = root()?;
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
@@ -25,7 +28,29 @@ pub(crate) fn run(full: bool) -> Result<()> {
     }
     cargo(&root, &first)?;
     cargo(&root, &["test", "--workspace", "--doc", "--quiet"])?;
-    wgpu(&root)
+    wgpu(&root)?;
+    python(false)
+}
+
+/// The Python package, built and tested in a virtual environment by its own script; with `all` also its models and its types.
+pub(crate) fn python(all: bool) -> Result<()> {
+    const READY: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
+    let ready = Command::new("python3").args(["-c", READY]).output().is_ok_and(|o| o.status.success());
+    if !ready {
+        eprintln!("skipped: the Python package; no python3 from 3.10 on with venv here (Debian: python3-venv)");
+        return Ok(());
+    }
+    let mut command = Command::new("python3");
+    command.arg(root()?.join("bindings/python/check.py")).args(all.then_some("--all")).env("CARGO_TARGET_DIR", target()?);
+    let status = command.status().context("python3 could not be started")?;
+    if status.code() == Some(NO_ENVIRONMENT) {
+        eprintln!("skipped: the Python package; its tests' packages could not be installed, see above");
+        return Ok(());
+    }
+    if !status.success() {
+        bail!("`python3 bindings/python/check.py{}` failed", if all { " --all" } else { "" });
+    }
+    Ok(())
 }
 
 /// The same arithmetic in WGSL, on Mesa's software driver. It is built apart, so that the CPU's build stays as it is.

@@ -31,21 +31,21 @@ pub(crate) fn asked(
     let mut questions = Vec::with_capacity(sentences.len());
     for (i, sentence) in sentences.iter().enumerate() {
         let names = [argument, "points", "box"].map(|name| format!("{name}[{i}]"));
-        let of = |list: &Option<Vec<_>>| list.as_ref().and_then(|list: &Vec<Bound<'_, PyAny>>| list.get(i).cloned());
         let names = [&*names[0], &*names[1], &*names[2]];
-        questions.push(question(Some(sentence), of(&points).as_ref(), of(&boxes).as_ref(), names)?);
+        questions.push(question(Some(sentence), points.get(i), boxes.get(i), names)?);
     }
     Ok(Asked { questions, many: true })
 }
 
-fn one_each<'py>(list: Option<&Bound<'py, PyAny>>, sentences: usize, argument: &str) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
-    let Some(list) = list else { return Ok(None) };
+/// The entries of a list with one per sentence; none where there is no list.
+fn one_each<'py>(list: Option<&Bound<'py, PyAny>>, sentences: usize, argument: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let Some(list) = list.filter(|list| !list.is_none()) else { return Ok(Vec::new()) };
     let items = if arrays::is_list(list) { arrays::items(list)? } else { Vec::new() };
     if items.len() != sentences {
         let what = format!("must be a list with one entry, or None, per sentence: {sentences}");
         return Err(errors::value(argument, what));
     }
-    Ok(Some(items))
+    Ok(items)
 }
 
 /// One question; `names` are those of its three arguments.

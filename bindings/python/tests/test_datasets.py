@@ -1,5 +1,6 @@
 """`saymask.datasets`: lazy, picklable, usable from worker processes."""
 
+import json
 import multiprocessing
 import pickle
 
@@ -46,7 +47,7 @@ def test_a_limit_takes_the_first(root, val):
     ("args", "error", "words"),
     [
         (("nowhere", "refcoco"), FileNotFoundError, "nowhere/refcoco"),
-        (("ROOT", "coco"), ValueError, "refcocog"),
+        (("ROOT", "cocoa"), ValueError, "refcocog"),
         (("ROOT", "refcoco", "umd"), FileNotFoundError, "split_by can be"),
         (("ROOT", "refcoco", "unc", "test9"), ValueError, "test9"),
     ],
@@ -87,3 +88,22 @@ def test_a_forked_process_has_threads_of_its_own(root, val):
     """`open` works on rayon's threads, which a fork does not take along."""
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map_async(opened_in_child, [root] * 4).get(timeout=60) == [len(val)] * 4
+
+
+def test_pictures_of_ones_own(val, tmp_path):
+    """COCO's JSON with images beside it, as annotation tools export it."""
+    sample = val[0]
+    (tmp_path / "a.jpg").write_bytes(sample.image_path.read_bytes())
+    height, width = sample.size
+    segmentation = {"size": [height, width], "counts": sample.rle["counts"].decode()}
+    x, y, w, h = map(float, sample.box)
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": segmentation, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
+    annotations = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": height, "width": width}],
+        "annotations": [annotation],
+        "categories": [{"id": 1, "name": "circle"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    (own,) = datasets.open(tmp_path, "coco", split="train")
+    assert own.sentence == "circle" and own.image_path.name == "a.jpg"
+    np.testing.assert_array_equal(own.mask, sample.mask)

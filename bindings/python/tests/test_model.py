@@ -1,5 +1,7 @@
 """`saymask.load`: models of random weights, small enough to be made here."""
 
+import json
+import os
 import pickle
 import signal
 import subprocess
@@ -97,6 +99,18 @@ def test_results_are_judged(model, val):
     records = [{"sent_id": s.sent_id, "mask": model(s.image, s.sentence)} for s in list(val)[:4]]
     few = saymask.datasets.open(val.root, "refcoco", split="val", limit=4)
     assert 0 <= saymask.evaluate(few, records, "dit")["protocols"]["dit"]["oiou"] <= 1
+
+
+def test_masks_are_those_of_the_program(model, run, val, tmp_path):
+    program = os.environ.get("SAYMASK_TEST_PROGRAM")
+    if not program:
+        pytest.skip("needs the program: check.py --all")
+    path = val.images[1].path
+    subprocess.run([program, "predict", path, *SENTENCES, "--run", run, "--out", tmp_path], check=True, capture_output=True)
+    (report,) = (json.loads(file.read_text()) for file in tmp_path.glob("*.json"))
+    for theirs, ours in zip(report["predictions"], model(path, SENTENCES), strict=True):
+        assert theirs["segmentation"] == {"size": ours.rle["size"], "counts": ours.rle["counts"].decode()}
+        assert theirs["bbox"] == ours.box.tolist() and np.float32(theirs["score"]) == np.float32(ours.score)
 
 
 def test_threads(model, image):

@@ -43,35 +43,38 @@ fn encode(counts: &[u32]) -> String {
 
 fn decode(text: &[u8]) -> Result<Vec<u32>, MaskError> {
     let mut counts: Vec<u32> = Vec::with_capacity(text.len());
-    let (mut x, mut shift) = (0i64, 0u32);
-    let mut open = false;
-    for (at, &byte) in text.iter().enumerate() {
-        if !(48..=111).contains(&byte) {
-            return Err(MaskError::Character { at, byte });
-        }
+    // The last run and the one before it.
+    let (mut last, mut before) = (0u32, 0u32);
+    let mut at = 0;
+    while at < text.len() {
         let index = counts.len();
-        let digit = i64::from(byte - 48);
-        // Seven digits hold any difference of two 32-bit runs; ten would overflow the accumulator.
-        if shift > 35 {
-            return Err(MaskError::Run { index });
-        }
-        x |= (digit & 31) << shift;
-        shift += 5;
-        open = digit & 32 != 0;
-        if open {
-            continue;
-        }
-        if digit & 16 != 0 {
-            x |= -1i64 << shift;
+        let (mut x, mut shift) = (0i64, 0u32);
+        loop {
+            let Some(&byte) = text.get(at) else { return Err(MaskError::Truncated) };
+            let digit = byte.wrapping_sub(48);
+            if digit > 63 {
+                return Err(MaskError::Character { at, byte });
+            }
+            // Seven digits hold any difference of two 32-bit runs; ten would overflow the accumulator.
+            if shift > 35 {
+                return Err(MaskError::Run { index });
+            }
+            at += 1;
+            x |= i64::from(digit & 31) << shift;
+            shift += 5;
+            if digit & 32 == 0 {
+                if digit & 16 != 0 {
+                    x |= -1i64 << shift;
+                }
+                break;
+            }
         }
         if index > 2 {
-            x += i64::from(counts[index - 2]);
+            x += i64::from(before);
         }
-        counts.push(u32::try_from(x).map_err(|_| MaskError::Run { index })?);
-        (x, shift) = (0, 0);
-    }
-    if open {
-        return Err(MaskError::Truncated);
+        let run = u32::try_from(x).map_err(|_| MaskError::Run { index })?;
+        counts.push(run);
+        (before, last) = (last, run);
     }
     Ok(counts)
 }
@@ -93,6 +96,20 @@ mod tests {
                 assert_eq!(got, text);
             }
             assert_eq!(decode(got.as_bytes()).unwrap(), counts);
+        }
+    }
+
+    #[test]
+    fn any_runs_come_back() {
+        let mut state = 1_u32;
+        for round in 0..3000_u32 {
+            let mut run = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Runs of one digit up to those of seven.
+                state >> (state % 32)
+            };
+            let counts: Vec<u32> = (0..round % 12).map(|_| run()).collect();
+            assert_eq!(decode(encode(&counts).as_bytes()).unwrap(), counts);
         }
     }
 

@@ -15,26 +15,60 @@ pub enum Merge {
 /// If there is no mask, or sizes differ (pycocotools answers with an empty 0 x 0 mask there).
 pub fn merge(masks: &[Rle], how: Merge) -> Result<Rle, MaskError> {
     let (first, rest) = masks.split_first().ok_or(MaskError::NothingToMerge)?;
-    let mut out = first.clone();
-    for other in rest {
-        same_size(&out, other)?;
-        let mut counts = Vec::new();
-        let (mut value, mut run) = (false, 0u32);
-        walk_both(&out, other, |length, a, b| {
-            let v = match how {
-                Merge::Union => a || b,
-                Merge::Intersection => a && b,
-            };
-            if v != value {
-                counts.push(run);
-                (value, run) = (v, 0);
-            }
-            run += length;
-        });
-        counts.push(run);
-        out = Rle::from_counts(out.height(), out.width(), counts)?;
+    if rest.is_empty() {
+        return Ok(first.clone());
     }
-    Ok(out)
+    let mut spans: Vec<Span> = first.foreground().collect();
+    let mut next = Vec::new();
+    for other in rest {
+        same_size(first, other)?;
+        next.clear();
+        match how {
+            Merge::Union => unite(&spans, other.foreground(), &mut next),
+            Merge::Intersection => intersect(&spans, other.foreground(), &mut next),
+        }
+        std::mem::swap(&mut spans, &mut next);
+    }
+    Ok(Rle::from_spans(first.height(), first.width(), &spans))
+}
+
+/// Foreground from its first pixel to the one behind its last.
+type Span = (u32, u32);
+
+/// Spans that lie in either list, both in order.
+fn unite(a: &[Span], b: impl Iterator<Item = Span>, out: &mut Vec<Span>) {
+    let mut a = a.iter().copied().peekable();
+    let mut add = |span: Span| match out.last_mut() {
+        Some(last) if span.0 <= last.1 => last.1 = last.1.max(span.1),
+        _ => out.push(span),
+    };
+    for span in b {
+        while let Some(first) = a.next_if(|first| first.0 < span.0) {
+            add(first);
+        }
+        add(span);
+    }
+    a.for_each(add);
+}
+
+/// Spans that lie in both lists, both in order.
+fn intersect(a: &[Span], b: impl Iterator<Item = Span>, out: &mut Vec<Span>) {
+    let mut at = 0;
+    for span in b {
+        while at < a.len() && a[at].0 < span.1 {
+            let (start, end) = (a[at].0.max(span.0), a[at].1.min(span.1));
+            match out.last_mut() {
+                // Spans that touch are one.
+                Some(last) if start < end && last.1 == start => last.1 = end,
+                _ if start < end => out.push((start, end)),
+                _ => {}
+            }
+            if a[at].1 > span.1 {
+                break;
+            }
+            at += 1;
+        }
+    }
 }
 
 /// Pixels in both masks and pixels in either, counted on the runs.
@@ -117,6 +151,69 @@ mod tests {
         let other = Rle::empty(3, 2).unwrap();
         assert!(matches!(iou(&e, &other, false), Err(MaskError::Mismatch { .. })));
         assert_eq!(merge(&[], Merge::Union), Err(MaskError::NothingToMerge));
+    }
+
+    /// Numbers below `below`, the same in every run.
+    fn numbers() -> impl FnMut(u32) -> u32 {
+        let mut state = 1_u32;
+        move |below| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        }
+    }
+
+    /// A mask of random runs, a third of which are empty, and its pixels.
+    fn runs(height: u32, width: u32, longest: u32, random: &mut impl FnMut(u32) -> u32) -> (Rle, Vec<u8>) {
+        let (mut counts, mut left) = (Vec::new(), height * width);
+        while left > 0 {
+            let run = if random(3) == 0 { 0 } else { 1 + random(longest) }.min(left);
+            counts.push(run);
+            left -= run;
+        }
+        counts.extend(vec![0; random(3) as usize]);
+        let pixels = counts.iter().enumerate().flat_map(|(i, &run)| vec![(i % 2) as u8; run as usize]).collect();
+        (Rle::from_counts(height, width, counts).unwrap(), pixels)
+    }
+
+    #[test]
+    fn what_masks_give_is_what_their_pixels_give() {
+        let mut random = numbers();
+        for round in 0..4000 {
+            let (height, width, longest) = (1 + random(9), 1 + random(9), 1 + random(20));
+            let masks: Vec<(Rle, Vec<u8>)> = (0..4).map(|_| runs(height, width, longest, &mut random)).collect();
+            let rles: Vec<Rle> = masks.iter().map(|(rle, _)| rle.clone()).collect();
+            for (how, of) in [(Merge::Union, u8::max as fn(u8, u8) -> u8), (Merge::Intersection, u8::min as fn(u8, u8) -> u8)] {
+                for count in 2..=4 {
+                    let pixel = |i: usize| masks[..count].iter().map(|(_, pixels)| pixels[i]).reduce(of).unwrap();
+                    let pixels: Vec<u8> = (0..masks[0].1.len()).map(pixel).collect();
+                    let expected = Rle::from_column_major(height, width, &pixels).unwrap();
+                    assert_eq!(merge(&rles[..count], how).unwrap(), expected, "round {round}: {how:?} of {count} of {rles:?}");
+                }
+                assert_eq!(merge(&rles[..1], how).unwrap(), rles[0]);
+            }
+            let both = |of: fn(u8, u8) -> u8| masks[0].1.iter().zip(&masks[1].1).map(|(&a, &b)| u64::from(of(a, b))).sum::<u64>();
+            assert_eq!(
+                intersection_union(&rles[0], &rles[1]).unwrap(),
+                (both(u8::min), both(u8::max)),
+                "round {round}: {rles:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn merged_masks_of_pixels() {
+        let mut random = numbers();
+        for round in 0..2000 {
+            let (height, width) = (1 + random(7), 1 + random(7));
+            let mut bytes = || -> Vec<u8> { (0..height * width).map(|_| random(2 + round % 3).min(1) as u8).collect() };
+            let bytes = [bytes(), bytes()];
+            let masks = bytes.clone().map(|b| Rle::from_column_major(height, width, &b).unwrap());
+            for (how, of) in [(Merge::Union, u8::max as fn(u8, u8) -> u8), (Merge::Intersection, u8::min as fn(u8, u8) -> u8)] {
+                let pixels: Vec<u8> = bytes[0].iter().zip(&bytes[1]).map(|(&a, &b)| of(a, b)).collect();
+                let expected = Rle::from_column_major(height, width, &pixels).unwrap();
+                assert_eq!(merge(&masks, how).unwrap(), expected, "round {round}: {how:?}");
+            }
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Rle {
     /// If the size is out of range or the runs do not add up to `height * width`.
     pub fn from_counts(height: u32, width: u32, counts: Vec<u32>) -> Result<Self, MaskError> {
         let n = u64::from(pixels(height, width)?);
-        let sum = counts.iter().fold(0u64, |s, &c| s.saturating_add(u64::from(c)));
+        let sum = counts.iter().map(|&c| u64::from(c)).sum();
         if sum != n {
             return Err(MaskError::RunSum { sum, pixels: n });
         }
@@ -45,6 +45,21 @@ impl Rle {
     pub fn empty(height: u32, width: u32) -> Result<Self, MaskError> {
         let n = pixels(height, width)?;
         Ok(Self { height, width, counts: vec![n] })
+    }
+
+    /// A mask from spans of foreground in order, none of which are empty or touch; they lie within the mask.
+    pub(crate) fn from_spans(height: u32, width: u32, spans: &[(u32, u32)]) -> Self {
+        let mut counts = Vec::with_capacity(2 * spans.len() + 1);
+        let mut at = 0;
+        for &(start, end) in spans {
+            counts.extend([start - at, end - start]);
+            at = end;
+        }
+        let pixels = height * width;
+        if at < pixels {
+            counts.push(pixels - at);
+        }
+        Self { height, width, counts }
     }
 
     /// A mask from `height * width` bytes, row after row; any byte but 0 is foreground.

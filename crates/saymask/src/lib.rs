@@ -22,6 +22,7 @@ pub mod report;
 pub mod segment;
 pub mod serve;
 pub mod session;
+pub mod shards;
 pub mod table;
 pub mod track;
 pub mod train;

@@ -17,14 +17,16 @@ use crate::error::chain;
 use crate::images::{images, open_image};
 use crate::outputs::Outputs;
 use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::shards::{self, ShardArgs};
 
 /// Options of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// An image, or a folder of images.
-    image: PathBuf,
+    /// An image, or a folder of images; with --shards, the first sentence.
+    #[arg(required_unless_present = "shards")]
+    image: Option<PathBuf>,
     /// What to look for; several sentences give several masks.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "shards")]
     sentences: Vec<String>,
     /// Folder for the figures and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "predictions")]
@@ -37,6 +39,8 @@ pub struct PredictArgs {
     /// with yolo, which has nothing but polygons, their tolerance (1 if absent).
     #[arg(long, value_name = "PIXELS", requires = "format", value_parser = tolerance)]
     polygons: Option<f64>,
+    #[command(flatten)]
+    shards: ShardArgs,
     #[command(flatten)]
     source: Source,
 }
@@ -76,7 +80,14 @@ fn tolerance(word: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let images = images(&args.image)?;
+    let image = match (&args.shards.shards, &args.image) {
+        (Some(pattern), first) => {
+            return shards::run(&args.shards, pattern, &words(first.as_deref(), &args.sentences), &args.out, &args.source);
+        }
+        (None, Some(image)) => image,
+        (None, None) => bail!("names no image"),
+    };
+    let images = images(image)?;
     if args.sentences.iter().any(|s| s.trim().is_empty()) {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
@@ -113,6 +124,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         bail!("{failed} of {} images failed", images.len());
     }
     Ok(())
+}
+
+/// All sentences of a command line that names no image.
+fn words(first: Option<&Path>, others: &[String]) -> Vec<String> {
+    first.map(|first| first.to_string_lossy().into_owned()).into_iter().chain(others.iter().cloned()).collect()
 }
 
 /// Predicts one image; `names` are those of a figure per sentence, then that of the JSON.

@@ -20,6 +20,8 @@ mod segment;
 mod segment_others;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/shards.rs"]
+mod shards;
 #[path = "cli/shipped.rs"]
 mod shipped;
 #[path = "cli/track.rs"]

@@ -1,4 +1,9 @@
-"""RefCOCO-family data sets, a referee for published protocols, and COCO masks; in builds with the feature `models`, models. No torch."""
+"""Text-prompted Segment Anything: models, data sets, a referee for published protocols, and COCO masks. No torch.
+
+>>> import saymask
+>>> model = saymask.load("hf:YxZhang/evf-sam")                              # doctest: +SKIP
+>>> model("photo.jpg", "the zebra on the left").mask.sum()                  # doctest: +SKIP
+"""
 
 from . import datasets, mask
 from ._native import __version__, evaluate

@@ -13,7 +13,8 @@ fn drawings(session: &test_support::Session) {
 fn finds_what_sentences_mean_in_drawings_of_its_kind() {
     let s = session();
     drawings(&s);
-    let text = s.ok(&["eval", "--data", "data", "--on", "refcoco", "--split", "train", "--format", "json", "--set", "eval.limit=200"]);
+    let text =
+        s.ok(&["eval", "--data", "data", "--on", "refcoco", "--split", "train", "--format", "json", "--set", "eval.limit=200"]);
     let report: Value = serde_json::from_str(&text).unwrap();
     let miou = report["reports"][0]["miou"].as_f64().unwrap();
     assert!(miou > 0.5, "mIoU {miou} on drawings of the training set's kind");
