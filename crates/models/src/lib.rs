@@ -21,6 +21,7 @@
 //! | for | see |
 //! |---|---|
 //! | weights wherever they lie | [`Source`], [`Found`] |
+//! | weights in memory, as in a browser | [`AnyModel::from_files`], [`AnyModel::from_bytes`] |
 //! | masks and attention maps | [`AnyModel`] |
 //! | sentences corrected by points and boxes | [`Question`], [`AnyModel::ask_with`] |
 //! | a method from a run config, for training | [`methods::AnyMethod`], [`with_method`] |
@@ -31,6 +32,7 @@
 mod any;
 mod attention;
 mod error;
+mod files;
 pub mod manifest;
 pub mod methods;
 pub mod precision;
