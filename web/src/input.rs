@@ -19,7 +19,9 @@ pub(crate) fn image(rgba: &[u8], width: usize, height: usize) -> Result<Image, S
     if rgba.len() != 4 * pixels {
         return Err(format!("{} bytes for an image of {width} x {height}: RGBA of that size has {}", rgba.len(), 4 * pixels));
     }
-    let rgb = rgba.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect();
+    // In one piece: a large image leaves no room for a vector that grows.
+    let mut rgb = Vec::with_capacity(3 * pixels);
+    rgba.as_chunks::<4>().0.iter().for_each(|[r, g, b, _]| rgb.extend_from_slice(&[*r, *g, *b]));
     Image::new(width, height, 3, rgb).map_err(|error| error.to_string())
 }
 

@@ -201,5 +201,5 @@ fn entries(files: &JsModelFiles) -> Result<Vec<(String, Vec<u8>)>, JsError> {
         let pair: Array = entry.dyn_into().ok()?;
         Some((pair.get(0).as_string()?, pair.get(1).dyn_into::<Uint8Array>().ok()?.to_vec()))
     };
-    Object::entries(files).iter().map(|each| entry(each.into()).ok_or_else(shape)).collect()
+    Object::entries(files).iter().map(|each| entry(each).ok_or_else(shape)).collect()
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu.
+//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu, then the browser's build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ const SMALL_GOLDENS: &[&str] =
     &["tests/goldens/sam-tiny.safetensors", "tests/goldens/dit-tiny.safetensors", "tests/goldens/risam.safetensors"];
 
 /// Runs unit and integration tests, with `full` also those that need much time or memory, then the examples in the docs, then
-/// small golden files through wgpu.
+/// small golden files through wgpu, then the browser's build.
 pub(crate) fn run(full: bool) -> Result<()> {
     let root = root()?;
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
@@ -25,7 +25,8 @@ pub(crate) fn run(full: bool) -> Result<()> {
     }
     cargo(&root, &first)?;
     cargo(&root, &["test", "--workspace", "--doc", "--quiet"])?;
-    wgpu(&root)
+    wgpu(&root)?;
+    crate::web::test(&root)
 }
 
 /// The same arithmetic in WGSL, on Mesa's software driver. It is built apart, so that the CPU's build stays as it is.

@@ -65,6 +65,36 @@ pub(crate) fn check(root: &Path) -> Result<Option<bool>> {
     Ok(Some(status.success()))
 }
 
+/// Builds with the shipped model, and runs the tests in Node and Chromium against the program; skipped, in words, where the
+/// toolchain, the model or node is missing.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    let model = root.join(SHIPPED_MODEL);
+    if let Err(error) = Toolchain::find() {
+        eprintln!("skipped: the browser's build; {error}");
+        return Ok(());
+    }
+    if !model.is_dir() {
+        eprintln!("skipped: the browser's build; no model is shipped in {SHIPPED_MODEL}");
+        return Ok(());
+    }
+    if !cfg!(unix) || Command::new("node").arg("--version").output().is_err() {
+        eprintln!("skipped: the browser's build; its tests need node and sh");
+        return Ok(());
+    }
+    run(&[])?;
+    let build = ["build", "--quiet", "--package", "saymask"];
+    let program = target()?.join("debug/saymask");
+    let (mut cargo, mut tests) = (Command::new("cargo"), Command::new("sh"));
+    cargo.args(build).current_dir(root);
+    tests.arg(root.join("web/tests/run.sh")).args([&program, &model, &target()?.join("web")]);
+    for command in [&mut cargo, &mut tests] {
+        if !command.status().context("the browser's tests could not be started")?.success() {
+            bail!("the browser's build: see above");
+        }
+    }
+    Ok(())
+}
+
 fn parse(words: &[String], root: &Path, target: &Path) -> Result<Options> {
     let shipped = root.join(SHIPPED_MODEL);
     let mut options = Options { model: shipped.is_dir().then_some(shipped), out: target.join("web") };
