@@ -28,16 +28,10 @@ export class WasmEngine {
 
   /** Puts a model that was dropped onto the page in the place of the old one, which stays if the new one is refused. */
   async load(dropped, say = () => {}) {
-    const before = this.#files;
     const files = await read(await dropped);
-    try {
-      const info = await this.#load(files, say);
-      this.#files = files;
-      return info;
-    } catch (error) {
-      await this.#load(before, say).catch(() => {});
-      throw error;
-    }
+    const info = await this.#load(files, say);
+    this.#files = files;
+    return info;
   }
 
   /** A promise of the files, if what is dropped is a model: its folder, or its files together. */

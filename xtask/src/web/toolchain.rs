@@ -64,7 +64,8 @@ impl Toolchain {
                 let mut cargo = Command::new("/usr/bin/cargo");
                 cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("__CARGO_TESTS_ONLY_SRC_ROOT", library);
                 cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-                for variable in ["RUSTUP_TOOLCHAIN", "RUSTDOC", "RUSTC_WRAPPER"] {
+                // What rustup's cargo has set for the compiler of its own.
+                for variable in ["RUSTUP_TOOLCHAIN", "RUSTDOC", "RUSTC_WRAPPER", "LD_LIBRARY_PATH"] {
                     cargo.env_remove(variable);
                 }
                 cargo

@@ -42,7 +42,10 @@ pub(crate) fn pretrained_config_from_json(text: &str, names: &[&str]) -> Result<
     let config = match model_type(&json) {
         Some(DIT) => MethodConfig::Dit(checked(&mut json, DitConfig::validate).map_err(unfit)?),
         Some(RISAM) => MethodConfig::Risam(checked(&mut json, RisamConfig::validate).map_err(unfit)?),
-        _ => MethodConfig::Evf(EvfConfig::from_json(&json).map_err(|e| unfit(e.to_string()))?),
+        _ => {
+            let added_tokens = names.contains(&"added_tokens.json");
+            MethodConfig::Evf(EvfConfig::from_folder_json(&json, added_tokens).map_err(|e| unfit(e.to_string()))?)
+        }
     };
     let expected = config.tokenizer_kind().file_names();
     let Some(vocabulary) = expected.iter().find(|name| names.contains(name)) else {
