@@ -15,6 +15,7 @@ mod sam;
 mod serve;
 mod steps;
 mod torch;
+mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,7 @@ pub use reliability::{ReliabilityArgs, SoakArgs};
 pub use sam::SamArgs;
 pub use serve::ServeBenchArgs;
 pub use steps::TrainBenchArgs;
+pub use web::WebArgs;
 
 use saymask::origin::{Origin, command_line};
 
@@ -60,6 +62,8 @@ pub enum BenchCommand {
     Serve(ServeBenchArgs),
     /// Memory and pace of finished runs, early and late.
     Soak(SoakArgs),
+    /// Sizes, times and memory of the page without a server, in Node.
+    Web(WebArgs),
 }
 
 /// Whether to write.
@@ -111,6 +115,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Reliability(args) => reliability::run(args),
         BenchCommand::Serve(args) => serve::run(args),
         BenchCommand::Soak(args) => reliability::soak(args),
+        BenchCommand::Web(args) => web::run(args),
     }
 }
 
@@ -128,7 +133,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 4] = ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md"];
+const PAGES: [&str; 5] = ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md", "docs/web.md"];
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {

@@ -1,10 +1,11 @@
-//! Auxiliary build commands: `test`, `tidy` and `docs`. Every other command is handed to the program (`crates/saymask`) or, as `bench`,
+//! Auxiliary build commands: `test`, `tidy`, `docs` and `web`. Every other command is handed to the program (`crates/saymask`) or, as `bench`,
 //! to the benches (`bench/`), which are built first.
 
 mod docs;
 mod handover;
 mod test;
 mod tidy;
+mod web;
 
 use std::ffi::OsString;
 
@@ -20,6 +21,7 @@ Chores:
   test --python  Test the Python package with its models and its types
   tidy           Check formatting, lints, docs, packages and file sizes
   docs           Write the index of configs/
+  web            Build the page without a server and the package saymask-web (web --help)
   bench <WHAT>   Measure, and write figures into docs/performance.md
 
 The program:
@@ -48,6 +50,7 @@ fn run(args: &[OsString]) -> Result<i32> {
         ["tidy", ..] => anyhow::bail!("tidy: takes no arguments, not {:?}", words[1..].join(" ")),
         ["docs"] => docs::run(false).map(|()| 0),
         ["docs", ..] => anyhow::bail!("docs: takes no arguments, not {:?}", words[1..].join(" ")),
+        ["web", ..] => web::run(&args[1..]).map(|()| 0),
         ["bench", ..] => handover::run("saymask-bench", &args[1..]),
         [] | ["--help" | "-h"] => {
             print!("{HELP}");

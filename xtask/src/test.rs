@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu and the Python package.
+//! `cargo xtask test`: unit, integration and doc tests, then golden files on wgpu, the browser's build and the Python package.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ const SMALL_GOLDENS: &[&str] =
 const NO_ENVIRONMENT: i32 = 77;
 
 /// Runs unit and integration tests, with `full` also those that need much time or memory, then the examples in the docs, then
-/// small golden files through wgpu, then the Python package without its models.
+/// small golden files through wgpu, then the browser's build, then the Python package without its models.
 pub(crate) fn run(full: bool) -> Result<()> {
     let root = root()?;
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
@@ -29,6 +29,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     cargo(&root, &first)?;
     cargo(&root, &["test", "--workspace", "--doc", "--quiet"])?;
     wgpu(&root)?;
+    crate::web::test(&root)?;
     python(false)
 }
 

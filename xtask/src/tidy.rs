@@ -19,8 +19,9 @@ pub(crate) fn run() -> Result<()> {
     let mut faults = Vec::new();
     let mut package = vec!["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"];
     package.extend(UNPUBLISHED.iter().flat_map(|member| ["--exclude", member]));
-    let checks: [(&str, &[&str]); 4] = [
+    let checks: [(&str, &[&str]); 5] = [
         ("formatting", &["fmt", "--all", "--check"]),
+        ("formatting of web", &["fmt", "--all", "--check", "--manifest-path", "web/Cargo.toml"]),
         ("lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]),
         ("docs", &["doc", "--workspace", "--no-deps", "--quiet"]),
         ("packages", &package),
@@ -38,6 +39,12 @@ pub(crate) fn run() -> Result<()> {
         }
     } else {
         eprintln!("skipped: dependency rules; cargo-deny is not installed (cargo install cargo-deny)");
+    }
+    eprintln!("the browser's build ...");
+    match crate::web::check(&root)? {
+        Some(true) => {}
+        Some(false) => faults.push("the browser's build (web/): see above".into()),
+        None => eprintln!("skipped: the browser's build; no toolchain for wasm32 (cargo xtask web says what is missing)"),
     }
     if let Err(error) = crate::docs::run(true) {
         faults.push(error.to_string());

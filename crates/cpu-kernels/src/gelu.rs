@@ -84,10 +84,11 @@ impl WithSimd for Gelu<'_> {
 fn normal_tail<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 3] {
     let splat = |v: f32| simd.splat_f32s(v);
     let size = simd.max_f32s(x, simd.sub_f32s(splat(0.0), x));
-    let t = simd.div_f32s(splat(1.0), simd.mul_add_f32s(size, splat(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2), splat(1.0)));
+    let t =
+        simd.div_f32s(splat(1.0), simd.mul_add_e_f32s(size, splat(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2), splat(1.0)));
     let mut series = splat(1.061_405_4);
     for factor in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-        series = simd.mul_add_f32s(series, t, splat(factor));
+        series = simd.mul_add_e_f32s(series, t, splat(factor));
     }
     let fall = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), splat(-0.5)));
     let beyond = simd.mul_f32s(simd.mul_f32s(series, t), simd.mul_f32s(fall, splat(0.5)));
@@ -109,8 +110,8 @@ fn slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let [size, beyond, fall] = normal_tail(simd, x);
     // Φ(x) = 1/2 + sign(x) (1/2 - (1 - Φ(|x|))).
     let sign = simd.div_f32s(x, simd.max_f32s(size, splat(f32::MIN_POSITIVE)));
-    let below = simd.mul_add_f32s(sign, simd.sub_f32s(splat(0.5), beyond), splat(0.5));
-    simd.mul_add_f32s(simd.mul_f32s(x, fall), splat(0.398_942_3), below)
+    let below = simd.mul_add_e_f32s(sign, simd.sub_f32s(splat(0.5), beyond), splat(0.5));
+    simd.mul_add_e_f32s(simd.mul_f32s(x, fall), splat(0.398_942_3), below)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub(crate) fn dot<S: Simd, const R: usize>(
     for (k, p) in panel.iter().enumerate() {
         each!(r < R, {
             let factor = simd.splat_f32s(cut[r][k]);
-            sums[r] = [simd.mul_add_f32s(p[0], factor, sums[r][0]), simd.mul_add_f32s(p[1], factor, sums[r][1])];
+            sums[r] = [simd.mul_add_e_f32s(p[0], factor, sums[r][0]), simd.mul_add_e_f32s(p[1], factor, sums[r][1])];
         });
     }
     sums
@@ -146,14 +146,14 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const ROUND: f32 = 12_582_912.0 + 127.0;
     let splat = |v: f32| simd.splat_f32s(v);
     let x = simd.min_f32s(simd.max_f32s(x, splat(-87.0)), splat(88.0));
-    let shifted = simd.mul_add_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
+    let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
     let n = simd.sub_f32s(shifted, splat(ROUND));
     // ln 2 in two parts, the first of which times n is exact.
-    let r = simd.mul_add_f32s(n, splat(-355.0 / 512.0), x);
-    let r = simd.mul_add_f32s(n, splat(2.121_944_4e-4), r);
+    let r = simd.mul_add_e_f32s(n, splat(-355.0 / 512.0), x);
+    let r = simd.mul_add_e_f32s(n, splat(2.121_944_4e-4), r);
     let mut series = splat(1.0 / 5040.0);
     for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = simd.mul_add_f32s(series, r, splat(factor));
+        series = simd.mul_add_e_f32s(series, r, splat(factor));
     }
     let power = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     simd.mul_f32s(series, simd.transmute_f32s_u32s(power))

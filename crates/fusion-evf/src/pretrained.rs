@@ -68,9 +68,18 @@ impl EvfConfig {
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, EvfError> {
         let folder = PretrainedFolder::find(folder)?;
         let json = folder.config()?;
-        let mut config = Self::from_json(&json).map_err(|e| folder.config_error(e))?;
-        let published = json.get(OURS).is_none();
-        if published && config.visual == VisualKind::Sam2 && !folder.path().join(ADDED_TOKENS).exists() {
+        let added_tokens = folder.path().join(ADDED_TOKENS).exists();
+        Self::from_folder_json(&json, added_tokens).map_err(|e| folder.config_error(e))
+    }
+
+    /// As [`EvfConfig::from_pretrained`], of a `config.json` that is in memory; `added_tokens` says whether the folder holds
+    /// `added_tokens.json`.
+    ///
+    /// # Errors
+    /// As [`EvfConfig::from_json`].
+    pub fn from_folder_json(value: &Value, added_tokens: bool) -> Result<Self, ConfigError> {
+        let mut config = Self::from_json(value)?;
+        if value.get(OURS).is_none() && config.visual == VisualKind::Sam2 && !added_tokens {
             config.generation = Generation::First;
         }
         Ok(config)

@@ -12,7 +12,7 @@ use sam_vit::Prediction;
 use text_encoders::Truncation;
 
 use crate::attention::{self, Attention};
-use crate::methods::AnyMethod;
+use crate::methods::{AnyMethod, pretrained_config_from_json};
 use crate::source::FoundWeights;
 use crate::tokenizer::RunTokenizer;
 use crate::{ModelError, precision, with_method};
@@ -70,7 +70,26 @@ impl AnyModel {
         weights: Vec<u8>,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let mut run_config = RunConfig::resolve::<&str>(config, None, &[])?;
+        Self::from_config(RunConfig::resolve::<&str>(config, None, &[])?, tokenizer_files, weights, device)
+    }
+
+    /// As [`AnyModel::from_bytes`] for a folder that `export` wrote: `config` is the text of its `config.json`.
+    pub(crate) fn from_exported(
+        config: &str,
+        tokenizer_files: &[(String, Vec<u8>)],
+        weights: Vec<u8>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let names: Vec<&str> = tokenizer_files.iter().map(|(name, _)| name.as_str()).collect();
+        Self::from_config(pretrained_config_from_json(config, &names)?, tokenizer_files, weights, device)
+    }
+
+    fn from_config(
+        mut run_config: RunConfig,
+        tokenizer_files: &[(String, Vec<u8>)],
+        weights: Vec<u8>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         run_config.model.init = Init::default();
         let tokenizer = RunTokenizer::from_bytes(&run_config, tokenizer_files)?;
         let state_dict = StateDict::from_bytes("weights in memory", weights)?;

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | weights wherever they lie | [`Source`], [`Found`] |
 //! | the small model that comes with it (feature `shipped`) | `shipped` |
+//! | weights in memory, as in a browser | [`AnyModel::from_files`], [`AnyModel::from_bytes`] |
 //! | masks and attention maps | [`AnyModel`] |
 //! | sentences corrected by points and boxes | [`Question`], [`AnyModel::ask_with`] |
 //! | a method from a run config, for training | [`methods::AnyMethod`], [`with_method`] |
@@ -32,6 +33,7 @@
 mod any;
 mod attention;
 mod error;
+mod files;
 pub mod manifest;
 pub mod methods;
 pub mod precision;

@@ -163,8 +163,8 @@ impl Tile {
             // Denormals would take the processor many times as long, and are nothing beside a sum of 1.
             let least = simd.splat_f32s(-LEAST);
             *weight = [
-                simd.max_f32s(simd.mul_add_f32s(weight[0], shrink[0], least), zero[0]),
-                simd.max_f32s(simd.mul_add_f32s(weight[1], shrink[1], least), zero[1]),
+                simd.max_f32s(simd.mul_add_e_f32s(weight[0], shrink[0], least), zero[0]),
+                simd.max_f32s(simd.mul_add_e_f32s(weight[1], shrink[1], least), zero[1]),
             ];
         }
     }
@@ -184,7 +184,7 @@ impl Tile {
         }
         let mut delta = zero;
         for (weight, slope) in weights.iter().zip(out.iter()) {
-            delta = [simd.mul_add_f32s(weight[0], slope[0], delta[0]), simd.mul_add_f32s(weight[1], slope[1], delta[1])];
+            delta = [simd.mul_add_e_f32s(weight[0], slope[0], delta[0]), simd.mul_add_e_f32s(weight[1], slope[1], delta[1])];
         }
         for (weight, slope) in weights.iter().zip(out.iter_mut()) {
             *slope = [
@@ -215,8 +215,10 @@ impl Tile {
                     let slope = &slope[from..from + R];
                     each!(r < R, {
                         let factor = simd.splat_f32s(slope[r]);
-                        sums[r] =
-                            [simd.mul_add_f32s(value[0], factor, sums[r][0]), simd.mul_add_f32s(value[1], factor, sums[r][1])];
+                        sums[r] = [
+                            simd.mul_add_e_f32s(value[0], factor, sums[r][0]),
+                            simd.mul_add_e_f32s(value[1], factor, sums[r][1]),
+                        ];
                     });
                 }
                 for (sum, row) in sums.iter().zip(out[from * width..].chunks_exact_mut(width)) {

@@ -178,7 +178,7 @@ impl Tile {
             sum = [simd.add_f32s(sum[0], logit[0]), simd.add_f32s(sum[1], logit[1])];
         }
         let total = &mut pairs_mut::<S>(&mut self.sum)[0];
-        *total = [simd.mul_add_f32s(total[0], shrink[0], sum[0]), simd.mul_add_f32s(total[1], shrink[1], sum[1])];
+        *total = [simd.mul_add_e_f32s(total[0], shrink[0], sum[0]), simd.mul_add_e_f32s(total[1], shrink[1], sum[1])];
         pairs_mut::<S>(&mut self.largest)[0] = largest;
         let (groups, rest) = pairs_mut::<S>(&mut self.out).as_chunks_mut::<R>();
         let whole = groups.len() * R;
@@ -227,7 +227,7 @@ fn weigh<S: Simd, const R: usize>(
         let value = &value[from..from + R];
         each!(r < R, {
             let v = simd.splat_f32s(value[r]);
-            sums[r] = [simd.mul_add_f32s(weight[0], v, sums[r][0]), simd.mul_add_f32s(weight[1], v, sums[r][1])];
+            sums[r] = [simd.mul_add_e_f32s(weight[0], v, sums[r][0]), simd.mul_add_e_f32s(weight[1], v, sums[r][1])];
         });
     }
     *out = sums;

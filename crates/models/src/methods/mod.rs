@@ -8,6 +8,7 @@ mod risam;
 pub use dit::DitMethod;
 pub use evf::EvfMethod;
 pub use pretrained::pretrained_config;
+pub(crate) use pretrained::pretrained_config_from_json;
 pub use risam::RisamMethod;
 
 use nn_ops::ConfigError;

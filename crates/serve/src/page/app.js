@@ -1,12 +1,12 @@
 // The page's state and what its buttons do.
 
-import { HttpEngine } from '/page/engine.js';
-import { COLOURS, decode, maskPng, paint } from '/page/masks.js';
-import { Stage } from '/page/stage.js';
-import { EXAMPLES, drawn, file as exampleFile } from '/page/examples.js';
+import { connect } from './engine.js';
+import { COLOURS, decode, maskPng, paint } from './masks.js';
+import { Stage } from './stage.js';
+import { EXAMPLES, drawn, file as exampleFile } from './examples.js';
 
 const $ = (id) => document.getElementById(id);
-const engine = new HttpEngine();
+const engine = await connect();
 const stage = new Stage($('canvas'), { click: correct, hover: (item) => { hovered = item; renderMasks(); }, undo });
 
 let model = null;
@@ -450,7 +450,9 @@ document.addEventListener('dragleave', (event) => { if (!event.relatedTarget) do
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('over');
-  open(event.dataTransfer.files[0]);
+  const weights = engine.weightsIn?.(event.dataTransfer);
+  if (weights) begin(weights);
+  else open(event.dataTransfer.files[0]);
 });
 addEventListener('resize', () => stage.draw());
 
@@ -465,15 +467,34 @@ $('examples').replaceChildren(...EXAMPLES.map((example) => {
   return entry;
 }));
 
-async function begin() {
+// Asks the engine what it is; `weights` are a model's files that were dropped onto the page.
+async function begin(weights = null) {
+  const say = (text) => { $('model').textContent = text; };
   try {
-    model = await engine.info();
-    $('model').textContent = `${model.name} · ${model.method}`;
+    model = weights ? await engine.load(weights, say) : await engine.info(say);
+    say([model.name, model.method, model.engine].filter(Boolean).join(' · '));
     $('ask').hidden = !model.sentences;
     if (!model.sentences) $('none').textContent = 'This model takes clicks: click into the image to mask what is there.';
     document.querySelector('.tools .segmented').hidden = !model.points;
+    if (weights) askAgain();
   } catch (error) {
-    failed(error, begin);
+    say(model ? [model.name, model.method, model.engine].filter(Boolean).join(' · ') : '');
+    failed(error, () => begin(weights));
   }
+}
+
+// Another model: the image is read and every sentence asked anew.
+function askAgain() {
+  if (!image) return;
+  const { file, bitmap } = image;
+  image = null;
+  for (const item of items) item.answer = item.mask = item.painted = undefined;
+  render();
+  embed(file, bitmap, ++loading);
+}
+
+if (engine.local) {
+  document.querySelectorAll('[data-copy="curl"], [data-copy="python"]').forEach((button) => { button.hidden = true; });
+  $('where').textContent = 'JPEG, PNG or WebP. It never leaves this browser. A model of your own (an exported folder) can be dropped here, too.';
 }
 begin();

@@ -1,5 +1,12 @@
-// What the page asks of a model: `info`, `embed` an image, `ask` questions about it, `attention`. Here over HTTP; another engine with
-// the same four functions can stand in its place.
+// What the page asks of a model: `info`, `embed` an image, `ask` questions about it, `attention`. Here over HTTP; a page without a
+// server has an engine of its own with the same four functions (`web/page/wasm-engine.js`).
+
+/** The engine of this page: the server's, or the one that the page's own `<meta name="saymask-engine">` names. */
+export async function connect() {
+  const own = document.querySelector('meta[name="saymask-engine"]');
+  if (!own) return new HttpEngine();
+  return (await import(new URL(own.content, document.baseURI).href)).create();
+}
 
 /** An answer that is an error, with a sentence for people. */
 export class EngineError extends Error {

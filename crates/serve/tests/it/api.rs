@@ -180,6 +180,6 @@ fn the_rest_of_the_addresses_answer() {
     }
     let page = get(server.addr(), "/");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(page.text().contains("/page/app.js"));
+    assert!(page.text().contains("page/app.js"));
     assert_eq!(get(server.addr(), "/page/app.js").header("content-type"), Some("text/javascript; charset=utf-8"));
 }
