@@ -19,13 +19,13 @@ Build the page without a server and the package saymask-web.
 Usage: cargo xtask web [--model FOLDER] [--out FOLDER] [--no-model]
 
 Options:
-  --model FOLDER  Exported model to lay beside the page (`export FOLDER/model.safetensors` writes one); default: web/model
+  --model FOLDER  Exported model to lay beside the page (`export FOLDER/model.safetensors` writes one); default: crates/models/small
   --no-model      None: people drop their own
   --out FOLDER    Where to: page/ and saymask-web/ in it are replaced; default: target/web
 ";
 
 /// The model that is shipped, below the root.
-const SHIPPED_MODEL: &str = "web/model";
+const SHIPPED_MODEL: &str = "crates/models/small";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
