@@ -69,7 +69,7 @@ impl EvfConfig {
         let folder = PretrainedFolder::find(folder)?;
         let json = folder.config()?;
         let added_tokens = folder.path().join(ADDED_TOKENS).exists();
-        Self::from_folder_json(&json, added_tokens).map_err(|e| folder.config_error(e))
+        Ok(Self::from_folder_json(&json, added_tokens).map_err(|e| folder.config_error(e))?)
     }
 
     /// As [`EvfConfig::from_pretrained`], of a `config.json` that is in memory; `added_tokens` says whether the folder holds
