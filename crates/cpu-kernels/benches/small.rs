@@ -18,9 +18,8 @@ fn main() {
 
 fn groups() -> Vec<Group> {
     let place = |at: usize| at.checked_sub(14).map(|i| (i / 8, i % 8));
-    let group = |g: usize| Group {
-        tokens: (0..TOKENS).map(|at| Token { row: Some(g * TOKENS + at), place: place(at) }).collect(),
-    };
+    let group =
+        |g: usize| Group { tokens: (0..TOKENS).map(|at| Token { row: Some(g * TOKENS + at), place: place(at) }).collect() };
     (0..GROUPS).map(group).collect()
 }
 

@@ -49,11 +49,7 @@ impl AnyMethod {
     ///
     /// # Errors
     /// As there.
-    pub fn for_weights(
-        run_config: &RunConfig,
-        tokenizer: RunTokenizer,
-        weights: &FoundWeights,
-    ) -> Result<Self, ModelError> {
+    pub fn for_weights(run_config: &RunConfig, tokenizer: RunTokenizer, weights: &FoundWeights) -> Result<Self, ModelError> {
         let mut any = Self::new(run_config, tokenizer)?;
         if !weights.are_initial() {
             match &mut any {
