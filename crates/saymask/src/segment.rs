@@ -10,16 +10,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use coco_mask::Rle;
 use figures::{Mask, colour, overlay_many};
-use nn_ops::weights::StateDict;
 use pil_ops::Image;
-use sam_vit::{AutomaticConfig, PromptSet, Weights};
+use sam_vit::{AutomaticConfig, PromptSet};
 use serde_json::{Value, json};
 
-use crate::device;
 use crate::images::open_image;
 use crate::outputs::Outputs;
 pub use model::ModelName;
-pub(crate) use model::Segmenter;
+pub(crate) use model::{ModelArgs, Segmenter};
 
 /// Options of `segment`.
 #[derive(Debug, Args)]
@@ -44,17 +42,8 @@ pub struct SegmentArgs {
     /// Stability that masks of --everything must reach.
     #[arg(long, value_name = "SCORE", default_value_t = 0.95, requires = "everything")]
     stability_score_thresh: f64,
-    /// Weights: sam_vit_*.pth, efficient_sam_vit*.pt, sam2*_hiera_*.pt, or the safetensors of the Hugging Face ports.
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
-    /// The model that the weights must be of; `auto` reads it off them.
-    #[arg(long, value_enum, default_value_t)]
-    model: ModelName,
-    /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
-    #[arg(long)]
-    half_weights: bool,
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
-    device: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Folder for the figure and the JSON.
     #[arg(long, value_name = "FOLDER", default_value = "segments")]
     out: PathBuf,
@@ -111,9 +100,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     }
     let image = open_image(&args.image)?;
     inside(args, &image)?;
-    let device = device::open(&args.device)?;
-    let weights = if args.half_weights { Weights::Half } else { Weights::Single };
-    let model = Segmenter::open(&StateDict::open_model(&args.weights)?, args.model, weights, &device)?;
+    let model = args.model.open()?;
     let begun = Instant::now();
     let found = if args.everything { everything(&model, &image, args)? } else { prompted(&model, &image, args)? };
     let took = begun.elapsed();
@@ -184,7 +171,7 @@ fn line(score: f32, [x, y, w, h]: [f64; 4], area: u64) -> String {
 
 /// The figure with all masks, large ones below; the JSON; and a line a mask.
 fn write(args: &SegmentArgs, image: &Image, found: &[Found]) -> Result<()> {
-    let inputs = [args.image.clone(), args.weights.clone()];
+    let inputs = [args.image.clone(), args.model.weights.clone()];
     let mut outputs = Outputs::open(&args.out, &inputs)?;
     let stem = &outputs.stems(&inputs[..1], &[".png".to_owned(), ".json".to_owned()])[0];
     let pixels = image.to_rgb8();

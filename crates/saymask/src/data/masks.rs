@@ -5,14 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use nn_ops::weights::StateDict;
 use pil_ops::Image;
 use refcoco_data::{BoxFile, BoxImage, MachineMask, MaskLines};
-use sam_vit::{PromptSet, Weights};
+use sam_vit::PromptSet;
 
-use crate::device;
 use crate::error::chain;
-use crate::segment::{ModelName, Segmenter};
+use crate::segment::{ModelArgs, Segmenter};
 
 /// Options of `data masks`.
 #[derive(Debug, Args)]
@@ -23,17 +21,8 @@ pub struct MasksArgs {
     /// Folder of the images; `train` beside the annotations if absent, or their own folder.
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
-    /// Weights: sam_vit_*.pth, efficient_sam_vit*.pt, sam2*_hiera_*.pt, or the safetensors of the Hugging Face ports.
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
-    /// The model that the weights must be of; `auto` reads it off them.
-    #[arg(long, value_enum, default_value_t)]
-    model: ModelName,
-    /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
-    #[arg(long)]
-    half_weights: bool,
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
-    device: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Annotation file to write; it must not exist yet. For the set `objects365` it is `o365_res_instances.json`. A line per finished
     /// image is kept beside it, so the same command goes on where it was stopped.
     #[arg(long, value_name = "FILE")]
@@ -88,8 +77,8 @@ fn images(args: &MasksArgs) -> PathBuf {
 
 /// Whose masks they are: the weight file's name and size, and how it is read.
 fn label(args: &MasksArgs) -> Result<String> {
-    let size = std::fs::metadata(&args.weights).with_context(|| format!("{}: cannot read it", args.weights.display()))?.len();
-    let name = args.weights.file_name().unwrap_or_default().to_string_lossy();
+    let size = std::fs::metadata(&args.model.weights).with_context(|| format!("{}: cannot read it", args.model.weights.display()))?.len();
+    let name = args.model.weights.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name} of {size} bytes{}", if args.half_weights { ", in half precision" } else { "" }))
 }
 
@@ -101,9 +90,7 @@ fn ask_all(
     rest: &[&BoxImage],
     lines: &mut MaskLines,
 ) -> Result<usize> {
-    let device = device::open(&args.device)?;
-    let weights = if args.half_weights { Weights::Half } else { Weights::Single };
-    let model = Segmenter::open(&StateDict::open_model(&args.weights)?, args.model, weights, &device)?;
+    let model = args.model.open()?;
     let (begun, all) = (Instant::now(), boxes.images().len());
     let (before, mut failed) = (lines.len(), 0);
     for (number, image) in rest.iter().enumerate() {

@@ -1,13 +1,42 @@
 //! The models that `segment` and `data masks` ask: SAM, EfficientSAM and SAM-2, told apart by their weights.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use efficient_sam::{EfficientSam, EfficientSamConfig};
 use nn_ops::weights::StateDict;
 use pil_ops::Image;
 use sam_vit::{AutomaticConfig, MaskPrediction, Output, PromptSet, Region, Sam, SamConfig, Weights};
 use sam2::{Answer, Sam2, Sam2Config};
+
+use crate::device;
+
+/// Which model, from which weights, on which device.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Weights: sam_vit_*.pth, efficient_sam_vit*.pt, sam2*_hiera_*.pt, or the safetensors of the Hugging Face ports.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+    /// The model that the weights must be of; `auto` reads it off them.
+    #[arg(long, value_enum, default_value_t)]
+    model: ModelName,
+    /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
+    #[arg(long)]
+    half_weights: bool,
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
+    device: String,
+}
+
+impl ModelArgs {
+    /// The model with its weights on the device.
+    pub(crate) fn open(&self) -> Result<Segmenter> {
+        let device = device::open(&self.device)?;
+        let weights = if self.half_weights { Weights::Half } else { Weights::Single };
+        Segmenter::open(&StateDict::open_model(&self.weights)?, self.model, weights, &device)
+    }
+}
 
 /// Which model, and its size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
