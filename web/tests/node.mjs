@@ -1,10 +1,10 @@
 // The package in Node: node web/tests/node.mjs PACKAGE MODEL PROGRAM
-//   Masks of 24 scenes equal the native program's to the pixel; bad input is refused in words.
+//   Masks of 24 scenes are the native program's but for rounding (MOST_PIXELS_APART); bad input is refused in words.
 
 import assert from 'node:assert/strict';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { modelFiles, native, questions, scene } from './scenes.mjs';
+import { MOST_PIXELS_APART, modelFiles, native, pixelsApart, questions, scene } from './scenes.mjs';
 
 const [folder, modelFolder, program] = process.argv.slice(2).map((path) => resolve(path));
 const { default: init, Model, version } = await import(pathToFileURL(`${folder}/node.js`));
@@ -26,11 +26,11 @@ const tests = {
     model.free();
   },
 
-  async 'masks of 24 scenes equal the native program’s'() {
+  async 'masks of 24 scenes are the native program’s'() {
     const model = Model.load(files);
     const judge = await native(program, modelFolder);
     try {
-      let found = 0;
+      let found = 0, differ = 0;
       for (let seed = 0; seed < 24; seed++) {
         const image = scene(seed);
         const wanted = await judge.ask(image);
@@ -38,7 +38,10 @@ const tests = {
         assert.deepEqual([embedding.width, embedding.height], [image.width, image.height]);
         const masks = model.ask(embedding, questions(image));
         masks.forEach((mask, at) => {
-          assert.equal(mask.counts, wanted[at].counts, `scene ${seed}, question ${at}: ${mask.area} pixels, natively ${wanted[at].area}`);
+          const apart = pixelsApart(mask.counts, wanted[at].counts);
+          assert.ok(apart <= MOST_PIXELS_APART, `scene ${seed}, question ${at}: ${apart} pixels of ${mask.area} differ`);
+          assert.equal(apart === 0, mask.counts === wanted[at].counts);
+          differ += apart;
           assert.ok(Math.abs(mask.score - wanted[at].score) < 1e-3, `scene ${seed}: score ${mask.score}, natively ${wanted[at].score}`);
           assert.equal(mask.pixels().reduce((sum, pixel) => sum + pixel, 0), mask.area);
           found += mask.area > 0;
@@ -46,6 +49,7 @@ const tests = {
         });
         embedding.free();
       }
+      console.log(`    ${differ} pixels differ in 72 masks`);
       assert.ok(found > 12, `only ${found} masks hold anything: the model is too weak for this test`);
     } finally {
       judge.stop();

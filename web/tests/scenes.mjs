@@ -85,3 +85,40 @@ export async function native(program, model) {
   };
   return { ask, stop: () => child.kill('SIGTERM') };
 }
+
+/**
+ * Pixels in which a mask may differ from the native program's: where a logit lies within rounding of the threshold. WebAssembly has no fused
+ * multiply-add, so sums round otherwise.
+ */
+export const MOST_PIXELS_APART = 2;
+
+/** Pixels in which two run lengths of one size differ. */
+export function pixelsApart(a, b) {
+  const [left, right] = [edges(a), edges(b)];
+  let [apart, at, i, j] = [0, 0, 0, 0];
+  while (i < left.length || j < right.length) {
+    const next = Math.min(left[i] ?? Infinity, right[j] ?? Infinity);
+    if ((i + j) % 2) apart += next - at;
+    at = next;
+    if (left[i] === next) i++;
+    if (right[j] === next) j++;
+  }
+  return apart;
+}
+
+/** Where the runs of COCO's compressed string end. */
+function edges(text) {
+  const counts = [];
+  for (let at = 0; at < text.length;) {
+    let value = 0, shift = 0, more = true;
+    while (more) {
+      const part = text.charCodeAt(at++) - 48;
+      value |= (part & 31) << (5 * shift++);
+      more = (part & 32) !== 0;
+      if (!more && part & 16) value |= -1 << (5 * shift);
+    }
+    counts.push(counts.length > 2 ? value + counts[counts.length - 2] : value);
+  }
+  let end = 0;
+  return counts.map((run) => (end += run));
+}
