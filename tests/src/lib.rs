@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use models::Found;
+use models::{Found, FoundWeights};
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
 use refcoco_data::{Dataset, SynthConfig, generate};
@@ -152,5 +152,6 @@ pub fn begin<S: Segmenter>(segmenter: &S, run_config: &RunConfig) -> (Training<S
 /// # Panics
 /// When its data cannot be opened; these are tests.
 pub fn found(run_config: &RunConfig, checkpoint: Option<Checkpoint>) -> Found {
-    Found { run_config: run_config.clone(), tokenizer: parts(run_config).1, checkpoint, dir: None, label: "toy".into() }
+    let weights = checkpoint.map_or(FoundWeights::Initial, FoundWeights::Checkpoint);
+    Found { run_config: run_config.clone(), tokenizer: parts(run_config).1, weights, dir: None, label: "toy".into() }
 }

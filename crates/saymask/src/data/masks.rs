@@ -79,7 +79,7 @@ fn images(args: &MasksArgs) -> PathBuf {
 fn label(args: &MasksArgs) -> Result<String> {
     let size = std::fs::metadata(&args.model.weights).with_context(|| format!("{}: cannot read it", args.model.weights.display()))?.len();
     let name = args.model.weights.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{name} of {size} bytes{}", if args.half_weights { ", in half precision" } else { "" }))
+    Ok(format!("{name} of {size} bytes{}", if args.model.half_weights { ", in half precision" } else { "" }))
 }
 
 /// Asks for the masks of all images that have none yet; how many could not be asked.

@@ -24,7 +24,7 @@ pub(crate) struct ModelArgs {
     model: ModelName,
     /// Keep the encoder's matrices in half precision: half the memory; arithmetic stays in single.
     #[arg(long)]
-    half_weights: bool,
+    pub(crate) half_weights: bool,
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help = device::HELP)]
     device: String,
 }
