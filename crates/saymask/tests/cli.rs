@@ -282,7 +282,7 @@ fn wrong_input_is_named() {
     says(&["train", "--config", "config.toml"], &["model.dit.deph"]);
     says(&["predict", "nope.jpg", "x"], &["nope.jpg"]);
     std::fs::write(s.path("bad.jpg"), b"not an image").unwrap();
-    says(&["predict", "bad.jpg", "the circle"], &["run"]);
+    says(&["predict", "bad.jpg", "the circle"], &["bad.jpg"]);
     says(&["eval", "--run", "data"], &["data"]);
     says(&["check", "nope"], &["nope"]);
     std::fs::write(s.path("cut.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();

@@ -88,7 +88,7 @@ fn what_it_cannot_do_is_said_before_it_starts() {
     says(&["--addr", "127.0.0.1:0", "--deadline", "0"], "--deadline");
     says(&["--addr", "127.0.0.1:0", "--queue", "0"], "--queue");
     says(&["--addr", "127.0.0.1:0", "--token", "@missing.txt"], "missing.txt");
-    says(&["--addr", "127.0.0.1:0"], "train");
+    says(&["--addr", "127.0.0.1:0", "--run", "nowhere"], "nowhere");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     says(&["--addr", &taken.local_addr().unwrap().to_string()], "--addr");
     super::segment::toy_sam().export(sam_vit::Naming::Facebook).unwrap().save(s.path("toy.safetensors"), &[]).unwrap();

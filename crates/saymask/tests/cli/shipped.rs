@@ -40,7 +40,7 @@ fn is_what_fine_tuning_starts_from() {
     s.ok(&["data", "synth", "more", "--images", "16", "--size", "64", "--seed", "5"]);
     s.ok(&["data", "convert", "more", "photos", "--to", "jsonl", "--from", "refcoco"]);
     let text = s.ok(&["finetune", "photos", "--dry-run"]);
-    assert!(text.contains("the small model that comes with Saymask (dit)"), "{text}");
+    assert!(text.contains("from the small model that comes with Saymask"), "{text}");
     let text = s.ok(&["finetune", "photos", "--dry-run", "--from", "scratch"]);
     assert!(text.contains("from fresh weights"), "{text}");
     let text = s.ok(&["finetune", "photos", "--dry-run", "--method", "evf"]);
