@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use models::{Found, FoundWeights};
 use models::run_dir::Checkpoint;
 use models::tokenizer::RunTokenizer;
+use models::{Found, FoundWeights};
 use refcoco_data::{Dataset, SynthConfig, generate};
 use run_config::{Method, RunConfig};
 use trainer::data::{open_tokenizer, open_train};

@@ -26,7 +26,7 @@ mod plot;
 
 pub use draw::{Canvas, Rect, Rgb, TextSize, text_width, wrap};
 pub use heat::{HeatMap, HeatPage};
-pub use overlay::{captioned, overlay, overlay_many, png};
+pub use overlay::{captioned, compact_png, overlay, overlay_many, png};
 pub use page::{Page, Row, Tile, compose_tiles};
 pub use plot::{Axis, Panel, Series, curves};
 

@@ -98,7 +98,7 @@ pub fn write_figures(
 /// # Errors
 /// When the system refuses.
 pub fn save_png(figure: &RgbImage, path: &Path) -> Result<(), TrainError> {
-    let bytes = figures::png(figure).map_err(|e| file(path, e))?;
+    let bytes = figures::compact_png(figure).map_err(|e| file(path, e))?;
     Ok(write_whole(path, &bytes)?)
 }
 

@@ -77,7 +77,9 @@ fn images(args: &MasksArgs) -> PathBuf {
 
 /// Whose masks they are: the weight file's name and size, and how it is read.
 fn label(args: &MasksArgs) -> Result<String> {
-    let size = std::fs::metadata(&args.model.weights).with_context(|| format!("{}: cannot read it", args.model.weights.display()))?.len();
+    let size = std::fs::metadata(&args.model.weights)
+        .with_context(|| format!("{}: cannot read it", args.model.weights.display()))?
+        .len();
     let name = args.model.weights.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name} of {size} bytes{}", if args.model.half_weights { ", in half precision" } else { "" }))
 }
