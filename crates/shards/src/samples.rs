@@ -51,7 +51,10 @@ impl Samples {
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
-                Err(error) => return Ok(damaged(open.as_ref().map_or("", |parts| &parts.key), &error, each)),
+                Err(error) => {
+                    damaged(open.as_ref().map_or("", |parts| &parts.key), &error, each);
+                    return Ok(());
+                }
             };
             let Some(name) = Name::of(&entry) else { continue };
             if open.as_ref().is_some_and(|parts| parts.key != name.key)
@@ -62,7 +65,10 @@ impl Samples {
             }
             match contents(entry) {
                 Ok(bytes) => open.get_or_insert_with(|| Parts::new(&name.key)).add(&name.ending, bytes),
-                Err(error) => return Ok(damaged(&name.key, &error, each)),
+                Err(error) => {
+                    damaged(&name.key, &error, each);
+                    return Ok(());
+                }
             }
         }
         let last = open.as_ref().map_or_else(String::new, |parts| parts.key.clone());
@@ -147,7 +153,8 @@ impl Parts {
         };
         match ending {
             ending if IMAGES.contains(&ending) => {
-                if self.image.replace(bytes).is_some() {
+                let before = self.image.replace(bytes);
+                if before.is_some() {
                     self.fault = Some("has two images".into());
                 }
             }

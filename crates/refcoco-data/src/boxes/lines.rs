@@ -283,7 +283,7 @@ mod tests {
     }
 
     fn mask(seed: usize) -> MachineMask {
-        let pixels: Vec<u8> = (0..24).map(|i| u8::from((i * 7 + seed) % 5 == 0)).collect();
+        let pixels: Vec<u8> = (0..24).map(|i| u8::from((i * 7 + seed).is_multiple_of(5))).collect();
         MachineMask { mask: Rle::from_row_major(4, 6, &pixels).unwrap(), score: seed as f32 / 10.0 }
     }
 
