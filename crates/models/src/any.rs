@@ -40,8 +40,8 @@ pub enum AnyEmbedding {
 }
 
 impl AnyModel {
-    /// The config's method with its weights, in the
-    /// precision of `eval.precision`, with `eval.threshold` if it is set and the method's own threshold if not.
+    /// The config's method with its weights, in the precision of `eval.precision`, with `eval.threshold` if it is set and the
+    /// method's own threshold if not.
     ///
     /// # Errors
     /// Settings that contradict each other, weights that do not fit, a precision that the device does not have.

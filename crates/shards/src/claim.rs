@@ -205,9 +205,10 @@ mod tests {
             let claims: Vec<Claim> = std::thread::scope(|scope| {
                 let take = || Claim::take(folder.path(), &stem, LONG).unwrap();
                 let workers: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
-                workers.into_iter().filter_map(|worker| worker.join().unwrap()).filter(Claim::is_ours).collect()
+                workers.into_iter().filter_map(|worker| worker.join().unwrap()).collect()
             });
-            assert_eq!(claims.len(), 1, "round {round}");
+            // Asked when all are done: a claim may be renamed away and given back meanwhile.
+            assert_eq!(claims.iter().filter(|claim| claim.is_ours()).count(), 1, "round {round}");
         }
     }
 }

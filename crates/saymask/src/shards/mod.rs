@@ -58,7 +58,9 @@ fn job(found: &Found, words: &[String]) -> Result<String> {
         FoundWeights::Checkpoint(Checkpoint { manifest, .. }) => {
             format!("step {} of {}", manifest.state.step, manifest.manifest_sha256)
         }
-        FoundWeights::Initial | FoundWeights::Memory(_) => found.label.clone(),
+        // What is in memory is the model that comes with this build.
+        FoundWeights::Memory(_) => models::manifest::sha256(models::shipped::WEIGHTS),
+        FoundWeights::Initial => found.label.clone(),
     };
     let asked = if words.is_empty() { "each image's own sentences".to_owned() } else { format!("{words:?}") };
     Ok(format!("{weights}, config {}, {asked}", found.run_config.hash()?))
