@@ -48,7 +48,11 @@ pub(crate) fn run(args: &ReliabilityArgs) -> Result<()> {
         rows.push(Row { fault: format!("killed: {name}"), tried, survived: tally.survived, lost: tally.lost });
     }
     for (name, tried, lost) in stages.full(&limits) {
-        rows.push(Row { fault: format!("full disk: {name}"), tried, survived: tried - lost.len(), lost });
+        rows.push(Row { fault: format!("files may not grow: {name}"), tried, survived: tried - lost.len(), lost });
+    }
+    let room: &[u64] = if args.full { &[0, 4, 16, 40, 64, 100, 160, 250, 400, 640] } else { &[4, 100] };
+    for (name, tried, lost) in stages.mounted(room).into_iter().flatten() {
+        rows.push(Row { fault: format!("full file system: {name}"), tried, survived: tried - lost.len(), lost });
     }
     let figures = Figures { origin: Origin::here(&command_line()), traced, rows };
     let mut block = String::from("| fault | tried | survived | lost |\n|---|---|---|---|\n");

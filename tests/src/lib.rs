@@ -1,5 +1,7 @@
 //! What the tests of this package share: toy configs over a small generated set.
 
+pub mod parsers;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -22,8 +22,11 @@ const MAX_DEPTH: u32 = 32;
 const MAX_GROWTH: u64 = 64;
 
 /// Reads a pickled list, one record at a time as a JSON-like value. Protocols 0 to 5; Python 2's `str` is taken as UTF-8
-/// with replacement characters; tuples become lists.
-pub(crate) fn read_list(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataError> {
+/// with replacement characters; tuples become lists. `path` is for messages.
+///
+/// # Errors
+/// A file that is cut or damaged, that is no list, that holds other than plain data, or that grows beyond its size.
+pub fn read_pickle(path: &Path, bytes: &[u8]) -> Result<Vec<Value>, DataError> {
     let fail = |reason: String| DataError::Pickle { path: path.into(), reason };
     // Protocol 0 is text, so a careless transfer may "fix" its line ends. Parts of such a file would still decode, with
     // stray carriage returns in the text, so it is refused as a whole.

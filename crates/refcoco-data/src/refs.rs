@@ -152,7 +152,7 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<RefRecord>, Vec<DataError>), Data
         if let Some(what) = json::other_kind(&bytes) {
             return Err(DataError::Pickle { path: path.into(), reason: what.into() });
         }
-        pickle::read_list(path, &bytes)?
+        pickle::read_pickle(path, &bytes)?
     };
     let (mut records, mut errors) = (Vec::with_capacity(list.len()), Vec::new());
     for (i, value) in list.iter().enumerate() {

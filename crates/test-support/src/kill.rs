@@ -169,14 +169,19 @@ fn difference(expected: &BTreeMap<PathBuf, Vec<u8>>, files: &BTreeMap<PathBuf, V
 /// A copy of a folder, its files as old as they are: some results are known by the time of what they were made from.
 pub(crate) fn copy(folder: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
+    copy_into(folder, to.path());
+    to
+}
+
+/// Copies what is below a folder.
+pub(crate) fn copy_into(folder: &Path, to: &Path) {
     walk(folder, &mut |path| {
-        let target = to.path().join(path.strip_prefix(folder).unwrap());
+        let target = to.join(path.strip_prefix(folder).unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(path, &target).unwrap();
         let modified = path.metadata().and_then(|m| m.modified()).unwrap();
         std::fs::File::options().write(true).open(&target).unwrap().set_modified(modified).unwrap();
     });
-    to
 }
 
 /// Every file below a folder.

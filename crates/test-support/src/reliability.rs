@@ -136,17 +136,20 @@ impl Stages {
         trials.iter().map(|trial| (trial.name, trial.run(moments, every_call))).collect()
     }
 
-    /// Runs every writer with files that may not grow beyond each limit, in blocks of 512 bytes, and says what is wrong with how
-    /// it ended: it must say one error that names a file, and the run must still be read.
-    pub fn full(&self, limits: &[u32]) -> Vec<(&'static str, usize, Vec<String>)> {
-        let writers: [(&str, &tempfile::TempDir, &[&str]); 5] = [
+    fn writers(&self) -> [(&'static str, &tempfile::TempDir, &'static [&'static str]); 5] {
+        [
             ("train", &self.data, TRAIN),
             ("data synth", &self.bare, SYNTH),
             ("eval", &self.run, EVAL),
             ("export", &self.run, EXPORT),
             ("predict", &self.run, PREDICT),
-        ];
-        let tried = writers.into_iter().map(|(name, before, args)| {
+        ]
+    }
+
+    /// Runs every writer with files that may not grow beyond each limit, in blocks of 512 bytes, and says what is wrong with how
+    /// it ended: it must say one error that names a file, and the run must still be read.
+    pub fn full(&self, limits: &[u32]) -> Vec<(&'static str, usize, Vec<String>)> {
+        let tried = self.writers().into_iter().map(|(name, before, args)| {
             let (mut refused, mut wrong) = (0, Vec::new());
             for limit in limits {
                 let folder = crate::kill::copy(before.path());
@@ -160,6 +163,30 @@ impl Stages {
                 }
             }
             (name, refused, wrong)
+        });
+        tried.collect()
+    }
+
+    /// The same on a file system that has so many KiB left; `None` where this process may not mount one.
+    pub fn mounted(&self, room: &[u64]) -> Option<Vec<(&'static str, usize, Vec<String>)>> {
+        let tried = self.writers().into_iter().map(|(name, before, args)| {
+            let (mut refused, mut wrong) = (0, Vec::new());
+            for room in room {
+                let disk = SmallDisk::new()?;
+                crate::kill::copy_into(before.path(), disk.path());
+                disk.leave(*room);
+                let out = self.command(disk.path(), args).output().unwrap();
+                if out.status.success() {
+                    continue;
+                }
+                refused += 1;
+                let told = badly_told(&out);
+                disk.leave(LARGE_DISK);
+                if let Some(what) = told.or_else(|| self.unreadable(disk.path())) {
+                    wrong.push(format!("{name}, a disk with {room} KiB left: {what}"));
+                }
+            }
+            Some((name, refused, wrong))
         });
         tried.collect()
     }
@@ -180,6 +207,43 @@ impl Stages {
         let out = self.command(folder, &["eval", "--run", RUN, "--split", "val"]).output().unwrap();
         (!out.status.success()).then(|| format!("afterwards: {}", String::from_utf8_lossy(&out.stderr)))
     }
+}
+
+/// KiB that are more than any command here writes.
+const LARGE_DISK: u64 = 1 << 16;
+
+/// A file system in memory, mounted while this lives.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// An empty one, large at first; `None` where this process may not mount (it is root on Linux that may).
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("size={LARGE_DISK}k"), "tmpfs"], folder.path()).then(|| Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Makes it so small, or so large, that `room` KiB are left.
+    fn leave(&self, room: u64) {
+        let out = Command::new("df").args(["-k", "--output=used"]).arg(self.path()).output().unwrap();
+        let used: u64 = String::from_utf8_lossy(&out.stdout).lines().nth(1).unwrap().trim().parse().unwrap();
+        assert!(mount(&["-o", &format!("remount,size={}k", used + room)], self.path()), "its size could not be changed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+fn mount(args: &[&str], folder: &Path) -> bool {
+    let mut mount = Command::new("mount");
+    mount.args(args).arg(folder).stderr(std::process::Stdio::null());
+    mount.status().is_ok_and(|status| status.success())
 }
 
 /// What is wrong with how a command told that it failed: it says one error, in a sentence, about a file.

@@ -14,11 +14,9 @@ use models::run_dir::Checkpoint;
 use models::weights::read_record;
 use nn_ops::weights::{PretrainedFolder, StateDict};
 use pil_ops::Decode;
-use refcoco_data::{Dataset, DatasetSpec, SynthConfig, SynthFormat, generate, verify};
+use refcoco_data::{Dataset, DatasetSpec, SynthConfig, SynthFormat, brush_rle, generate, verify};
 use run_config::{Method, RunConfig};
-use tests::toy;
-use text_encoders::TextTokenizer;
-use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, WordPiece};
+use tests::{parsers, toy};
 use trainer::run_log::read_log;
 
 use crate::training::run;
@@ -106,11 +104,7 @@ fn on_disk(path: PathBuf, read: impl Fn(&Path) -> bool + 'static) -> (Vec<u8>, R
 }
 
 fn state_dict(path: &Path) -> bool {
-    StateDict::open(path).is_ok_and(|file| file.names().filter(|name| file.read(name).is_ok()).count() > 0)
-}
-
-fn encodes(tokenizer: Result<impl TextTokenizer, text_encoders::TextError>) -> bool {
-    tokenizer.is_ok_and(|t| t.encode("left zebra, behind the tree", 20).is_ok())
+    StateDict::open(path).is_ok_and(|file| parsers::reads(&file))
 }
 
 /// Every format, with valid files in `folder`.
@@ -141,10 +135,8 @@ fn formats(folder: &Path) -> Vec<Format> {
 
     let mask =
         Rle::from_row_major(40, 50, &(0..2000u32).map(|i| u8::from(i % 50 > i / 50 && i % 7 < 5)).collect::<Vec<_>>()).unwrap();
-    add(
-        "RLE",
-        (mask.to_compressed().into_bytes(), Box::new(|bytes| Rle::from_compressed(40, 50, bytes).is_ok_and(|m| m.area() > 0))),
-    );
+    add("RLE", (mask.to_compressed().into_bytes(), Box::new(parsers::rle)));
+    add("brush", (brush_rle(&mask), Box::new(parsers::brush)));
 
     let weights = folder.join("w.safetensors");
     let mut tensors = StateDict::empty("w");
@@ -164,21 +156,10 @@ fn formats(folder: &Path) -> Vec<Format> {
 
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/text-encoders/tests/data/tokenizers");
     let bytes = |name: &str| std::fs::read(data.join(name)).unwrap();
-    add("sentencepiece", (bytes("beit3.spm"), Box::new(|b| encodes(Beit3Tokenizer::from_bytes("beit3.spm", b.to_vec())))));
-    add(
-        "vocab.txt",
-        (
-            b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nleft\nze\n##bra\n,\n".to_vec(),
-            Box::new(|b| encodes(WordPiece::from_bytes("vocab.txt", b.to_vec()))),
-        ),
-    );
-    add(
-        "merges.txt",
-        (
-            b"#version: 0.2\nl e\nle f\nlef t</w>\nz e\n".to_vec(),
-            Box::new(|b| encodes(ClipTokenizer::from_bytes("merges.txt", b.to_vec()))),
-        ),
-    );
+    add("sentencepiece", (bytes("beit3.spm"), Box::new(parsers::sentencepiece)));
+    let vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nleft\nze\n##bra\n,\n".to_vec();
+    add("vocab.txt", (vocabulary, Box::new(parsers::vocabulary)));
+    add("merges.txt", (b"#version: 0.2\nl e\nle f\nlef t</w>\nz e\n".to_vec(), Box::new(parsers::merges)));
 
     for (name, format) in [("PNG", ImageFormat::Png), ("JPEG", ImageFormat::Jpeg), ("WebP", ImageFormat::WebP)] {
         let mut file = std::io::Cursor::new(Vec::new());

@@ -29,11 +29,11 @@ impl Bits<'_> {
     }
 }
 
-/// Unpacks a stream into a mask of this size.
+/// Unpacks a stream into a mask of `(width, height)` pixels, the inverse of [`brush_rle`].
 ///
 /// # Errors
 /// What is wrong with the stream, in words.
-pub(crate) fn read(bytes: &[u8], (width, height): (u32, u32)) -> Result<Rle, String> {
+pub fn from_brush_rle(bytes: &[u8], (width, height): (u32, u32)) -> Result<Rle, String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
         return Err(format!("an image of {width} x {height} has no mask; 1 to {MAX_PIXELS} pixels are read"));
@@ -146,11 +146,11 @@ mod tests {
                 .collect();
             let mask = Rle::from_row_major(height, width, &pixels).unwrap();
             let packed = brush_rle(&mask);
-            assert_eq!(read(&packed, (width, height)).unwrap(), mask);
+            assert_eq!(from_brush_rle(&packed, (width, height)).unwrap(), mask);
             for end in 0..packed.len() {
-                assert!(read(&packed[..end], (width, height)).is_err() || end + 1 >= packed.len(), "cut at {end}");
+                assert!(from_brush_rle(&packed[..end], (width, height)).is_err() || end + 1 >= packed.len(), "cut at {end}");
             }
-            assert!(read(&packed, (width, height + 1)).unwrap_err().contains("RGBA"));
+            assert!(from_brush_rle(&packed, (width, height + 1)).unwrap_err().contains("RGBA"));
         }
     }
 
@@ -167,6 +167,6 @@ mod tests {
         for byte in [9, 9, 9, 0, 0, 0, 0, 200] {
             out.write(byte, 8);
         }
-        assert_eq!(read(&out.bytes, (2, 1)).unwrap().to_row_major(), [0, 1]);
+        assert_eq!(from_brush_rle(&out.bytes, (2, 1)).unwrap().to_row_major(), [0, 1]);
     }
 }

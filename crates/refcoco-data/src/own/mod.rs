@@ -17,7 +17,7 @@ mod yolo;
 
 use std::path::{Path, PathBuf};
 
-pub use brush::brush_rle;
+pub use brush::{brush_rle, from_brush_rle};
 pub(crate) use catalogue::{held_out, open};
 pub use convert::{ConvertTo, Converted, convert};
 pub use mask_file::mask_png;

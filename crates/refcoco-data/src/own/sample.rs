@@ -67,7 +67,7 @@ impl UnreadMask {
                 same_size(path, (mask.width(), mask.height()), size)?;
                 Ok(mask)
             }
-            Unread::Brush(place, bytes) => brush::read(bytes, size).map_err(|reason| mask_error(place, reason)),
+            Unread::Brush(place, bytes) => brush::from_brush_rle(bytes, size).map_err(|reason| mask_error(place, reason)),
         }
     }
 }

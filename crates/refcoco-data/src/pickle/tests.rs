@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 
 fn read(bytes: &[u8]) -> Result<Vec<Value>, String> {
-    read_list(Path::new("x.p"), bytes).map_err(|e| e.to_string())
+    read_pickle(Path::new("x.p"), bytes).map_err(|e| e.to_string())
 }
 
 #[test]
