@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of record with machine, commit and command, and the blocks in the docs that show them.
 
+mod ablate;
 mod build;
 mod cache;
 mod case;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+pub use ablate::AblateArgs;
 pub use cache::CacheArgs;
 pub use demo::DemoArgs;
 pub use dit::DitArgs;
@@ -38,6 +40,8 @@ use saymask::origin::{Origin, command_line};
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    /// Rows of a paper's tables at toy size, beside the paper's figures; `cargo xtask ablate` is the same.
+    Ablate(AblateArgs),
     /// Figures and an image of a finished demonstration run.
     Demo(DemoArgs),
     /// Training steps with and without kept features of the frozen image encoder.
@@ -103,6 +107,7 @@ impl OutputArgs {
 /// Runs the command.
 pub fn run(command: &BenchCommand) -> Result<()> {
     match command {
+        BenchCommand::Ablate(args) => ablate::run(args),
         BenchCommand::Demo(args) => demo::demo(args),
         BenchCommand::Cache(args) => cache::run(args),
         BenchCommand::Demos(args) => demo::demos(args),
@@ -133,7 +138,8 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 5] = ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md", "docs/web.md"];
+const PAGES: [&str; 6] =
+    ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md", "docs/web.md", "docs/ablations.md"];
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {

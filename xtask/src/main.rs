@@ -23,6 +23,7 @@ Chores:
   docs           Write the index of configs/
   web            Build the page without a server and the package saymask-web (web --help)
   bench <WHAT>   Measure, and write figures into docs/performance.md
+  ablate <METHOD>  Train rows of a paper's tables at toy size (docs/ablations.md)
 
 The program:
   help           List its commands: train, eval, predict, segment, ... (builds it first)
@@ -52,6 +53,7 @@ fn run(args: &[OsString]) -> Result<i32> {
         ["docs", ..] => anyhow::bail!("docs: takes no arguments, not {:?}", words[1..].join(" ")),
         ["web", ..] => web::run(&args[1..]).map(|()| 0),
         ["bench", ..] => handover::run("saymask-bench", &args[1..]),
+        ["ablate", ..] => handover::run("saymask-bench", args),
         [] | ["--help" | "-h"] => {
             print!("{HELP}");
             Ok(0)

@@ -104,6 +104,15 @@ pub fn wrap(text: &str, size: TextSize, width: u32, max_lines: usize) -> Vec<Str
     lines
 }
 
+/// Mixes a colour into a pixel.
+pub(crate) fn mix(pixel: &mut Rgb, colour: Rgb, alpha: u8) {
+    let alpha = u32::from(alpha);
+    for (old, new) in pixel.iter_mut().zip(colour) {
+        let mixed = u32::from(*old) * (255 - alpha) + u32::from(new) * alpha;
+        *old = ((mixed + 127) / 255) as u8;
+    }
+}
+
 /// A figure being drawn.
 #[derive(Debug, Clone)]
 pub struct Canvas {
@@ -143,11 +152,15 @@ impl Canvas {
         let Some(pixel) = self.image.get_pixel_mut_checked(x, y) else {
             return;
         };
-        let alpha = u32::from(alpha);
-        for (old, new) in pixel.0.iter_mut().zip(colour) {
-            let mixed = u32::from(*old) * (255 - alpha) + u32::from(new) * alpha;
-            *old = ((mixed + 127) / 255) as u8;
-        }
+        mix(&mut pixel.0, colour, alpha);
+    }
+
+    /// The pixels of a row, from the left; none where there is no such row.
+    pub(crate) fn row_mut(&mut self, y: u32) -> impl Iterator<Item = &mut Rgb> {
+        let width = self.image.width() as usize * 3;
+        let from = (y as usize).saturating_mul(width);
+        let row = self.image.as_flat_samples_mut().samples.get_mut(from..from.saturating_add(width)).unwrap_or_default();
+        row.as_chunks_mut().0.iter_mut()
     }
 
     /// Fills a rectangle.

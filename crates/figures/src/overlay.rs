@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use crate::draw::{TextSize, wrap};
+use crate::draw::{TextSize, mix, wrap};
 use crate::{Canvas, FigureError, Mask, Rgb, colour};
 
 /// Tints the mask with 50 % of `colour` and draws its outline: a line of the colour inside, a white one around it.
@@ -100,11 +100,11 @@ pub fn compact_png(figure: &RgbImage) -> image::ImageResult<Vec<u8>> {
 
 /// Mixes a colour into the pixels of the mask.
 pub(crate) fn tint(canvas: &mut Canvas, mask: &Mask<'_>, colour: Rgb, alpha: u8) {
-    let (width, height) = mask.size();
-    for y in 0..i64::from(height) {
-        for x in 0..i64::from(width) {
-            if mask.at(x, y) {
-                canvas.blend(x, y, colour, alpha);
+    let (width, _) = mask.size();
+    for (y, row) in mask.bytes.chunks_exact((width as usize).max(1)).enumerate() {
+        for (pixel, inside) in canvas.row_mut(y as u32).zip(row) {
+            if *inside != 0 {
+                mix(pixel, colour, alpha);
             }
         }
     }
@@ -113,43 +113,93 @@ pub(crate) fn tint(canvas: &mut Canvas, mask: &Mask<'_>, colour: Rgb, alpha: u8)
 /// Draws the border pixels of the mask, `thickness` of them, in its colour and, with `halo`, the pixels around it in white. Time
 /// is linear in pixels, whatever the thickness.
 pub(crate) fn outline(canvas: &mut Canvas, mask: &Mask<'_>, colour: Rgb, thickness: u32, halo: bool) {
-    let (width, height) = mask.size();
+    let thickness = u8::try_from(thickness).unwrap_or(u8::MAX - 1).min(u8::MAX - 1);
     let halo_reach = if halo { thickness.div_ceil(2) } else { 0 };
-    let to_outside = distances(mask, false);
-    let to_inside = distances(mask, true);
-    let mut at = 0;
-    for y in 0..i64::from(height) {
-        for x in 0..i64::from(width) {
-            if to_outside[at] > 0 {
-                if to_outside[at] <= thickness {
-                    canvas.blend(x, y, colour, 255);
-                }
-            } else if to_inside[at] <= halo_reach {
-                canvas.blend(x, y, [255, 255, 255], 225);
+    let distances = distances(mask);
+    let width = (mask.width as usize).max(1);
+    for (y, (row, away)) in mask.bytes.chunks_exact(width).zip(distances.chunks_exact(width)).enumerate() {
+        for ((pixel, inside), away) in canvas.row_mut(y as u32).zip(row).zip(away) {
+            if *inside != 0 && *away <= thickness {
+                mix(pixel, colour, 255);
+            } else if *inside == 0 && *away <= halo_reach {
+                mix(pixel, [255, 255, 255], 225);
             }
-            at += 1;
         }
     }
 }
 
-/// City-block distance of every pixel to the nearest pixel that lies inside (`inside`) or outside of the mask, 0 where it is one;
-/// what is beyond the border lies outside. Two passes over the pixels (Rosenfeld and Pfaltz, 1966).
-fn distances(mask: &Mask<'_>, inside: bool) -> Vec<u32> {
-    let (width, height) = (mask.width as usize, mask.height as usize);
-    let far = mask.width.saturating_add(mask.height);
-    let beyond = if inside { far } else { 0 };
-    let mut all: Vec<u32> = mask.bytes.iter().map(|b| if (*b != 0) == inside { 0 } else { far }).collect();
-    for at in 0..all.len() {
-        let (y, x) = (at / width, at % width);
-        let above = if y > 0 { all[at - width] } else { beyond };
-        let left = if x > 0 { all[at - 1] } else { beyond };
-        all[at] = all[at].min(above.min(left) + 1);
+/// City-block distance of every pixel to the nearest one on the other side of the mask's border, at most 255; what is beyond the image
+/// lies outside of the mask. Two passes over the pixels (Rosenfeld and Pfaltz, 1966).
+fn distances(mask: &Mask<'_>) -> Vec<u8> {
+    let width = mask.width as usize;
+    let mut all = vec![u8::MAX; mask.bytes.len()];
+    if width == 0 {
+        return all;
     }
-    for at in (0..all.len()).rev() {
-        let (y, x) = (at / width, at % width);
-        let below = if y + 1 < height { all[at + width] } else { beyond };
-        let right = if x + 1 < width { all[at + 1] } else { beyond };
-        all[at] = all[at].min(below.min(right) + 1);
+    let beyond = vec![0; width];
+    let mut passed: (&[u8], Vec<u8>) = (&beyond, vec![u8::MAX; width]);
+    for (row, away) in mask.bytes.chunks_exact(width).zip(all.chunks_exact_mut(width)) {
+        from_row(row, away, passed.0, &passed.1);
+        from_column(row.iter().zip(&mut *away));
+        passed.0 = row;
+        passed.1.copy_from_slice(away);
+    }
+    passed = (&beyond, vec![u8::MAX; width]);
+    for (row, away) in mask.bytes.chunks_exact(width).zip(all.chunks_exact_mut(width)).rev() {
+        from_row(row, away, passed.0, &passed.1);
+        from_column(row.iter().zip(&mut *away).rev());
+        passed.0 = row;
+        passed.1.copy_from_slice(away);
     }
     all
+}
+
+/// What a pixel may be away by its neighbour's word: one more than it where both lie on one side of the border, else 1.
+fn step(same: bool, neighbour: u8) -> u8 {
+    if same { neighbour.saturating_add(1) } else { 1 }
+}
+
+/// Distances through the row above, or below.
+fn from_row(row: &[u8], away: &mut [u8], other: &[u8], other_away: &[u8]) {
+    for (((inside, away), other), other_away) in row.iter().zip(away).zip(other).zip(other_away) {
+        *away = (*away).min(step((*inside != 0) == (*other != 0), *other_away));
+    }
+}
+
+/// Distances through the pixel before.
+fn from_column<'a>(pixels: impl Iterator<Item = (&'a u8, &'a mut u8)>) {
+    let mut before = (false, u8::MAX);
+    for (inside, away) in pixels {
+        let inside = *inside != 0;
+        *away = (*away).min(step(inside == before.0, before.1));
+        before = (inside, *away);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_to_the_nearest_pixel_of_the_other_side() {
+        let (width, height) = (13u32, 9u32);
+        let mut state = 7u32;
+        for density in [2, 5, 40, 117] {
+            let bytes: Vec<u8> = (0..width * height)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    u8::from(state >> 8 & 0xFFFF > 0xFFFF / density)
+                })
+                .collect();
+            let mask = Mask::new(width, height, &bytes).unwrap();
+            let around = || (-1..=i64::from(height)).flat_map(|y| (-1..=i64::from(width)).map(move |x| (x, y)));
+            let found = distances(&mask);
+            for (at, away) in found.iter().enumerate() {
+                let (x, y) = (at as i64 % i64::from(width), at as i64 / i64::from(width));
+                let other = around().filter(|(u, v)| mask.at(*u, *v) != mask.at(x, y));
+                let nearest = other.map(|(u, v)| (u - x).abs() + (v - y).abs()).min();
+                assert_eq!(i64::from(*away), nearest.unwrap_or(255), "{x}, {y} of {bytes:?}");
+            }
+        }
+    }
 }

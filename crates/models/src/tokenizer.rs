@@ -151,6 +151,23 @@ impl RunTokenizer {
         Ok(Self { kind: self.kind, tokenizer, files: vec![(name, bytes), (ADDED.to_owned(), added)] })
     }
 
+    /// This tokenizer with a token of its own for every word of `sentences` that is cut or unknown, and these words with the ids that they
+    /// were cut into. Nothing for published vocabularies, whose pieces spell any word; they are told by their size.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn with_words<S: AsRef<str>>(&self, sentences: impl IntoIterator<Item = S>) -> Result<Option<Grown>, ModelError> {
+        let [(name, bytes)] = &self.files[..] else { return Ok(None) };
+        if self.kind != Tokenizer::Wordpiece || !name.ends_with(".txt") || self.tokenizer.vocab_size() > SMALL_VOCABULARY {
+            return Ok(None);
+        }
+        let (pieces, words) = WordPiece::from_bytes(name, bytes.clone())?.with_words(sentences)?;
+        let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
+        let files = vec![(name.clone(), text.into_bytes())];
+        let tokenizer = Self { kind: self.kind, tokenizer: Arc::new(pieces), files };
+        Ok((!words.is_empty()).then_some(Grown { tokenizer, words }))
+    }
+
     /// Fails unless the kind is the one that a pretrained encoder's vocabulary was made with. Any kind serves an encoder that
     /// is trained from the beginning.
     ///
@@ -207,6 +224,18 @@ impl RunTokenizer {
         self.files.clone()
     }
 }
+
+/// A tokenizer with new words, as [`RunTokenizer::with_words`] gives it.
+#[derive(Clone)]
+pub struct Grown {
+    /// The tokenizer, in which each word is the token after the ones before it.
+    pub tokenizer: RunTokenizer,
+    /// The words, each with the ids that it was cut into.
+    pub words: Vec<(String, Vec<u32>)>,
+}
+
+/// Pieces up to which a vocabulary is taken for one that was made from training sentences. BERT's has 30,522.
+const SMALL_VOCABULARY: usize = 5_000;
 
 /// Tokens that a checkpoint adds to a SentencePiece model.
 const ADDED: &str = "added_tokens.json";

@@ -1,6 +1,7 @@
 //! `saymask finetune`: one's own pictures, from a look at the folder to figures before and after and the command to use the result.
 
 mod choose;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use clap::Args;
 use metrics::Report;
 use models::Found;
 use models::run_dir::{RunDir, write_whole};
+use models::tokenizer::Grown;
 use refcoco_data::{Dataset, DatasetSpec, OwnFormat, VerifyReport, verify_own};
 use run_config::{Method, RunConfig};
 use trainer::data::{EvalData, open_tokenizer, open_train};
@@ -68,7 +70,14 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
     let counts = look(&args.folder, format)?;
     let base = base(args)?;
     let out = out(args)?;
-    let chosen = choose::config(args, format, &counts, base.as_ref(), &out)?;
+    let grown = match base.as_ref().filter(|base| !base.weights.are_initial()) {
+        Some(base) => base.tokenizer.with_words(&counts.texts)?,
+        None => None,
+    };
+    let mut chosen = choose::config(args, format, &counts, base.as_ref(), &out)?;
+    if let Some(grown) = &grown {
+        chosen.reasons.push(choose::of_words(grown));
+    }
     let run_config = chosen.config.with_overrides(&args.overrides)?;
     said(&chosen, &run_config, base.as_ref(), &out)?;
     if args.dry_run {
@@ -76,7 +85,7 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
     }
     let device = device::open(&run_config.run.device)?;
     if let Some(base) = base.as_ref().filter(|base| !base.weights.are_initial()) {
-        keep_base(base, &choose::base_folder(&out), &device)?;
+        keep_base(base, grown.as_ref(), &choose::base_folder(&out), &device)?;
     }
     let mut progress = Progress::new();
     let before = match &base {
@@ -106,6 +115,8 @@ struct Counts {
     val: (usize, usize),
     /// Referents of the training split.
     referents: usize,
+    /// Sentences of the training split.
+    texts: Vec<String>,
 }
 
 /// Checks every record, image and mask, and says what was found.
@@ -127,6 +138,7 @@ fn look(folder: &Path, format: OwnFormat) -> Result<Counts> {
         train: (train.images.len(), train.sentences()),
         val: (val.images.len(), val.sentences()),
         referents: train.referents.len(),
+        texts: train.texts().map(std::borrow::Cow::into_owned).collect(),
     })
 }
 
@@ -189,12 +201,18 @@ fn said(chosen: &choose::Chosen, run_config: &RunConfig, base: Option<&Found>, o
     Ok(())
 }
 
-/// Writes a run's weights and tokenizer to where the new run's config finds them: the run stays whole when the old one is removed.
-fn keep_base(base: &Found, folder: &Path, device: &burn::tensor::Device) -> Result<()> {
+/// Writes a run's weights and tokenizer, with new words, to where the new run's config finds them: the run stays whole when the old one is
+/// removed.
+fn keep_base(base: &Found, grown: Option<&Grown>, folder: &Path, device: &burn::tensor::Device) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create it", folder.display()))?;
     let says = [("format", "pt"), ("source", base.label.as_str())];
-    base.state_dict(device)?.save(folder.join(choose::WEIGHTS), &says)?;
-    for (name, bytes) in base.files()? {
+    let mut weights = base.state_dict(device)?;
+    if let Some(grown) = grown {
+        vocabulary::grow(&mut weights, base.tokenizer.shared().vocab_size(), grown)?;
+    }
+    weights.save(folder.join(choose::WEIGHTS), &says)?;
+    let words = grown.map(|grown| grown.tokenizer.files()).unwrap_or_default();
+    for (name, bytes) in base.files()?.into_iter().chain(words) {
         write_whole(&folder.join(name), &bytes)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use models::Found;
+use models::tokenizer::Grown;
 use refcoco_data::{ItemPer, OwnFormat};
 use run_config::{Every, Init, Method, RunConfig, ScheduleKind};
 
@@ -68,6 +69,15 @@ pub(super) fn config(
     // Written and read again, it is checked like any other.
     let config = RunConfig::from_toml_str(&config.to_toml()?)?;
     Ok(Chosen { config, reasons })
+}
+
+/// What is said of new words.
+pub(super) fn of_words(grown: &Grown) -> String {
+    const NAMED: usize = 12;
+    let words: Vec<&str> = grown.words.iter().map(|(word, _)| word.as_str()).collect();
+    let more = if words.len() > NAMED { ", ..." } else { "" };
+    let named = words[..words.len().min(NAMED)].join(", ");
+    format!("text.vocabulary: {} words get a token of their own that the base knows in pieces or not at all: {named}{more}", words.len())
 }
 
 fn data(config: &mut RunConfig, folder: &Path, format: OwnFormat, counts: &Counts) {

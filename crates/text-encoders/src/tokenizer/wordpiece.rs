@@ -41,6 +41,7 @@ const CONTINUES: &str = "##";
 #[derive(Debug, Clone)]
 pub struct WordPiece {
     tokens: Vec<String>,
+    lowercase: bool,
     tokenizer: Tokenizer,
     pad: u32,
     cls: u32,
@@ -89,7 +90,7 @@ impl WordPiece {
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_normalizer(Some(normalizer(lowercase))).with_pre_tokenizer(Some(BertPreTokenizer));
         tokenizer.add_special_tokens(&known);
-        Ok(Self { tokens, tokenizer, pad, cls, sep })
+        Ok(Self { tokens, lowercase, tokenizer, pad, cls, sep })
     }
 
     /// Learns a lower-case vocabulary of at most `vocab_size` tokens: the five special ones, the characters, then whole
@@ -100,7 +101,7 @@ impl WordPiece {
     pub fn train<S: AsRef<str>>(sentences: impl IntoIterator<Item = S>, vocab_size: usize) -> Result<Self, TextError> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for sentence in sentences {
-            for word in split_words(sentence.as_ref())? {
+            for word in split_words(sentence.as_ref(), true)? {
                 *counts.entry(word).or_default() += 1;
             }
         }
@@ -126,6 +127,30 @@ impl WordPiece {
             }
         }
         Self::new(tokens, true)
+    }
+
+    /// This vocabulary followed by every word of `sentences` that is not one piece of it, in alphabetical order; and these words, each
+    /// with the ids that it was cut into: where a new row of an embedding table may start from.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn with_words<S: AsRef<str>>(
+        &self,
+        sentences: impl IntoIterator<Item = S>,
+    ) -> Result<(Self, Vec<(String, Vec<u32>)>), TextError> {
+        let mut words = BTreeSet::new();
+        for sentence in sentences {
+            words.extend(split_words(sentence.as_ref(), self.lowercase)?);
+        }
+        let mut new = Vec::new();
+        for word in words {
+            let pieces = self.pieces(&word)?;
+            if pieces.len() != 1 || self.tokens.get(pieces[0] as usize).is_some_and(|token| token == UNK) {
+                new.push((word, pieces));
+            }
+        }
+        let tokens = self.tokens.iter().cloned().chain(new.iter().map(|(word, _)| word.clone()));
+        Ok((Self::new(tokens.collect(), self.lowercase)?, new))
     }
 
     /// Writes `vocab.txt`.
@@ -175,9 +200,9 @@ fn library(text: &str, error: tokenizers::Error) -> TextError {
     TextError::Tokenize { text: text.to_owned(), reason: error.to_string() }
 }
 
-fn split_words(sentence: &str) -> Result<Vec<String>, TextError> {
+fn split_words(sentence: &str, lowercase: bool) -> Result<Vec<String>, TextError> {
     let mut normalized = NormalizedString::from(sentence);
-    normalizer(true).normalize(&mut normalized).map_err(|error| library(sentence, error))?;
+    normalizer(lowercase).normalize(&mut normalized).map_err(|error| library(sentence, error))?;
     let mut pre = PreTokenizedString::from(normalized);
     BertPreTokenizer.pre_tokenize(&mut pre).map_err(|error| library(sentence, error))?;
     let splits = pre.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
@@ -221,6 +246,17 @@ mod tests {
         assert_eq!(ids("  café\t中国 "), [2, 9, 10, 11, 3]);
         assert_eq!(ids("giraffe top"), [2, 1, 12, 3]);
         assert_eq!(ids("top [MASK]"), [2, 12, 4, 3]);
+    }
+
+    #[test]
+    fn words_that_are_cut_or_unknown_become_tokens_after_the_others() {
+        let (grown, new) = tiny().with_words(["The zebra, LEFT!", "top giraffe"]).unwrap();
+        let named = |(word, pieces): &(String, Vec<u32>)| (word.clone(), pieces.clone());
+        let expected = [(",", vec![1]), ("giraffe", vec![1]), ("the", vec![1]), ("zebra", vec![5, 6])];
+        assert_eq!(new.iter().map(named).collect::<Vec<_>>(), expected.map(|(word, pieces)| (word.to_owned(), pieces)));
+        assert_eq!(grown.encode("the zebra left giraffe", 20).unwrap().ids, [2, 15, 16, 7, 14, 3]);
+        assert_eq!(grown.tokens()[..13], *tiny().tokens());
+        assert!(grown.with_words(["zebra the giraffe"]).unwrap().1.is_empty());
     }
 
     #[test]
