@@ -232,7 +232,8 @@ fn block(figures: &Figures, args: &AblateArgs, left: &[String]) -> String {
     if !left.is_empty() {
         out += &format!("Not run: {}.\n\n", left.join(", "));
     }
-    let seeds = if args.seeds == 1 { "one seed".to_owned() } else { format!("{} seeds, ± is their standard deviation", args.seeds) };
+    let seeds =
+        if args.seeds == 1 { "one seed".to_owned() } else { format!("{} seeds, ± is their standard deviation", args.seeds) };
     out += &format!("{} steps per run, {seeds}; 1,000 sentences of `val`. {}.", figures.steps, figures.origin.line());
     out
 }
@@ -274,7 +275,8 @@ impl Trained {
     fn drawn(&self, steps: u64) -> String {
         const COLOURS: [&str; 10] =
             ["#3b82c4", "#d9822b", "#3a9d5d", "#c0504d", "#8064a2", "#9a7d4f", "#d16ba5", "#7f8c8d", "#a8a032", "#35a7b5"];
-        let line = |(at, row): (usize, &TrainedRow)| Series::new(&row.name, COLOURS[at % COLOURS.len()], row.curve.clone()).marked();
+        let line =
+            |(at, row): (usize, &TrainedRow)| Series::new(&row.name, COLOURS[at % COLOURS.len()], row.curve.clone()).marked();
         let series = self.rows.iter().enumerate().map(line).collect();
         curves(&self.table, steps, &[Panel { heading: "mIoU on val", series, axis: Axis::Tight }])
     }

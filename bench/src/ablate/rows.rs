@@ -46,7 +46,8 @@ const fn named(name: &'static str, row: Row) -> Row {
 }
 
 /// What stays trained of a frozen image encoder: DIT's own parts in it.
-const TRAIN: &str = r#"model.train=["visual_encoder.prob*", "visual_encoder.token*", "visual_encoder.cross*", "visual_encoder.ln*"]"#;
+const TRAIN: &str =
+    r#"model.train=["visual_encoder.prob*", "visual_encoder.token*", "visual_encoder.cross*", "visual_encoder.ln*"]"#;
 const IMAGE: &str = r#"model.freeze=["visual_encoder"]"#;
 const BOTH: &str = r#"model.freeze=["visual_encoder", "lang_encoder"]"#;
 /// A group of the optimiser for positions of an image encoder has nothing to do where it is frozen.
@@ -84,7 +85,10 @@ pub(super) const TABLES: &[Table] = &[
             named("End-to-end", E2E_ROW),
             named("End-to-end, dynamic and static tokens", dit("dit/table2/e2e-static", &["model.dit.variant=e2e_token"])),
             named("Layer-wise", LAYER_WISE),
-            named("Layer-wise, dynamic and static tokens", dit("dit/table2/layer-wise-static", &["model.dit.variant=token_layer_wise"])),
+            named(
+                "Layer-wise, dynamic and static tokens",
+                dit("dit/table2/layer-wise-static", &["model.dit.variant=token_layer_wise"]),
+            ),
         ],
     },
     Table {
@@ -123,7 +127,10 @@ pub(super) const TABLES: &[Table] = &[
             row("evf/table3/beit3-text", &["model.evf.encoder=beit3_text"]),
             row("evf/table3/beit3-late", &["model.evf.encoder=beit3_late"]),
             // Half of the demonstration's two layers.
-            named("BEiT-3, early fusion in the first half", row("evf/table3/beit3-early-half", &["model.evf.beit3.fused_layers=[1]"])),
+            named(
+                "BEiT-3, early fusion in the first half",
+                row("evf/table3/beit3-early-half", &["model.evf.beit3.fused_layers=[1]"]),
+            ),
             named("BEiT-3, early fusion in all layers", row("evf/table3/beit3-early", &[])),
         ],
     },
@@ -131,8 +138,14 @@ pub(super) const TABLES: &[Table] = &[
         method: Method::Evf,
         number: "4",
         rows: &[
-            named("Mask decoder", row("evf/table4/decoder", &["model.evf.train_encoder=false", "model.evf.train_prompt_encoder=false"])),
-            named("Encoder", row("evf/table4/encoder", &["model.evf.train_prompt_encoder=false", "model.evf.train_mask_decoder=false"])),
+            named(
+                "Mask decoder",
+                row("evf/table4/decoder", &["model.evf.train_encoder=false", "model.evf.train_prompt_encoder=false"]),
+            ),
+            named(
+                "Encoder",
+                row("evf/table4/encoder", &["model.evf.train_prompt_encoder=false", "model.evf.train_mask_decoder=false"]),
+            ),
             named("Encoder and mask decoder", row("evf/table4/encoder-decoder", &["model.evf.train_prompt_encoder=false"])),
             named("All three", row("evf/table4/all", &[])),
         ],
@@ -164,7 +177,10 @@ pub(super) const TABLES: &[Table] = &[
             named("#5 TE", row("risam/table3/te-refcoco", &["model.risam.interaction=te"])),
             named("#6 SDF", row("risam/table3/sdf-refcoco", &["model.risam.interaction=sdf"])),
             named("#7 BCM", row("risam/table3/bcm-refcoco", &["model.risam.interaction=bcm"])),
-            named("#8 without the attention mask", row("risam/table3/without-mask-refcoco", &["model.risam.relevance_mask=false"])),
+            named(
+                "#8 without the attention mask",
+                row("risam/table3/without-mask-refcoco", &["model.risam.relevance_mask=false"]),
+            ),
             named("RISAM", row("risam/table1/refcoco", &[])),
         ],
     },

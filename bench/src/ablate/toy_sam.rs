@@ -33,9 +33,7 @@ pub(super) fn weights(dir: &Path, steps: u64) -> Result<PathBuf> {
     let report = trained(&run_config, dir)?;
     if !path.exists() {
         let found = Source::Run(dir.join(&run_config.run.name)).find::<&str>(&[])?;
-        let renamed = |name: &str| {
-            PARTS.iter().find_map(|(ours, sam)| Some(format!("{sam}{}", name.strip_prefix(ours)?)))
-        };
+        let renamed = |name: &str| PARTS.iter().find_map(|(ours, sam)| Some(format!("{sam}{}", name.strip_prefix(ours)?)));
         found.state_dict(&device::open("cpu")?)?.rename(renamed)?.save(&path, &[("format", "pt")])?;
     }
     let miou = report.reports.first().map_or(0.0, |report| 100.0 * report.miou);

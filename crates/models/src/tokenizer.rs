@@ -168,6 +168,17 @@ impl RunTokenizer {
         Ok((!words.is_empty()).then_some(Grown { tokenizer, words }))
     }
 
+    /// The words that are one piece of a small vocabulary, of two letters or more.
+    ///
+    /// # Errors
+    /// A vocabulary that cannot be read.
+    pub fn whole_words(&self) -> Result<Vec<String>, ModelError> {
+        let [(name, bytes)] = &self.files[..] else { return Ok(Vec::new()) };
+        let pieces = WordPiece::from_bytes(name, bytes.clone())?;
+        let whole = |token: &&String| token.chars().all(char::is_alphanumeric) && token.chars().count() > 1;
+        Ok(pieces.tokens().iter().filter(whole).cloned().collect())
+    }
+
     /// Fails unless the kind is the one that a pretrained encoder's vocabulary was made with. Any kind serves an encoder that
     /// is trained from the beginning.
     ///

@@ -1,6 +1,7 @@
 //! `saymask finetune`: one's own pictures, from a look at the folder to figures before and after and the command to use the result.
 
 mod choose;
+mod synonyms;
 mod vocabulary;
 
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
     let counts = look(&args.folder, format)?;
     let base = base(args)?;
     let out = out(args)?;
-    let grown = match base.as_ref().filter(|base| !base.weights.are_initial()) {
+    let mut grown = match base.as_ref().filter(|base| !base.weights.are_initial()) {
         Some(base) => base.tokenizer.with_words(&counts.texts)?,
         None => None,
     };
@@ -84,10 +85,13 @@ pub fn run(args: &FinetuneArgs) -> Result<()> {
         return Ok(());
     }
     let device = device::open(&run_config.run.device)?;
+    let mut progress = Progress::new();
+    if let (Some(base), Some(grown)) = (&base, &mut grown) {
+        meaning(base, grown, &run_config, &device, &mut progress)?;
+    }
     if let Some(base) = base.as_ref().filter(|base| !base.weights.are_initial()) {
         keep_base(base, grown.as_ref(), &choose::base_folder(&out), &device)?;
     }
-    let mut progress = Progress::new();
     let before = match &base {
         None => None,
         Some(base) => Some(judge_before(base, &run_config, &device, &mut progress)?),
@@ -201,6 +205,27 @@ fn said(chosen: &choose::Chosen, run_config: &RunConfig, base: Option<&Found>, o
     Ok(())
 }
 
+/// Finds out which known words the new ones stand for, and says it.
+fn meaning(
+    base: &Found,
+    grown: &mut Grown,
+    run_config: &RunConfig,
+    device: &burn::tensor::Device,
+    progress: &mut Progress,
+) -> Result<()> {
+    let found = Found { run_config: run_config.clone(), ..base.clone() };
+    let evaluator = evaluator(&found, device)?;
+    let data = EvalData::open(run_config, &run_config.data.train_split, evaluator.inputs())?;
+    let known = base.tokenizer.whole_words()?;
+    let synonyms = synonyms::find(&*evaluator, &profile(run_config)?, data, grown, &known, progress)?;
+    progress.finish();
+    let pairs: Vec<String> = synonyms.iter().map(|(word, known)| format!("{word} = {known}")).collect();
+    if !pairs.is_empty() {
+        crate::say!("new words that known ones served for on the training images: {}", pairs.join(", "));
+    }
+    synonyms::name(grown, &synonyms, &*base.tokenizer.shared())
+}
+
 /// Writes a run's weights and tokenizer, with new words, to where the new run's config finds them: the run stays whole when the old one is
 /// removed.
 fn keep_base(base: &Found, grown: Option<&Grown>, folder: &Path, device: &burn::tensor::Device) -> Result<()> {
@@ -212,7 +237,9 @@ fn keep_base(base: &Found, grown: Option<&Grown>, folder: &Path, device: &burn::
     }
     weights.save(folder.join(choose::WEIGHTS), &says)?;
     let words = grown.map(|grown| grown.tokenizer.files()).unwrap_or_default();
-    for (name, bytes) in base.files()?.into_iter().chain(words) {
+    // The base's own configs say how many tokens it had.
+    let fits = |name: &str| grown.is_none() || !(name.ends_with(".json") || name.ends_with(".toml"));
+    for (name, bytes) in base.files()?.into_iter().filter(|(name, _)| fits(name)).chain(words) {
         write_whole(&folder.join(name), &bytes)?;
     }
     Ok(())

@@ -11,7 +11,8 @@ const TABLES: [&str; 2] = ["word_embeddings.weight", "text_embed.weight"];
 /// into, so that it means what it meant before until it is trained.
 pub(super) fn grow(weights: &mut StateDict, before: usize, grown: &Grown) -> Result<()> {
     let of_words = |name: &&str| TABLES.iter().any(|table| name.ends_with(table));
-    let is_table = |name: &&str| of_words(name) && weights.shape(name).is_some_and(|shape| shape.len() == 2 && shape[0] == before);
+    let is_table =
+        |name: &&str| of_words(name) && weights.shape(name).is_some_and(|shape| shape.len() == 2 && shape[0] == before);
     let name = weights.names().find(is_table).context("the base has no table of word embeddings for its vocabulary")?.to_owned();
     let width = weights.shape(&name).map_or(0, |shape| shape[1]);
     let mut rows = weights.read(&name)?;
