@@ -79,8 +79,9 @@ fn the_commands_of_the_page_run_as_they_stand() {
     report_is_whole(
         &s,
         "runs/photos/report.html",
-        &["mIoU before", "By kind of sentence", "Worst", "Exchanged words", "What changed"],
+        &["mIoU before", "By kind of sentence", "Worst", "Exchanged words", "What changed", "data:image/jpeg;base64,"],
     );
+    // Pictures lie beside each other where two runs answer differently, which these few steps need not bring about.
     report_is_whole(&s, "both.html", &["Runs beside each other", "What changed from photos to adapters", "train.lora"]);
     assert!(s.path("runs/photos/tensorboard/events.out.tfevents.0.saymask").exists());
 
@@ -103,7 +104,7 @@ fn the_commands_of_the_page_run_as_they_stand() {
 /// One file without network.
 fn report_is_whole(s: &Session, name: &str, words: &[&str]) {
     let html = std::fs::read_to_string(s.path(name)).unwrap();
-    for word in words.iter().chain(&["<svg", "data:image/jpeg;base64,", "</html>"]) {
+    for word in words.iter().chain(&["<svg", "</html>"]) {
         assert!(html.contains(word), "`{word}` is missing in {name}");
     }
     let links = html.replace("http://www.w3.org/2000/svg", "");
