@@ -379,7 +379,7 @@ fn size(info: &ImageInfo) -> (u32, u32) {
 }
 
 fn pixels<'py>(py: Python<'py>, info: &ImageInfo) -> PyResult<Bound<'py, PyAny>> {
-    let image = py.detach(|| refcoco_data::decode(&info.path)).map_err(errors::data)?;
+    let image = py.detach(|| info.decode()).map_err(errors::data)?;
     let shape = (image.height(), image.width(), image.channels());
     Ok(PyArray1::from_vec(py, image.into_data()).reshape([shape.0, shape.1, shape.2])?.into_any())
 }

@@ -15,11 +15,18 @@ pub(crate) fn kind(argument: &str, what: impl std::fmt::Display) -> PyErr {
     PyTypeError::new_err(format!("{argument}: {what}"))
 }
 
+/// A path in an argument that leads nowhere.
+#[cfg(feature = "models")]
+pub(crate) fn missing(argument: &str, what: impl std::fmt::Display) -> PyErr {
+    PyFileNotFoundError::new_err(format!("{argument}: {what}"))
+}
+
 /// `FileNotFoundError` for what is missing, `OSError` for what the system refuses, `ValueError` for content.
 pub(crate) fn data(error: DataError) -> PyErr {
     let text = error.to_string();
     match error {
         DataError::Missing { .. } => PyFileNotFoundError::new_err(text),
+        DataError::Image { path, .. } if !path.exists() => PyFileNotFoundError::new_err(text),
         DataError::Io { source, .. } => system(&source, text),
         _ => PyValueError::new_err(text),
     }
@@ -35,7 +42,7 @@ pub(crate) fn referee(error: RefereeError) -> PyErr {
     }
 }
 
-fn system(source: &std::io::Error, text: String) -> PyErr {
+pub(crate) fn system(source: &std::io::Error, text: String) -> PyErr {
     if source.kind() == std::io::ErrorKind::NotFound { PyFileNotFoundError::new_err(text) } else { PyOSError::new_err(text) }
 }
 
@@ -55,4 +62,10 @@ pub(crate) fn model(error: models::ModelError) -> PyErr {
         source = error.source();
     }
     PyValueError::new_err(text)
+}
+
+/// What was asked, as a bad value of the argument; what else went wrong as [`model`] has it.
+#[cfg(feature = "models")]
+pub(crate) fn question(error: models::ModelError, argument: &str) -> PyErr {
+    if error.is_about_the_question() { value(argument, error) } else { model(error) }
 }

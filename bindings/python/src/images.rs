@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use numpy::{PyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
-use pil_ops::Image;
+use pil_ops::{DecodeError, Image};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -32,10 +33,27 @@ impl Given {
     }
 
     /// The pixels.
-    pub(crate) fn open(self) -> Result<Image, String> {
+    pub(crate) fn open(self) -> Result<Image, Unopened> {
         match self {
-            Self::Path(path) => Image::open_upright(&path).map_err(|e| format!("{}: {e}", path.display())),
+            Self::Path(path) => Image::open_upright(&path).map_err(|error| Unopened { path, error }),
             Self::Pixels(image) => Ok(image),
+        }
+    }
+}
+
+/// A file that is no image, or none that can be read.
+pub(crate) struct Unopened {
+    path: PathBuf,
+    error: DecodeError,
+}
+
+impl Unopened {
+    /// The exception of that kind, with the argument's name.
+    pub(crate) fn into_error(self, argument: &str) -> PyErr {
+        let text = format!("{argument}: {}: {}", self.path.display(), self.error);
+        match self.error {
+            DecodeError::Read(source) => errors::system(&source, text),
+            _ => PyValueError::new_err(text),
         }
     }
 }
@@ -78,6 +96,7 @@ fn pixels_of(object: &Bound<'_, PyAny>, argument: &str) -> PyResult<Image> {
         [3, _, _] => {
             return Err(errors::value(argument, format!("must be {SHAPE}; channels come last: image.transpose(1, 2, 0)")));
         }
+        [_, _, _, _] => return Err(errors::value(argument, "has 4 dimensions: a batch is a list of images, list(image)")),
         ref shape => return Err(errors::value(argument, format!("must be {SHAPE}, not {shape:?}"))),
     };
     let array = arrays::contiguous(array.clone(), "C")?;

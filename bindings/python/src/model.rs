@@ -1,16 +1,15 @@
 //! `saymask.load`, `Model` and `Embedding`: `models` as Python sees it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use models::{AnyEmbedding, AnyModel, ModelError, Question, Source};
-use pil_ops::Image;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
 use crate::heavy::{Cancelled, interruptible};
-use crate::images::Given;
+use crate::images::{Given, Unopened};
 use crate::prediction::PyPrediction;
 use crate::questions::{Asked, asked};
 use crate::{arrays, errors};
@@ -22,9 +21,10 @@ const RUN_FILES: [&str; 2] = ["config.toml", "manifest.json"];
 ///
 /// Parameters
 /// ----------
-/// source : path or str
+/// source : path or str, optional
 ///     A run's folder or one of its checkpoints, a folder with ``config.json`` (as ``saymask export`` and EVF-SAM's authors write
-///     them), ``"hf:OWNER/REPO"``, or a weight file together with ``config``.
+///     them), ``"hf:OWNER/REPO"``, or a weight file together with ``config``. Without it, the small model that comes with the
+///     package, which knows drawn shapes only.
 /// config : path, optional
 ///     The config of a weight file.
 /// device : str
@@ -39,14 +39,14 @@ const RUN_FILES: [&str; 2] = ["config.toml", "manifest.json"];
 /// Raises
 /// ------
 /// FileNotFoundError
-///     No such folder or file.
+///     No such folder or file. What the system refuses to read is an OSError.
 /// ValueError
 ///     What cannot be opened, and what would be right.
 #[pyfunction]
-#[pyo3(signature = (source, config=None, *, device="cpu", set=Vec::new()))]
+#[pyo3(signature = (source=None, config=None, *, device="cpu", set=Vec::new()))]
 pub(crate) fn load(
     py: Python<'_>,
-    source: &Bound<'_, PyAny>,
+    source: Option<&Bound<'_, PyAny>>,
     config: Option<PathBuf>,
     device: &str,
     set: Vec<String>,
@@ -65,17 +65,30 @@ pub(crate) fn load(
 }
 
 /// What a source is, by what lies there.
-fn find(source: &Bound<'_, PyAny>, config: Option<PathBuf>) -> PyResult<Source> {
-    let path: PathBuf = source.extract().map_err(|_| errors::kind("source", "must be a path or \"hf:OWNER/REPO\""))?;
+fn find(source: Option<&Bound<'_, PyAny>>, config: Option<PathBuf>) -> PyResult<Source> {
+    let Some(source) = source else {
+        return match config {
+            None => Ok(Source::Shipped),
+            Some(_) => Err(errors::value("source", "is missing: a config needs its weight file")),
+        };
+    };
+    let path: PathBuf = source.extract().map_err(|_| {
+        let what = format!("must be a path or \"hf:OWNER/REPO\", not {}", arrays::type_name(source));
+        errors::kind("source", what)
+    })?;
     let weights = path.to_string_lossy().into_owned();
-    let is_run = |folder: &Path| RUN_FILES.iter().any(|file| folder.join(file).is_file());
-    Ok(match config {
-        None if !weights.starts_with("hf:") && is_run(&path) => Source::Run(path),
-        None if path.is_file() => {
-            return Err(errors::value("config", format!("{weights} is a weight file: pass its config, config=\"model.toml\"")));
-        }
-        config => Source::Weights { weights, config },
-    })
+    if let Some(config) = config.as_ref().filter(|config| !config.is_file()) {
+        return Err(errors::missing("config", format!("{}: no such file", config.display())));
+    }
+    let (of_hub, is_run) = (weights.starts_with("hf:"), RUN_FILES.iter().any(|file| path.join(file).is_file()));
+    if !of_hub && !path.exists() {
+        let what = format!("{weights}: no such folder or file; a model of the Hugging Face hub is \"hf:OWNER/REPO\"");
+        return Err(errors::missing("source", what));
+    }
+    if config.is_none() && path.is_file() {
+        return Err(errors::value("config", format!("{weights} is a weight file: pass its config, config=\"model.toml\"")));
+    }
+    Ok(if config.is_none() && is_run { Source::Run(path) } else { Source::Weights { weights, config } })
 }
 
 /// A text-prompted segmenter; made by ``saymask.load``.
@@ -133,17 +146,19 @@ impl Model {
         if !arrays::is_list(image) {
             let asked = asked(Some(sentences), None, None, "sentences")?;
             let given = vec![(Given::read(image, "image")?, asked.questions.clone())];
-            let mut answers = self.predict(py, given, &["image".to_owned()])?;
+            let names = [Names { image: "image".to_owned(), sentences: "sentences".to_owned() }];
+            let mut answers = self.predict(py, given, &names)?;
             return asked.objects(py, answers.pop().unwrap_or_default());
         }
         let images = arrays::items(image)?;
-        let all = per_image(sentences, images.len())?;
-        let names: Vec<String> = (0..images.len()).map(|i| format!("image[{i}]")).collect();
+        let (all, lists): (Vec<Asked>, Vec<String>) = per_image(sentences, images.len())?.into_iter().unzip();
+        let name = |(i, sentences)| Names { image: format!("image[{i}]"), sentences };
+        let names: Vec<Names> = lists.into_iter().enumerate().map(name).collect();
         let given = images
             .iter()
             .zip(&names)
             .zip(&all)
-            .map(|((image, name), asked)| Ok((Given::read(image, name)?, asked.questions.clone())));
+            .map(|((image, names), asked)| Ok((Given::read(image, &names.image)?, asked.questions.clone())));
         let answers = self.predict(py, given.collect::<PyResult<Vec<_>>>()?, &names)?;
         let lists = all.iter().zip(answers).map(|(asked, answers)| asked.objects(py, answers));
         Ok(PyList::new(py, lists.collect::<PyResult<Vec<_>>>()?)?.into_any())
@@ -162,17 +177,17 @@ impl Model {
     fn embed(&self, py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Embedding> {
         let (given, model) = (Given::read(image, "image")?, self.model.clone());
         let embedded = interruptible(py, move |_| {
-            let image = given.open().map_err(Failed::Image)?;
+            let image = given.open()?;
             let size = (image.height(), image.width());
-            model.embed(&image).map(|embedding| (embedding, size)).map_err(Failed::Model)
+            Ok((model.embed(&image)?, size))
         })?;
-        let (embedding, size) = embedded.map_err(|failed| failed.into_error("image"))?;
+        let (embedding, size) = embedded.map_err(|failed: Failed| failed.into_error("image", "sentences"))?;
         Ok(Embedding { model: self.model.clone(), embedding, size })
     }
 
     /// The words of a sentence that the model does not read because it is too long; empty if it reads all of it.
     fn unread(&self, sentence: &str) -> PyResult<String> {
-        let cut = self.model.truncation(sentence).map_err(errors::model)?;
+        let cut = self.model.truncation(sentence).map_err(|e| errors::question(e, "sentence"))?;
         Ok(cut.map_or_else(String::new, |cut| cut.dropped))
     }
 
@@ -183,22 +198,40 @@ impl Model {
 
 /// Why an image has no answer.
 enum Failed {
-    Image(String),
-    Model(ModelError),
+    /// It cannot be opened.
+    Image(Unopened),
+    /// The model refuses it.
+    Embed(ModelError),
+    /// The model refuses what was asked.
+    Ask(ModelError),
+}
+
+impl From<Unopened> for Failed {
+    fn from(error: Unopened) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<ModelError> for Failed {
+    fn from(error: ModelError) -> Self {
+        Self::Embed(error)
+    }
 }
 
 impl Failed {
-    fn into_error(self, argument: &str) -> PyErr {
+    /// The exception, which names the argument at fault.
+    fn into_error(self, image: &str, sentences: &str) -> PyErr {
         match self {
-            Self::Image(what) => errors::value(argument, what),
-            Self::Model(error) => errors::model(error),
+            Self::Image(error) => error.into_error(image),
+            Self::Embed(error) => errors::question(error, image),
+            Self::Ask(error) => errors::question(error, sentences),
         }
     }
 }
 
 impl Model {
     /// Answers per image; images are read one after the other, so that a batch needs the memory of one.
-    fn predict(&self, py: Python<'_>, images: Vec<(Given, Vec<Question>)>, names: &[String]) -> PyResult<Vec<Vec<PyPrediction>>> {
+    fn predict(&self, py: Python<'_>, images: Vec<(Given, Vec<Question>)>, names: &[Names]) -> PyResult<Vec<Vec<PyPrediction>>> {
         let model = self.model.clone();
         let work = move |cancelled: &Cancelled| -> Result<Vec<Vec<PyPrediction>>, (usize, Failed)> {
             let mut out = Vec::with_capacity(images.len());
@@ -206,14 +239,23 @@ impl Model {
                 if cancelled.is_set() {
                     break;
                 }
-                let image: Image = given.open().map_err(|what| (i, Failed::Image(what)))?;
-                let embedding = model.embed(&image).map_err(|e| (i, Failed::Model(e)))?;
-                out.push(answers(&model, &embedding, &questions).map_err(|e| (i, Failed::Model(e)))?);
+                out.push(answered(&model, given, &questions).map_err(|failed| (i, failed))?);
             }
             Ok(out)
         };
-        interruptible(py, work)?.map_err(|(i, failed)| failed.into_error(&names[i]))
+        interruptible(py, work)?.map_err(|(i, failed)| failed.into_error(&names[i].image, &names[i].sentences))
     }
+}
+
+/// What an image and its sentences are called in an error.
+struct Names {
+    image: String,
+    sentences: String,
+}
+
+fn answered(model: &AnyModel, given: Given, questions: &[Question]) -> Result<Vec<PyPrediction>, Failed> {
+    let embedding = model.embed(&given.open()?)?;
+    answers(model, &embedding, questions).map_err(Failed::Ask)
 }
 
 fn answers(model: &AnyModel, embedding: &AnyEmbedding, questions: &[Question]) -> Result<Vec<PyPrediction>, ModelError> {
@@ -221,18 +263,19 @@ fn answers(model: &AnyModel, embedding: &AnyEmbedding, questions: &[Question]) -
     Ok(questions.iter().zip(found).map(|(question, found)| PyPrediction::of(question.sentence.clone(), found)).collect())
 }
 
-/// The sentences of each image of a batch: one list per image, or one for all.
-fn per_image(sentences: &Bound<'_, PyAny>, images: usize) -> PyResult<Vec<Asked>> {
+/// The sentences of each image of a batch, with their name: one list per image, or one for all.
+fn per_image(sentences: &Bound<'_, PyAny>, images: usize) -> PyResult<Vec<(Asked, String)>> {
+    let named = |list, name: String| Ok((asked(Some(list), None, None, &name)?, name));
     let nested = arrays::is_list(sentences) && arrays::items(sentences)?.iter().any(|item| !item.is_instance_of::<PyString>());
     if !nested {
-        return (0..images).map(|_| asked(Some(sentences), None, None, "sentences")).collect();
+        return (0..images).map(|_| named(sentences, "sentences".to_owned())).collect();
     }
     let lists = arrays::items(sentences)?;
     if lists.len() != images {
         let what = format!("must be one list per image, {images}, not {}", lists.len());
         return Err(errors::value("sentences", what));
     }
-    lists.iter().enumerate().map(|(i, list)| asked(Some(list), None, None, &format!("sentences[{i}]"))).collect()
+    lists.iter().enumerate().map(|(i, list)| named(list, format!("sentences[{i}]"))).collect()
 }
 
 /// An image, encoded; made by ``Model.embed``.
@@ -282,9 +325,17 @@ impl Embedding {
         r#box: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let asked = asked(sentences, points, r#box, "sentences")?;
+        if !self.model.takes_points() {
+            for (given, argument) in [(points, "points"), (r#box, "box")] {
+                if given.is_some_and(|given| !given.is_none()) {
+                    let what = "must be None: this method's decoder takes sentences alone (`model.takes_points`)";
+                    return Err(errors::value(argument, what));
+                }
+            }
+        }
         let (model, embedding, questions) = (self.model.clone(), self.embedding.clone(), asked.questions.clone());
         let found = interruptible(py, move |_| answers(&model, &embedding, &questions))?;
-        asked.objects(py, found.map_err(errors::model)?)
+        asked.objects(py, found.map_err(|e| errors::question(e, "sentences"))?)
     }
 
     fn __repr__(&self) -> String {

@@ -3,7 +3,7 @@
 use models::Question;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use sam_vit::PromptSet;
+use sam_vit::{PromptSet, SamError};
 
 use crate::{arrays, errors};
 
@@ -74,6 +74,7 @@ fn question(
         for ([x, y], label) in clicks(points, names[1])? {
             question = question.with_point([x, y], label);
         }
+        makes_sense(&question.prompt, names[1])?;
     }
     if let Some(bbox) = bbox.filter(|b| !b.is_none()) {
         let numbers = arrays::floats(bbox, names[2])?;
@@ -81,8 +82,18 @@ fn question(
         let corners =
             numbers.try_into().map_err(|_| errors::value(names[2], format!("must be (x0, y0, x1, y1), not {found} numbers")))?;
         question = question.with_box(corners);
+        makes_sense(&question.prompt, names[2])?;
     }
     Ok(question)
+}
+
+/// Coordinates that are no numbers, and boxes that are turned around.
+fn makes_sense(prompt: &PromptSet, argument: &str) -> PyResult<()> {
+    // Without a mask in the prompt, the size of one is of no account.
+    prompt.check(0, [0, 0]).map_err(|error| match error {
+        SamError::Prompt { what, .. } => errors::value(argument, what),
+        error => errors::value(argument, error),
+    })
 }
 
 /// Points with their labels: (x, y) or (x, y, label).

@@ -62,7 +62,7 @@ def test_an_image_that_goes_is_named_when_it_is_read(tmp_path):
     datasets.generate(tmp_path, images=4, size=64)
     train = datasets.open(tmp_path, "refcoco", split="train")
     train[0].image_path.unlink()
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(FileNotFoundError) as raised:
         train[0].image
     assert str(train[0].image_path) in str(raised.value)
 
@@ -107,3 +107,21 @@ def test_pictures_of_ones_own(val, tmp_path):
     (own,) = datasets.open(tmp_path, "coco", split="train")
     assert own.sentence == "circle" and own.image_path.name == "a.jpg"
     np.testing.assert_array_equal(own.mask, sample.mask)
+
+
+def test_photographs_of_ones_own_are_upright(val, tmp_path):
+    """A camera that was held on its side says so in EXIF; masks were drawn on what people see."""
+    pil = pytest.importorskip("PIL.Image")
+    stored = pil.new("RGB", (40, 20), (200, 0, 0))
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "a.jpg", exif=exif)
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 15, 1, 15, 30]], "bbox": [1, 1, 14, 29], "area": 203}
+    annotations = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 20}],
+        "annotations": [annotation | {"iscrowd": 0}],
+        "categories": [{"id": 1, "name": "circle"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    (own,) = datasets.open(tmp_path, "coco", split="train")
+    assert own.size == own.mask.shape == own.image.shape[:2] == (40, 20)
