@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyList};
 use refcoco_data::{AnnId, Dataset, DatasetSpec, ImageInfo, Item, SynthConfig, sequential};
 use referee::Split;
 
-use crate::{arrays, errors, heavy, rle};
+use crate::{arguments, arrays, errors, heavy, rle};
 
 /// Opens and checks a split; nothing is decoded yet.
 ///
@@ -40,20 +40,23 @@ use crate::{arrays, errors, heavy, rle};
 /// ValueError
 ///     An unknown set or split, or files that are damaged; names file and field.
 #[pyfunction]
-#[pyo3(signature = (root, name, split_by=None, split="val", *, limit=None))]
+#[pyo3(
+    signature = (root, name, split_by=None, split="val".to_owned(), *, limit=None),
+    text_signature = "(root, name, split_by=None, split='val', *, limit=None)"
+)]
 pub(crate) fn open(
     py: Python<'_>,
-    root: PathBuf,
-    name: &str,
-    split_by: Option<String>,
-    split: &str,
-    limit: Option<usize>,
+    #[pyo3(from_py_with = arguments::root)] root: PathBuf,
+    #[pyo3(from_py_with = arguments::name)] name: String,
+    #[pyo3(from_py_with = arguments::split_by)] split_by: Option<String>,
+    #[pyo3(from_py_with = arguments::split)] split: String,
+    #[pyo3(from_py_with = arguments::limit)] limit: Option<usize>,
 ) -> PyResult<PyDataset> {
-    let mut spec = DatasetSpec::new(root, name);
+    let mut spec = DatasetSpec::new(root, &name);
     if let Some(by) = split_by {
         spec.split_by = by;
     }
-    let (split, of_limit) = (split.to_owned(), limit);
+    let of_limit = limit;
     let opened = heavy::interruptible(py, move |_| {
         let dataset = Dataset::open(&spec, &split)?;
         let items = sequential(&dataset, of_limit)?;
@@ -82,7 +85,13 @@ pub(crate) fn open(
 ///     Equal seeds write equal files.
 #[pyfunction]
 #[pyo3(signature = (root, *, images=8, size=64, seed=0))]
-pub(crate) fn generate(py: Python<'_>, root: PathBuf, images: usize, size: u32, seed: u64) -> PyResult<()> {
+pub(crate) fn generate(
+    py: Python<'_>,
+    #[pyo3(from_py_with = arguments::root)] root: PathBuf,
+    #[pyo3(from_py_with = arguments::images)] images: usize,
+    #[pyo3(from_py_with = arguments::size)] size: u32,
+    #[pyo3(from_py_with = arguments::seed)] seed: u64,
+) -> PyResult<()> {
     let config = SynthConfig { images, size, seed, ..SynthConfig::default() };
     heavy::interruptible(py, move |_| refcoco_data::generate(&config, &root).map(|_| ()))?.map_err(errors::data)
 }

@@ -11,7 +11,7 @@ use referee::{Joined, Protocol, RefereeError, Results, Score, Split, score};
 use serde_json::{Map, Value, json};
 
 use crate::datasets::PyDataset;
-use crate::{arrays, errors, heavy, json};
+use crate::{arguments, arrays, errors, heavy, json};
 
 /// Results, expressions or records that are named when something is wrong with them, as in the program.
 const NAMED: usize = 3;
@@ -55,11 +55,15 @@ enum Given {
 #[pyo3(signature = (dataset, results, protocol=None, *, soft=false))]
 pub(crate) fn evaluate<'py>(
     py: Python<'py>,
-    dataset: &Bound<'py, PyDataset>,
+    dataset: &Bound<'py, PyAny>,
     results: &Bound<'py, PyAny>,
     protocol: Option<&Bound<'py, PyAny>>,
-    soft: bool,
+    #[pyo3(from_py_with = arguments::soft)] soft: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let dataset = dataset.cast::<PyDataset>().map_err(|_| {
+        let what = format!("must be a split that saymask.datasets.open gives, not {}", arrays::type_name(dataset));
+        errors::kind("dataset", what)
+    })?;
     let protocols = protocols(protocol)?;
     let given = given(results)?;
     let split = dataset.get().split(py)?;

@@ -2,6 +2,7 @@
 //!
 //! Python's side lies in `python/saymask`; what is here is its module `_native`, whose types are in `_native.pyi`.
 
+mod arguments;
 mod arrays;
 mod datasets;
 mod errors;

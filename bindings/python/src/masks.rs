@@ -6,7 +6,7 @@ use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyUntypedArray, PyUnty
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::{arrays, errors, rle};
+use crate::{arguments, arrays, errors, rle};
 
 /// Run lengths of a mask, or of each of several.
 ///
@@ -289,7 +289,12 @@ pub(crate) fn merge<'py>(
 /// dict or list of dict
 ///     Like ``pyobj``, one or a list.
 #[pyfunction(name = "frPyObjects")]
-pub(crate) fn fr_py_objects<'py>(py: Python<'py>, pyobj: &Bound<'py, PyAny>, h: u32, w: u32) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn fr_py_objects<'py>(
+    py: Python<'py>,
+    pyobj: &Bound<'py, PyAny>,
+    #[pyo3(from_py_with = arguments::h)] h: u32,
+    #[pyo3(from_py_with = arguments::w)] w: u32,
+) -> PyResult<Bound<'py, PyAny>> {
     const ARGUMENT: &str = "pyobj";
     if pyobj.is_instance_of::<PyDict>() {
         return Ok(rle::to_dict(py, &rle::from_dict(pyobj, &|| ARGUMENT.into())?)?.into_any());

@@ -12,7 +12,7 @@ use crate::heavy::{Cancelled, interruptible};
 use crate::images::{Given, Unopened};
 use crate::prediction::PyPrediction;
 use crate::questions::{Asked, asked};
-use crate::{arrays, errors};
+use crate::{arguments, arrays, errors};
 
 /// What a run's folder holds, and what a checkpoint's does.
 const RUN_FILES: [&str; 2] = ["config.toml", "manifest.json"];
@@ -43,13 +43,16 @@ const RUN_FILES: [&str; 2] = ["config.toml", "manifest.json"];
 /// ValueError
 ///     What cannot be opened, and what would be right.
 #[pyfunction]
-#[pyo3(signature = (source=None, config=None, *, device="cpu", set=Vec::new()))]
+#[pyo3(
+    signature = (source=None, config=None, *, device="cpu".to_owned(), set=Vec::new()),
+    text_signature = "(source=None, config=None, *, device='cpu', set=[])"
+)]
 pub(crate) fn load(
     py: Python<'_>,
     source: Option<&Bound<'_, PyAny>>,
-    config: Option<PathBuf>,
-    device: &str,
-    set: Vec<String>,
+    #[pyo3(from_py_with = arguments::config)] config: Option<PathBuf>,
+    #[pyo3(from_py_with = arguments::device)] device: String,
+    #[pyo3(from_py_with = arguments::set)] set: Vec<String>,
 ) -> PyResult<Model> {
     if device != "cpu" {
         return Err(errors::value("device", format!("{device:?} is none of this package's: it computes on the \"cpu\"")));
@@ -61,7 +64,7 @@ pub(crate) fn load(
         Ok((found.model(&Device::flex())?, label))
     })?;
     let (model, label) = opened.map_err(errors::model)?;
-    Ok(Model { model, label, device: device.to_owned() })
+    Ok(Model { model, label, device })
 }
 
 /// What a source is, by what lies there.
@@ -186,8 +189,8 @@ impl Model {
     }
 
     /// The words of a sentence that the model does not read because it is too long; empty if it reads all of it.
-    fn unread(&self, sentence: &str) -> PyResult<String> {
-        let cut = self.model.truncation(sentence).map_err(|e| errors::question(e, "sentence"))?;
+    fn unread(&self, #[pyo3(from_py_with = arguments::sentence)] sentence: String) -> PyResult<String> {
+        let cut = self.model.truncation(&sentence).map_err(|e| errors::question(e, "sentence"))?;
         Ok(cut.map_or_else(String::new, |cut| cut.dropped))
     }
 

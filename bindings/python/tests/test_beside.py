@@ -61,7 +61,7 @@ def test_the_gil_is_released(name, tmp_path_factory):
 
 @with_models
 def test_models_release_the_gil(val):
-    model, images = saymask.load(), [sample.image for sample in val] * 40
+    model, images = saymask.load(), [sample.image for sample in val] * 10
     steps, seconds = steps_beside(lambda: model(images, SENTENCE))
     assert steps >= 10, f"{steps} steps in {seconds:.3f} s"
 

@@ -50,12 +50,30 @@ def test_a_limit_takes_the_first(root, val):
         (("ROOT", "cocoa"), ValueError, "refcocog"),
         (("ROOT", "refcoco", "umd"), FileNotFoundError, "split_by can be"),
         (("ROOT", "refcoco", "unc", "test9"), ValueError, "test9"),
+        ((7, "refcoco"), TypeError, "root: must be a path, not int"),
+        (("ROOT", 7), TypeError, "name: must be a str, not int"),
+        (("ROOT", "refcoco", 7), TypeError, "split_by: must be a str or None, not int"),
+        (("ROOT", "refcoco", "unc", None), TypeError, "split: must be a str, not NoneType"),
     ],
 )
 def test_what_is_not_there_is_named(root, args, error, words):
     with pytest.raises(error) as raised:
         datasets.open(*(root if arg == "ROOT" else arg for arg in args))
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "words"),
+    [
+        ("all", TypeError, "limit: must be a whole number from 0 on, or None, not str"),
+        (1.5, TypeError, "limit: must be a whole number from 0 on, or None, not float"),
+        (-1, ValueError, "limit: must be a whole number from 0 on, or None, not -1"),
+    ],
+)
+def test_a_limit_is_a_number(root, limit, error, words):
+    with pytest.raises(error, match=words):
+        datasets.open(root, "refcoco", limit=limit)
+    assert len(datasets.open(root, "refcoco", limit=np.int64(2))) == 2
 
 
 def test_an_image_that_goes_is_named_when_it_is_read(tmp_path):
@@ -123,5 +141,5 @@ def test_photographs_of_ones_own_are_upright(val, tmp_path):
         "categories": [{"id": 1, "name": "circle"}],
     }
     (tmp_path / "annotations.json").write_text(json.dumps(annotations))
-    (own,) = datasets.open(tmp_path, "coco", split="train")
+    (own,) = datasets.open(tmp_path, "coco", split="val")
     assert own.size == own.mask.shape == own.image.shape[:2] == (40, 20)

@@ -70,3 +70,8 @@ def test_bad_input_names_its_argument(val, results, protocol, error, words):
     with pytest.raises(error) as raised:
         saymask.evaluate(val, results, protocol)
     assert words in str(raised.value)
+
+
+def test_a_data_set_is_an_opened_one(root):
+    with pytest.raises(TypeError, match="^dataset: must be a split that saymask.datasets.open gives, not "):
+        saymask.evaluate(root, [])

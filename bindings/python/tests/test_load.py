@@ -26,9 +26,9 @@ def records(predictions):
     ]
 
 
-def of_program(program, out, image, *args):
+def of_program(program, out, image, *args, **options):
     """Answers of `saymask predict`."""
-    program("predict", image, *SENTENCES, "--out", out, *args)
+    program("predict", image, *SENTENCES, "--out", out, *args, **options)
     (report,) = (json.loads(file.read_text()) for file in out.glob("*.json"))
     return [
         (p["sentence"], p["segmentation"]["size"], p["segmentation"]["counts"], p["bbox"], float(np.float32(p["score"])))
@@ -158,16 +158,16 @@ def test_of_the_hub(trained, path, tmp_path):
         ((7,), {}, TypeError, "source: must be a path or"),
         (("FILE",), {}, ValueError, "config: FILE is a weight file: pass its config"),
         (("FILE", "nowhere.toml"), {}, FileNotFoundError, "config: nowhere.toml: no such file"),
-        (("FILE", 7), {}, TypeError, "config"),
+        (("FILE", 7), {}, TypeError, "config: must be a path or None, not int"),
         (("FILE", "FOLDER"), {}, FileNotFoundError, "config: FOLDER: no such file"),
         (("FILE", "FILE"), {}, ValueError, "FILE"),
         ((None, "FILE"), {}, ValueError, "source: is missing"),
         (("FOLDER",), {}, (FileNotFoundError, ValueError), "FOLDER"),
         ((), {"device": "cuda"}, ValueError, 'device: "cuda"'),
-        ((), {"device": 7}, TypeError, "device"),
+        ((), {"device": 7}, TypeError, "device: must be a str, not int"),
         ((), {"set": ["eval.treshold=0.4"]}, ValueError, "eval.treshold"),
         ((), {"set": ["eval.threshold=4"]}, ValueError, "eval.threshold"),
-        ((), {"set": "eval.threshold=0.4"}, TypeError, "set"),
+        ((), {"set": "eval.threshold=0.4"}, TypeError, "set: must be a list of str"),
     ],
 )
 def test_what_cannot_be_opened_is_named(args, options, error, words, tmp_path):

@@ -128,6 +128,8 @@ def test_boxes_and_polygons_as_floats():
         (lambda: mask.frPyObjects([[0, 0, float("nan"), 1, 2, 2]], 3, 4), ValueError, "pyobj[0]"),
         (lambda: mask.frPyObjects([[0, 0, "a", 1, 2, 2]], 3, 4), ValueError, "pyobj[0]: must hold numbers"),
         (lambda: mask.frPyObjects([[0, 0, 1, 1, 2, 2]], 0, 4), ValueError, "mask size 0 x 4"),
+        (lambda: mask.frPyObjects([[0, 0, 1, 1, 2, 2]], "3", 4), TypeError, "h: must be a whole number from 1 on, not str"),
+        (lambda: mask.frPyObjects([[0, 0, 1, 1, 2, 2]], 3, -4), ValueError, "w: must be a whole number from 1 on, not -4"),
         (lambda: mask.frPyObjects({"size": [3, 4], "counts": [0, 5]}, 3, 4), ValueError, "runs add up to 5"),
     ],
 )

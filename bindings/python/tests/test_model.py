@@ -168,9 +168,10 @@ def test_a_closed_or_truncated_image_is_refused(model, image, tmp_path):
     closed = pil.open(path)
     closed.close()
     path.write_bytes(path.read_bytes()[:-200])
-    for given in (closed, pil.open(path), path):
-        with pytest.raises((ValueError, OSError), match="^image: "):
-            model(given, "a")
+    with pil.open(path) as truncated:
+        for given in (closed, truncated, path):
+            with pytest.raises((ValueError, OSError), match="^image: "):
+                model(given, "a")
     with open(path, "rb") as file:
         pass
     with pytest.raises(TypeError, match="^image: must be a numpy array .* not BufferedReader"):
