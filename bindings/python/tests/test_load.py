@@ -29,7 +29,7 @@ def records(predictions):
 def of_program(program, out, image, *args, **options):
     """Answers of `saymask predict`."""
     program("predict", image, *SENTENCES, "--out", out, *args, **options)
-    (report,) = (json.loads(file.read_text()) for file in out.glob("*.json"))
+    report = json.loads((out / f"{image.stem}.json").read_text())
     return [
         (p["sentence"], p["segmentation"]["size"], p["segmentation"]["counts"], p["bbox"], float(np.float32(p["score"])))
         for p in report["predictions"]
