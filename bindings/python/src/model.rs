@@ -94,7 +94,36 @@ fn find(source: Option<&Bound<'_, PyAny>>, config: Option<PathBuf>) -> PyResult<
     Ok(if config.is_none() && is_run { Source::Run(path) } else { Source::Weights { weights, config } })
 }
 
-/// A text-prompted segmenter; made by ``saymask.load``.
+/// A text-prompted segmenter; made by ``saymask.load``. Called with an image and sentences, it gives one mask per sentence.
+///
+/// Parameters
+/// ----------
+/// image : numpy.ndarray, PIL.Image.Image, path, or list of these
+///     uint8 of shape ``(height, width, 3)`` or ``(height, width)``, or a file, which is turned upright. A list is a batch.
+/// sentences : str, list of str, or for a batch a list of lists
+///     What to look for. For a batch, a list of str is asked about every image.
+///
+/// Returns
+/// -------
+/// Prediction, list of Prediction, or list of lists
+///     One for a str, a list for a list; for a batch, a list with one of these per image.
+///
+/// Raises
+/// ------
+/// FileNotFoundError, OSError
+///     A file that is missing or cannot be read.
+/// TypeError, ValueError
+///     What is no image or no sentence, an image without pixels, a sentence without words.
+///
+/// Examples
+/// --------
+/// >>> import numpy as np, saymask
+/// >>> model = saymask.load()
+/// >>> image = np.zeros((48, 64, 3), np.uint8)
+/// >>> model(image, "the red circle").mask.shape
+/// (48, 64)
+/// >>> [len(found) for found in model([image, image], ["the red circle", "the star"])]
+/// [2, 2]
 #[pyclass(module = "saymask", frozen)]
 pub(crate) struct Model {
     model: AnyModel,
@@ -126,19 +155,7 @@ impl Model {
         self.model.takes_points()
     }
 
-    /// One mask per sentence.
-    ///
-    /// Parameters
-    /// ----------
-    /// image : numpy.ndarray, PIL.Image.Image, path, or list of these
-    ///     uint8 of shape ``(height, width, 3)`` or ``(height, width)``, or a file, which is turned upright. A list is a batch.
-    /// sentences : str, list of str, or for a batch a list of lists
-    ///     What to look for. For a batch, a list of str is asked about every image.
-    ///
-    /// Returns
-    /// -------
-    /// Prediction, list of Prediction, or list of lists
-    ///     One for a str, a list for a list; for a batch, a list with one of these per image.
+    // Python shows no docstring of `__call__`: it is in the type's.
     #[pyo3(signature = (image, sentences))]
     fn __call__<'py>(
         &self,
@@ -177,6 +194,11 @@ impl Model {
     /// Returns
     /// -------
     /// Embedding
+    ///
+    /// Raises
+    /// ------
+    /// FileNotFoundError, OSError, TypeError, ValueError
+    ///     As there.
     fn embed(&self, py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Embedding> {
         let (given, model) = (Given::read(image, "image")?, self.model.clone());
         let embedded = interruptible(py, move |_| {
@@ -188,7 +210,16 @@ impl Model {
         Ok(Embedding { model: self.model.clone(), embedding, size })
     }
 
-    /// The words of a sentence that the model does not read because it is too long; empty if it reads all of it.
+    /// The words of a sentence that the model does not read because it is too long.
+    ///
+    /// Parameters
+    /// ----------
+    /// sentence : str
+    ///
+    /// Returns
+    /// -------
+    /// str
+    ///     Empty if it reads all of it.
     fn unread(&self, #[pyo3(from_py_with = arguments::sentence)] sentence: String) -> PyResult<String> {
         let cut = self.model.truncation(&sentence).map_err(|e| errors::question(e, "sentence"))?;
         Ok(cut.map_or_else(String::new, |cut| cut.dropped))
@@ -319,6 +350,11 @@ impl Embedding {
     /// -------
     /// Prediction or list of Prediction
     ///     One for a str or None, a list for a list.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError, ValueError
+    ///     What is no sentence, no point or no box; points or a box where ``Model.takes_points`` is False; nothing asked at all.
     #[pyo3(signature = (sentences=None, *, points=None, r#box=None))]
     fn ask<'py>(
         &self,

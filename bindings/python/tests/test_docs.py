@@ -13,6 +13,12 @@ def test_examples_run(module):
     assert tried > 2 and failed == 0
 
 
+@pytest.mark.skipif(not hasattr(saymask, "load"), reason="built without models")
+def test_the_models_example_runs():
+    (example,) = doctest.DocTestFinder(recurse=False).find(saymask.Model, "Model", module=False)
+    assert len(example.examples) == 5 and doctest.DocTestRunner().run(example).failed == 0
+
+
 def test_everything_public_is_described():
     for module in (saymask, saymask.mask, saymask.datasets):
         for name in module.__all__:

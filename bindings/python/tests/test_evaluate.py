@@ -1,11 +1,16 @@
 """`saymask.evaluate`: the referee."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import saymask
 from saymask import mask
+
+
+CLOSED = io.StringIO("[]")
+CLOSED.close()
 
 
 def records(val):
@@ -62,6 +67,7 @@ def test_what_a_protocol_refuses_is_said(val):
         ([{"sent_id": 1, "mask": object()}], "dit", TypeError, "results[0].mask"),
         ([{"sent_id": 1, "score": float("nan"), "mask": None}], "dit", ValueError, "results[0].score"),
         (7, "dit", TypeError, "results: must be a path or a list"),
+        (CLOSED, "dit", TypeError, "results: must be a path or a list of dicts, not StringIO"),
         ("x", "mcn", ValueError, "protocol: unknown protocol `mcn`"),
         ("x", 7, TypeError, "protocol: must be a name"),
     ],
