@@ -13,6 +13,7 @@ mod methods;
 mod models;
 mod reliability;
 mod sam;
+mod scaling;
 mod serve;
 mod steps;
 mod torch;
@@ -31,6 +32,7 @@ pub use dit::DitArgs;
 pub use methods::MethodsArgs;
 pub use reliability::{ReliabilityArgs, SoakArgs};
 pub use sam::SamArgs;
+pub use scaling::ScalingArgs;
 pub use serve::ServeBenchArgs;
 pub use steps::TrainBenchArgs;
 pub use web::WebArgs;
@@ -62,6 +64,8 @@ pub enum BenchCommand {
     Train(TrainBenchArgs),
     /// Commands that are killed or meet a full disk, and what they lose.
     Reliability(ReliabilityArgs),
+    /// What training on 1 to 64 GPUs would cost, computed from the figures of `train`; nothing is run.
+    Scaling(ScalingArgs),
     /// What `serve` adds to `predict`, and thousands of mixed requests.
     Serve(ServeBenchArgs),
     /// Memory and pace of finished runs, early and late.
@@ -118,6 +122,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Methods(args) => methods::run(args),
         BenchCommand::Train(args) => steps::run(args),
         BenchCommand::Reliability(args) => reliability::run(args),
+        BenchCommand::Scaling(args) => scaling::run(args),
         BenchCommand::Serve(args) => serve::run(args),
         BenchCommand::Soak(args) => reliability::soak(args),
         BenchCommand::Web(args) => web::run(args),
@@ -138,8 +143,15 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 6] =
-    ["README.md", "docs/performance.md", "docs/reliability.md", "docs/serve.md", "docs/web.md", "docs/ablations.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "docs/ablations.md",
+    "docs/clusters.md",
+    "docs/performance.md",
+    "docs/reliability.md",
+    "docs/serve.md",
+    "docs/web.md",
+];
 
 /// Replaces what stands between `<!-- figures:NAME -->` and `<!-- /figures -->` on the page that has this block.
 fn fill(name: &str, block: &str) -> Result<()> {

@@ -23,11 +23,17 @@ pub(crate) fn run(full: bool) -> Result<()> {
     let nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
     let mut first: Vec<&str> =
         if nextest { vec!["nextest", "run", "--workspace"] } else { vec!["test", "--workspace", "--lib", "--bins", "--tests"] };
+    let mpi = mpi_features();
+    first.extend(mpi);
+    if !mpi.is_empty() && !nextest {
+        // What the tests of ranks start.
+        first.push("--examples");
+    }
     if full {
         first.extend(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
     }
     cargo(&root, &first)?;
-    cargo(&root, &["test", "--workspace", "--doc", "--quiet"])?;
+    cargo(&root, &[&["test", "--workspace", "--doc", "--quiet"], mpi].concat())?;
     wgpu(&root)?;
     python(false)?;
     if full {
@@ -35,6 +41,27 @@ pub(crate) fn run(full: bool) -> Result<()> {
     }
     eprintln!("not run: heavy proofs and the browser's build (cargo xtask test --full)");
     Ok(())
+}
+
+/// Training and evaluation on several ranks are built where MPI and what reads its headers are installed. The rest of the build stays as
+/// it is.
+pub(crate) fn mpi_features() -> &'static [&'static str] {
+    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    if runs("mpicc") && runs("mpirun") && has_libclang() {
+        return &["--features", "saymask/mpi"];
+    }
+    eprintln!("skipped: ranks that speak MPI; no MPI or no libclang here (Debian: openmpi-bin, libopenmpi-dev, libclang-dev)");
+    &[]
+}
+
+/// Whether libclang lies where distributions put it.
+fn has_libclang() -> bool {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is = |path: PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libclang"));
+    let below = |folder: PathBuf| entries(&folder).any(is);
+    std::env::var_os("LIBCLANG_PATH").is_some()
+        || below("/usr/lib64".into())
+        || entries("/usr/lib".as_ref()).any(|folder| below(folder.clone()) || below(folder.join("lib")))
 }
 
 /// The Python package, built and tested in a virtual environment by its own script; with `all` also its models and its types.

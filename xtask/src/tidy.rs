@@ -23,10 +23,13 @@ pub(crate) fn run() -> Result<()> {
     let mut faults = Vec::new();
     let mut package = vec!["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"];
     package.extend(UNPUBLISHED.iter().flat_map(|member| ["--exclude", member]));
+    let mut lints = vec!["clippy", "--workspace", "--all-targets", "--quiet"];
+    lints.extend(crate::test::mpi_features());
+    lints.extend(["--", "--deny", "warnings"]);
     let checks: [(&str, &[&str]); 5] = [
         ("formatting", &["fmt", "--all", "--check"]),
         ("formatting of web", &["fmt", "--all", "--check", "--manifest-path", "web/Cargo.toml"]),
-        ("lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]),
+        ("lints", &lints),
         ("docs", &["doc", "--workspace", "--no-deps", "--quiet"]),
         ("packages", &package),
     ];

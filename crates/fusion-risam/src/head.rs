@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use nn_ops::activation::gelu;
 use nn_ops::conv::upscale_conv;
 use nn_ops::norm::batch_norm as norm;
+use nn_ops::recompute::cut_together;
 use nn_ops::resize::Resize;
 use sam_vit::Mlp;
 
@@ -50,6 +51,8 @@ impl Head {
     /// # Shapes
     /// `map`: [B, C, h, w]; `query`: [B, C]; output: logits [B, 1, 4h, 4w]
     pub fn forward(&self, map: Tensor<4>, query: Tensor<2>) -> Tensor<4> {
+        // The query goes past the norms, which may be synchronised between processes.
+        let (map, query) = cut_together(map, query);
         let active = |x: Tensor<4>, at: &[Upsampling]| if at.contains(&self.activation) { gelu(x) } else { x };
         let map = norm(&self.up1_norm, upscale_conv(&self.up1, map));
         let map = active(map, &[Upsampling::First, Upsampling::Both]);

@@ -64,7 +64,7 @@ fn messages(ranks: &Arc<MpiRanks>) -> Result<bool, ranks::RankError> {
 /// Each rank begins with another stream.
 fn streams(ranks: &Arc<MpiRanks>) -> Result<bool, ranks::RankError> {
     let on = |stream: Stream| ranks.exchange(stream, Patience::Deadline, vec![vec![stream as u8; 100_000]; ranks.size()]);
-    let [first, second] = if ranks.rank() % 2 == 0 { [0, 1] } else { [1, 0] };
+    let [first, second] = if ranks.rank().is_multiple_of(2) { [0, 1] } else { [1, 0] };
     std::thread::scope(|scope| {
         let other = scope.spawn(move || on(Stream::ALL[second]));
         let one = on(Stream::ALL[first])?;

@@ -22,6 +22,11 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// The exit code of a run whose rank was lost.
 const LOST: i32 = 3;
 
+/// What MPI has to end all ranks.
+const GRACE: Duration = Duration::from_secs(10);
+/// The exit code of a rank that panicked, as Rust's own.
+const PANICKED: i32 = 101;
+
 /// Hears why the run ends on all ranks, right before it does.
 pub type GiveUp = dyn Fn(&RankError) + Send + Sync;
 
@@ -83,7 +88,16 @@ impl Session {
 
     /// Ends all ranks at once, with an exit code.
     pub fn abort(&self, code: i32) -> ! {
-        SimpleCommunicator::world().abort(code)
+        end_all(code)
+    }
+}
+
+impl Drop for Session {
+    /// MPI's end waits for all ranks; one that panicked ends the others instead.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.abort(PANICKED);
+        }
     }
 }
 
@@ -185,7 +199,7 @@ impl MpiRanks {
                     break;
                 };
                 if end.is_some_and(|end| Instant::now() > end) {
-                    self.lost(waits_for, &world);
+                    self.lost(waits_for);
                 }
                 looks += 1;
                 if looks < EAGER_LOOKS { std::thread::yield_now() } else { std::thread::sleep(PAUSE) }
@@ -194,10 +208,19 @@ impl MpiRanks {
     }
 
     /// Says which rank was lost, and ends all of them.
-    fn lost(&self, rank: usize, world: &SimpleCommunicator) -> ! {
+    fn lost(&self, rank: usize) -> ! {
         (self.give_up)(&RankError::Lost { rank, name: self.name(rank), seconds: self.deadline.as_secs() });
-        world.abort(LOST)
+        end_all(LOST)
     }
+}
+
+/// Ends all ranks that MPI can reach, and this one in any case: where the launcher is cut off, MPI waits for it.
+fn end_all(code: i32) -> ! {
+    std::thread::spawn(move || {
+        std::thread::sleep(GRACE);
+        std::process::exit(code);
+    });
+    SimpleCommunicator::world().abort(code)
 }
 
 /// Those that are not done yet.

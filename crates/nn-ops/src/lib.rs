@@ -37,6 +37,7 @@ pub mod recompute;
 pub mod relative_position;
 pub mod resize;
 pub mod rows;
+pub mod synchronised;
 #[cfg(test)]
 mod testing;
 pub mod weights;

@@ -6,8 +6,8 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor, module};
 
-use crate::cpu;
 use crate::precision::to_f32;
+use crate::{cpu, synchronised};
 
 /// Layer norm over the last axis. Field names are those of Burn's, which checkpoints of runs hold.
 #[derive(Module, Debug)]
@@ -41,13 +41,18 @@ fn over_last<const D: usize>(x: Tensor<D>, gain: &Param<Tensor<1>>, bias: &Param
     module::layer_norm(to_f32(x), to_f32(gain.val()), Some(to_f32(bias.val())), eps).cast(kind)
 }
 
-/// Burn's batch norm, whose parameters and running statistics are in single precision, on an input of any.
+/// Burn's batch norm, whose parameters and running statistics are in single precision, on an input of any. Its statistics are
+/// those of the batch, or of the batches of all processes ([`synchronised`]).
 ///
 /// # Shapes
 /// [B, C, ..] -> the same, in the input's precision
 pub fn batch_norm<const D: usize>(norm: &BatchNorm, x: Tensor<D>) -> Tensor<D> {
     let kind = x.dtype();
-    norm.forward(to_f32(x)).cast(kind)
+    let x = to_f32(x);
+    match synchronised::batch_norm(norm, &x) {
+        Some(normed) => normed.cast(kind),
+        None => norm.forward(x).cast(kind),
+    }
 }
 
 /// Layer norm over the channels of each pixel of an NCHW map (SAM's neck, mask downscaling and upscaling).

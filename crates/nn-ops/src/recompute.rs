@@ -9,6 +9,9 @@
 //!
 //! A tensor that is no leaf and reaches the loss through more than one segment, or past a segment, has to go through [`cut`]
 //! first: Burn consumes a graph in its backward pass. Without [`record`] around them, both do nothing.
+//!
+//! [`in_parts`] cuts the backward pass at the same places and recomputes nothing: gradients of the last segments are there while
+//! those of the first ones are still to come.
 
 use std::cell::RefCell;
 
@@ -17,7 +20,15 @@ use burn::tensor::{Gradients, Tensor};
 
 thread_local! {
     /// What is being recorded on this thread. A forward pass stays on one.
-    static RECORD: RefCell<Option<Vec<Box<dyn Piece>>>> = const { RefCell::new(None) };
+    static RECORD: RefCell<Option<Recording>> = const { RefCell::new(None) };
+}
+
+/// What a forward pass leaves for its backward pass.
+#[derive(Default)]
+struct Recording {
+    pieces: Vec<Box<dyn Piece>>,
+    /// Whether segments keep what they compute.
+    keeps: bool,
 }
 
 /// Tensors that enter or leave a segment together.
@@ -41,9 +52,18 @@ impl<const D: usize, const N: usize> Tensors<D> for [Tensor<D>; N] {
 
 /// Runs a forward pass whose segments are recomputed; the loss's gradients then come from [`Tape::backward`].
 pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Tape) {
-    let before = Before(RECORD.replace(Some(Vec::new())));
+    recorded(false, forward)
+}
+
+/// Runs a forward pass whose backward pass, [`Tape::backward`], comes in parts. Segments keep what they compute.
+pub fn in_parts<T>(forward: impl FnOnce() -> T) -> (T, Tape) {
+    recorded(true, forward)
+}
+
+fn recorded<T>(keeps: bool, forward: impl FnOnce() -> T) -> (T, Tape) {
+    let before = Before(RECORD.replace(Some(Recording { pieces: Vec::new(), keeps })));
     let out = forward();
-    let pieces = RECORD.take().unwrap_or_default();
+    let pieces = RECORD.take().unwrap_or_default().pieces;
     drop(before);
     (out, Tape { pieces })
 }
@@ -58,6 +78,12 @@ pub fn segment<const D: usize, M: Module + 'static, X: Tensors<D>, Y: Tensors<D>
 ) -> Y {
     if !is_recording() || !(reaches_parameters(module) || is_tracked(&inputs)) {
         return forward(module, inputs);
+    }
+    if RECORD.with_borrow(|record| record.as_ref().is_some_and(|record| record.keeps)) {
+        let outputs = forward(module, inputs);
+        let leaves = outputs.clone().each(&mut |y| constant(y).require_grad());
+        push(leaves.clone(), move || outputs);
+        return leaves;
     }
     let plain = inputs.clone().each(&mut constant);
     let leaves = forward(&module.clone().no_grad(), plain).each(&mut |y| constant(y).require_grad());
@@ -79,6 +105,24 @@ pub fn cut<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let leaf = constant(x.clone()).require_grad();
     push(leaf.clone(), move || x);
     leaf
+}
+
+/// Two tensors of one graph, each as a leaf of its own; what is found for them goes on together. See [`cut`]: where one of two
+/// tensors goes through a further cut and the other goes past it, the graph that they share has one backward pass so.
+///
+/// # Shapes
+/// Any; the outputs have the inputs'.
+#[must_use]
+pub fn cut_together<const A: usize, const B: usize>(a: Tensor<A>, b: Tensor<B>) -> (Tensor<A>, Tensor<B>) {
+    if !(is_recording() && a.is_tracked() && b.is_tracked()) {
+        return (cut(a), cut(b));
+    }
+    let (shape_a, shape_b) = (a.dims(), b.dims());
+    let flat: [Tensor<1>; 2] = [a.reshape([-1]), b.reshape([-1])];
+    let leaves = flat.clone().each(&mut |x| constant(x).require_grad());
+    push(leaves.clone(), move || flat);
+    let [a, b] = leaves;
+    (a.reshape(shape_a), b.reshape(shape_b))
 }
 
 /// `value` on the device of `like` and with its way of keeping activations, without a graph: mixing two ways panics, and
@@ -127,7 +171,7 @@ impl Tape {
 }
 
 /// Puts back what was recorded before, also when a forward pass panics.
-struct Before(Option<Vec<Box<dyn Piece>>>);
+struct Before(Option<Recording>);
 
 impl Drop for Before {
     fn drop(&mut self) {
@@ -144,13 +188,16 @@ trait Piece {
     fn again(self: Box<Self>) -> Option<Tensor<1>>;
 }
 
+/// What a backward pass found for each leaf of a piece.
+type Found<const D: usize> = Vec<Option<Tensor<D>>>;
+
 struct Segment<const D: usize, Y, F> {
     leaves: Y,
-    grads: Vec<Option<Tensor<D>>>,
-    outputs: F,
+    grads: Found<D>,
+    scalar: F,
 }
 
-impl<const D: usize, Y: Tensors<D>, F: FnOnce() -> Y> Piece for Segment<D, Y, F> {
+impl<const D: usize, Y: Tensors<D>, F: FnOnce(Found<D>) -> Option<Tensor<1>>> Piece for Segment<D, Y, F> {
     fn collect(&mut self, grads: &mut Gradients) {
         let mut sums = self.grads.iter_mut();
         let _ = self.leaves.clone().each(&mut |leaf| {
@@ -165,41 +212,55 @@ impl<const D: usize, Y: Tensors<D>, F: FnOnce() -> Y> Piece for Segment<D, Y, F>
     }
 
     fn again(self: Box<Self>) -> Option<Tensor<1>> {
-        let Self { leaves, grads, outputs } = *self;
+        let Self { leaves, grads, scalar } = *self;
         drop(leaves);
-        if grads.iter().all(Option::is_none) {
-            return None;
-        }
-        let (mut grads, mut total) = (grads.into_iter(), None::<Tensor<1>>);
-        let _ = outputs().each(&mut |y| {
-            if let Some(grad) = grads.next().flatten().filter(|_| y.is_tracked()) {
-                let scalar = (y.clone() * lifted(grad, &y)).sum();
-                total = Some(match total.take() {
-                    Some(total) => total + scalar,
-                    None => scalar,
-                });
-            }
-            y
-        });
-        total
+        scalar(grads)
     }
 }
 
-fn is_recording() -> bool {
+/// The scalar whose gradients are those of the loss behind `outputs`, which got `grads`.
+fn scalar_of<const D: usize, Y: Tensors<D>>(outputs: impl FnOnce() -> Y, grads: Found<D>) -> Option<Tensor<1>> {
+    if grads.iter().all(Option::is_none) {
+        return None;
+    }
+    let (mut grads, mut total) = (grads.into_iter(), None::<Tensor<1>>);
+    let _ = outputs().each(&mut |y| {
+        if let Some(grad) = grads.next().flatten().filter(|_| y.is_tracked()) {
+            let scalar = (y.clone() * lifted(grad, &y)).sum();
+            total = Some(match total.take() {
+                Some(total) => total + scalar,
+                None => scalar,
+            });
+        }
+        y
+    });
+    total
+}
+
+pub(crate) fn is_recording() -> bool {
     RECORD.with_borrow(Option::is_some)
 }
 
 fn push<const D: usize, Y: Tensors<D>>(leaves: Y, outputs: impl FnOnce() -> Y + 'static) {
+    push_scalar(leaves, |grads| scalar_of(outputs, grads));
+}
+
+/// Records leaves whose gradients go on through a scalar: `scalar` gets what was found for each of them, and its gradients are
+/// those of the loss behind them.
+pub(crate) fn push_scalar<const D: usize, Y: Tensors<D>>(
+    leaves: Y,
+    scalar: impl FnOnce(Vec<Option<Tensor<D>>>) -> Option<Tensor<1>> + 'static,
+) {
     let mut grads = Vec::new();
     let leaves = leaves.each(&mut |leaf| {
         grads.push(None);
         leaf
     });
-    RECORD.with_borrow_mut(|record| record.get_or_insert_default().push(Box::new(Segment { leaves, grads, outputs })));
+    RECORD.with_borrow_mut(|record| record.get_or_insert_default().pieces.push(Box::new(Segment { leaves, grads, scalar })));
 }
 
 /// Off any graph, yet on the same device: the operations behind it are those that run in training.
-fn constant<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn constant<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     lifted(x.clone(), &x)
 }
 
@@ -277,14 +338,17 @@ mod tests {
         for device in [plain.clone(), plain.gradient_checkpointing()] {
             let layers = layers(&device);
             let kept = loss(&layers, &device);
-            let (again, tape) = record(|| loss(&layers, &device));
-            assert_eq!(tape.pieces(), 6);
-            assert_eq!(again.clone().into_scalar::<f32>(), kept.clone().into_scalar::<f32>());
-            let [want, got] = [(kept, Tape::default()), (again, tape)].map(|(loss, tape)| gradients(&layers, &loss, tape));
+            let value = kept.clone().into_scalar::<f32>();
+            let want = gradients(&layers, &kept, Tape::default());
             assert_eq!(want.len(), 8);
-            for (want, got) in want.into_iter().zip(got) {
-                let scale = want.clone().abs().max().into_scalar::<f32>();
-                crate::testing::assert_close(got, want, 1e-6 * scale);
+            for keeps in [false, true] {
+                let (again, tape) = recorded(keeps, || loss(&layers, &device));
+                assert_eq!(tape.pieces(), 6);
+                assert_eq!(again.clone().into_scalar::<f32>(), value);
+                for (want, got) in want.iter().zip(gradients(&layers, &again, tape)) {
+                    let scale = want.clone().abs().max().into_scalar::<f32>();
+                    crate::testing::assert_close(got, want.clone(), 1e-6 * scale);
+                }
             }
         }
     }

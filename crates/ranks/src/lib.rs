@@ -119,6 +119,11 @@ pub trait Ranks: Send + Sync + Debug {
     fn overlaps(&self) -> bool {
         true
     }
+
+    /// Whether ranks are threads of one process, which share what a process has one of: a generator of random numbers.
+    fn share_process(&self) -> bool {
+        false
+    }
 }
 
 /// A process alone.

@@ -73,6 +73,10 @@ impl Ranks for LocalRank {
         };
         self.from[stream].iter().enumerate().map(receive).collect()
     }
+
+    fn share_process(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -51,8 +51,8 @@ use read::{At, ReadError, ReadErrorKind, join, nearest, one_of};
 pub use recompute::Recompute;
 pub use sections::{DataSection, DataSource, Init, Method, ModelSection, RunSection, TextSection, Tokenizer};
 pub use training::{
-    Ema, EvalSection, Group, Lora, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind, ScheduleSection, Select,
-    TrainSection,
+    BatchNorms, Ema, EvalSection, Group, Lora, LossSize, OptimSection, Optimizer, Profile, PromptKind, ScheduleKind,
+    ScheduleSection, Select, TrainSection,
 };
 
 /// Everything that decides a run. Made by [`RunConfig::resolve`] and its short forms, which check it.

@@ -166,7 +166,7 @@ impl ScheduleKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSection {
-    /// Items a batch. Default 8.
+    /// Items a batch; where several ranks train together, of all of them, each of which takes its part. Default 8.
     pub batch_size: usize,
     /// Parts into which a batch is cut, each on its own thread: for small models on the CPU, where one sample cannot keep
     /// all cores busy. Needs a model without dropout. Default 1.
@@ -209,6 +209,11 @@ pub struct TrainSection {
     pub stop_after: Option<u64>,
     /// Running average of the weights.
     pub ema: Ema,
+    /// Whose statistics batch norms take where several ranks train together. Default "synchronised".
+    pub batch_norm: BatchNorms,
+    /// What gradients are in while they travel between ranks; "bf16" halves the bytes, and what it loses in a step is added in the
+    /// next one. A run that is resumed begins with nothing lost. Default "f32".
+    pub gradient_exchange: Precision,
     /// Low-rank adapters in place of the weights of linear layers. Default: none, weights themselves are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
@@ -234,6 +239,8 @@ impl Default for TrainSection {
             time_limit_minutes: None,
             stop_after: None,
             ema: Ema::default(),
+            batch_norm: BatchNorms::Synchronised,
+            gradient_exchange: Precision::F32,
             lora: None,
         }
     }
@@ -280,6 +287,17 @@ impl Lora {
     pub fn adapts(&self, name: &str) -> bool {
         self.parts.iter().any(|pattern| super::pattern_matches(pattern, name))
     }
+}
+
+/// Whose statistics batch norms take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNorms {
+    /// Those of the whole batch: a run does not depend on the number of ranks. Two small messages per norm and step.
+    #[default]
+    Synchronised,
+    /// Those of each rank's part. The first rank's running statistics are judged and saved.
+    Local,
 }
 
 /// Where the loss compares masks.
@@ -343,7 +361,7 @@ pub struct EvalSection {
     pub precision: Precision,
     /// What the model is told. Default "text".
     pub prompt: PromptKind,
-    /// Items a batch. Default 8.
+    /// Items a batch; where several ranks train together, of all of them, each of which takes its part. Default 8.
     pub batch_size: usize,
     /// Largest number of items of a split. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,10 +21,12 @@ use trainer::data::EvalData;
 use trainer::evaluate::{ItemResult, Options, profile};
 use trainer::methods::{Evaluator, evaluator};
 use trainer::report;
+use trainer::world::World;
 
 use crate::progress::Progress;
+use crate::ranks::{Launched, RankArgs};
 use crate::session::{JUDGING, Source};
-use crate::{device, table};
+use crate::{device, ranks, table};
 pub(crate) use line::head;
 use targets::Target;
 pub(crate) use words::word_kind;
@@ -70,6 +72,8 @@ pub struct EvalArgs {
     /// Also judge the first split with words exchanged for their opposites, and count how often the mask follows them.
     #[arg(long, value_enum)]
     probe: Option<Probe>,
+    #[command(flatten)]
+    ranks: RankArgs,
 }
 
 /// How a table is written.
@@ -132,9 +136,18 @@ enum Probe {
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    if let Some(results) = &args.from {
-        return from::run(args, results);
+    match &args.from {
+        Some(results) => {
+            ranks::alone("eval --from")?;
+            from::run(args, results)
+        }
+        None => ranks::together(args.ranks, |launched| judge(args, launched)),
     }
+}
+
+/// Judges as one of the ranks: each has its part of every split, and the first one keeps what came out.
+fn judge(args: &EvalArgs, launched: &Launched) -> Result<()> {
+    let world = launched.world();
     let found = args.source.find("eval", JUDGING)?;
     let run_config = &found.run_config;
     if args.probe.is_some() && run_config.eval.prompt != PromptKind::Text {
@@ -151,14 +164,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             from::with_sentences(&target.dataset, option)?;
         }
     }
-    let evaluator = evaluator(&found, &device::open(args.source.device())?)?;
+    let evaluator = evaluator(&found, &device::open(&launched.device(args.source.device()))?)?;
     let profile = profile(run_config)?;
     let dir = args.out.clone().map(RunDir::at).or(found.dir);
-    let mut judged = Judged { unwritten: folders(dir.as_ref(), args.out.is_some()).err(), ..Judged::default() };
+    let made = world.in_turn(|| Ok::<_, anyhow::Error>(folders(dir.as_ref(), args.out.is_some())))?;
+    let mut judged = Judged { unwritten: made.err(), ..Judged::default() };
     let mut progress = Progress::new();
     for (number, target) in targets.iter().enumerate() {
         let (evaluator, tokenizer) = (&*evaluator, &found.tokenizer);
-        let judge = Judge { evaluator, tokenizer, profile: &profile, run_config, dir: dir.as_ref(), protocols: &protocols };
+        let (dir, profile, protocols) = (dir.as_ref(), &profile, &protocols[..]);
+        let judge = Judge { evaluator, tokenizer, profile, run_config, dir, protocols, world: &world };
         judge.split(target, number == 0, args, &mut progress, &mut judged)?;
     }
     progress.finish();
@@ -196,11 +211,12 @@ struct Judge<'a> {
     run_config: &'a RunConfig,
     dir: Option<&'a RunDir>,
     protocols: &'a [Protocol],
+    world: &'a World,
 }
 
 impl Judge<'_> {
     fn split(&self, target: &Target, first: bool, args: &EvalArgs, progress: &mut Progress, judged: &mut Judged) -> Result<()> {
-        let data = EvalData::of(self.run_config, target.dataset.clone(), self.evaluator.inputs())?;
+        let data = EvalData::of(self.run_config, target.dataset.clone(), self.evaluator.inputs())?.with_world(self.world);
         let (of, name) = (data.items.len(), target.name());
         if let Some(cut) = self.tokenizer.truncated(self.run_config, data.sentences())? {
             crate::note!("warning: {name}: {cut}");
@@ -238,7 +254,7 @@ impl Judge<'_> {
     }
 
     fn keep(&self, judged: &mut Judged, write: impl FnOnce(&RunDir) -> Result<(), TrainError>) {
-        if let (Some(dir), None) = (self.dir, &judged.unwritten) {
+        if let (Some(dir), None) = (self.dir.filter(|_| self.world.is_first()), &judged.unwritten) {
             judged.unwritten = write(dir).err().map(anyhow::Error::from);
         }
     }

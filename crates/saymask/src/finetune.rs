@@ -67,6 +67,7 @@ fn format(word: &str) -> Result<OwnFormat, String> {
 
 /// Runs the command.
 pub fn run(args: &FinetuneArgs) -> Result<()> {
+    crate::ranks::alone("finetune")?;
     let format = args.format.map_or_else(|| OwnFormat::detect(&args.folder), Ok)?;
     let counts = look(&args.folder, format)?;
     let base = base(args)?;

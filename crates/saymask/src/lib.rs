@@ -18,6 +18,7 @@ pub mod outputs;
 pub mod paper;
 pub mod predict;
 pub mod progress;
+pub mod ranks;
 pub mod report;
 pub mod segment;
 pub mod serve;

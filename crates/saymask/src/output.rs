@@ -2,9 +2,26 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether somebody else says what there is to say.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on, says nothing: one of several ranks speaks for all.
+pub fn silence() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process says nothing.
+pub fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
 
 /// Writes a line to stdout. When nobody reads any more, the program ends quietly; `println!` would panic.
 pub fn line(text: Arguments<'_>) {
+    if is_silent() {
+        return;
+    }
     if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
         if error.kind() == ErrorKind::BrokenPipe {
             std::process::exit(0);
@@ -16,6 +33,13 @@ pub fn line(text: Arguments<'_>) {
 
 /// Writes a line to stderr, if somebody reads it.
 pub fn note(text: Arguments<'_>) {
+    if !is_silent() {
+        always(text);
+    }
+}
+
+/// Writes a line to stderr, also where this process is to be silent: why it ends.
+pub fn always(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 

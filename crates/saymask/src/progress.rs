@@ -21,7 +21,7 @@ impl Progress {
     pub fn new() -> Self {
         Self {
             bar: None,
-            terminal: std::io::stderr().is_terminal(),
+            terminal: std::io::stderr().is_terminal() && !crate::output::is_silent(),
             begun: Instant::now(),
             from: 0,
             total: 0,

@@ -15,7 +15,8 @@ use trainer::train::Summary;
 
 use crate::origin::{Origin, RunFigures, command_line, program};
 use crate::progress::Progress;
-use crate::{device, kinds, table};
+use crate::ranks::{Launched, RankArgs};
+use crate::{device, kinds, ranks, table};
 
 /// The built-in config of a method.
 pub fn demonstration(method: Method) -> &'static str {
@@ -62,9 +63,12 @@ pub struct TrainArgs {
     /// Continue the run of that name from its last whole checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Device, as `run.device=...` would say it; `devices` lists them.
+    /// Device, as `run.device=...` would say it; `devices` lists them. Under mpirun, `cuda:{local_rank}` gives each rank of a machine
+    /// its own.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    #[command(flatten)]
+    ranks: RankArgs,
     /// Changes to the config, such as `train.batch_size=8`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -79,6 +83,12 @@ pub fn method(word: &str) -> Result<Method, String> {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Result<()> {
+    ranks::together(args.ranks, |launched| train(args, launched))
+}
+
+/// Trains as one of the ranks.
+fn train(args: TrainArgs, launched: &Launched) -> Result<()> {
+    let world = launched.world();
     let mut overrides = args.overrides;
     overrides.extend(args.device.map(|d| format!("run.device={d}")));
     let mut run_config = match &args.config {
@@ -88,11 +98,11 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if let Some(threads) = run_config.run.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("run.threads")?;
     }
-    let device = device::open(&run_config.run.device)?;
+    let device = device::open(&launched.device(&run_config.run.device))?;
     if !args.resume && args.config.is_none() {
-        run_config.run.name = RunDir::free_name(&run_config);
+        run_config.run.name = world.from_first(RunDir::free_name(&run_config))?;
     }
-    prepare_data(&run_config)?;
+    world.in_turn(|| prepare_data(&run_config))?;
     let data = Arc::new(open_train(&run_config)?);
     data.warnings.iter().for_each(|warning| crate::note!("warning: {warning}"));
     let mut progress = Progress::new();
@@ -102,8 +112,12 @@ pub fn run(args: TrainArgs) -> Result<()> {
     if let Some(cut) = tokenizer.truncated(&run_config, data.texts())? {
         crate::note!("warning: {}: {cut}", run_config.data.train_split);
     }
-    let summary = methods::train(&run_config, tokenizer, data, &device, args.resume, &mut on_event)?;
+    let summary = methods::train_on_ranks(&run_config, tokenizer, data, &device, &world, args.resume, &mut on_event)?;
     progress.finish();
+    if !world.is_first() {
+        return Ok(());
+    }
+    run_config.run.device = launched.device(&run_config.run.device);
     keep_figures(&run_config, &device, &summary)?;
     report(&summary);
     if args.config.is_none() {

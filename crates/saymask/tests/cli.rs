@@ -6,6 +6,9 @@ mod data_masks;
 mod device;
 #[path = "cli/eval.rs"]
 mod eval;
+#[cfg(feature = "mpi")]
+#[path = "cli/mpi.rs"]
+mod mpi;
 #[path = "cli/multitask.rs"]
 mod multitask;
 #[path = "cli/own.rs"]

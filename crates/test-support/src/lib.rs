@@ -4,5 +4,7 @@ pub mod http;
 pub mod kill;
 pub mod reliability;
 mod session;
+mod toy;
 
 pub use session::{Session, json};
+pub use toy::toy_toml;

@@ -16,6 +16,7 @@ use crate::cache::FeatureCache;
 use crate::error::TrainError;
 use crate::items::{batch_of, host_batch, images};
 use crate::unreadable::{Loaded, Unreadable};
+use crate::world::World;
 use run_config::{LossSize, PromptKind, RunConfig};
 
 /// Decoded images kept in memory, in bytes.
@@ -85,6 +86,7 @@ pub struct TrainData {
     scales: Scales,
     ahead: usize,
     unreadable: Arc<Unreadable>,
+    world: World,
 }
 
 /// Sides to which batches are resized, one per step (DIT's released cross-attention configs).
@@ -130,7 +132,15 @@ impl TrainData {
         let cache = Arc::new(ImageCache::new(CACHE_BYTES));
         let (prompts, scales, ahead) = (run_config.train.prompts.clone(), Scales::new(run_config), run_config.data.prefetch);
         let unreadable = Arc::new(Unreadable::new(run_config.data.max_unreadable));
-        Ok(Self { dataset, transform, sampler, cache, features: None, inputs, prompts, scales, ahead, unreadable })
+        let (features, world) = (None, World::default());
+        Ok(Self { dataset, transform, sampler, cache, features, inputs, prompts, scales, ahead, unreadable, world })
+    }
+
+    /// One rank's share: the same steps, of each the rank's contiguous part of the images. Which items make up a step does not
+    /// depend on the number of ranks.
+    #[must_use]
+    pub fn with_world(self, world: &World) -> Self {
+        Self { world: world.clone(), ..self }
     }
 
     /// Takes the features of the method's frozen part from a cache, if there is one; the images in their canvas are then not made.
@@ -147,12 +157,13 @@ impl TrainData {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (sampler, inputs, features) = (self.sampler.clone(), self.inputs.clone(), self.features.clone());
         let (prompts, scales, unreadable) = (self.prompts.clone(), self.scales.clone(), self.unreadable.clone());
+        let world = self.world.clone();
         Prefetcher::spawn(self.ahead, move |i| {
             let step = from + i;
             if step >= to {
                 return Ok(None);
             }
-            let Loaded { items, samples, unreadable } = unreadable.load(&dataset, &sampler, step, &transform, &cache)?;
+            let Loaded { items, samples, unreadable } = unreadable.load(&dataset, &sampler, step, &transform, &cache, &world)?;
             // What is meant in one image shares its key, but not its points.
             let keys = items.iter().map(|item| match item.target {
                 Target::Sentence { referent, .. } => item.key.wrapping_add(referent as u64),
@@ -183,6 +194,7 @@ pub struct EvalData {
     inputs: Inputs,
     prompt: PromptKind,
     batch: usize,
+    world: World,
 }
 
 impl EvalData {
@@ -208,7 +220,20 @@ impl EvalData {
             inputs,
             prompt: run_config.eval.prompt,
             batch: run_config.eval.batch_size.max(1),
+            world: World::default(),
         })
+    }
+
+    /// Judged by several ranks together. Batches are those of one process, so masks are the same to the last bit.
+    #[must_use]
+    pub fn with_world(self, world: &World) -> Self {
+        Self { world: world.clone(), ..self }
+    }
+
+    /// The ranks that judge.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// The sentences that will be judged.
@@ -222,7 +247,8 @@ impl EvalData {
         &self.dataset.image(&self.items[item]).path
     }
 
-    /// Reads every image that will be judged, so that a damaged one is named now and not after hours of training.
+    /// Reads every image that will be judged, each rank its part of them, so that a damaged one is named now and not after hours of
+    /// training.
     ///
     /// # Errors
     /// The first image, in order, that cannot be read.
@@ -230,17 +256,23 @@ impl EvalData {
         let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
         images.sort_unstable();
         images.dedup();
+        let images = &images[self.world.part(images.len())];
         let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image]).map(|_| ()));
         read.collect::<Vec<_>>().into_iter().collect()
     }
 
-    /// Batches in order, made ahead on another thread, with the number of their first item.
+    /// This rank's batches in order, made ahead on another thread, with the number of their first item.
     pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
         let (items, batch, inputs, prompt) = (self.items.clone(), self.batch, self.inputs.clone(), self.prompt);
+        let part = self.world.part(items.len().div_ceil(batch));
         Prefetcher::spawn(2, move |i| {
-            let first = i as usize * batch;
-            let Some(rest) = items.get(first..).filter(|r| !r.is_empty()) else { return Ok(None) };
+            let number = part.start + i as usize;
+            if number >= part.end {
+                return Ok(None);
+            }
+            let first = number * batch;
+            let rest = &items[first..];
             let draws: Vec<Draw> = rest[..batch.min(rest.len())].iter().copied().map(Draw::from).collect();
             let (_, batch) = host_batch(&dataset, &draws, &transform, &cache, &inputs)?;
             // An evaluation item has no key of its own: its number decides its points.

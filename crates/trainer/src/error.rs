@@ -50,6 +50,9 @@ pub enum TrainError {
     /// A figure.
     #[error(transparent)]
     Figure(#[from] figures::FigureError),
+    /// Another rank.
+    #[error(transparent)]
+    Ranks(#[from] ranks::RankError),
     /// A file of the run.
     #[error("{path}: {what}")]
     File {

@@ -9,6 +9,7 @@ use metrics::{Confusion, EvalProfile, Meter, Report, Resample, Sample, Space};
 use pil_ops::Letterbox;
 use rayon::prelude::*;
 use sam_vit::{Prediction, SamError};
+use serde::{Deserialize, Serialize};
 
 use crate::data::EvalData;
 use crate::error::TrainError;
@@ -43,7 +44,7 @@ pub fn profile(run_config: &RunConfig) -> Result<EvalProfile, TrainError> {
     Ok(profile)
 }
 
-/// Evaluates a split.
+/// Evaluates a split. Where several ranks judge it together, each judges its part of the batches, and all return all of it.
 ///
 /// With `shuffle`, every image is given the sentence of another expression, by a fixed permutation: what is left then is
 /// what the model knows without its text.
@@ -115,8 +116,7 @@ pub fn evaluate_with<S: Segmenter>(
     let Options { sentences, maps: mut sink } = options;
     debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
     debug_assert!(sentences.is_none_or(|s| s.len() == data.items.len()), "one sentence per item");
-    let mut meter = Meter::new(profile.clone());
-    let mut judged = Vec::with_capacity(data.items.len());
+    let mut counted = Vec::with_capacity(data.items.len());
     for batch in data.batches() {
         let (first, mut batch) = batch?;
         if let Some(other) = sentences.and_then(|s| s.get(first..first + batch.len())) {
@@ -151,19 +151,70 @@ pub fn evaluate_with<S: Segmenter>(
                 Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample, map))
             })
             .collect();
-        // Sums run in item order, so a report does not depend on threads.
         for result in results {
-            let (mut one, sample, map) = result?;
+            let (one, sample, map) = result?;
             if let (Some(sink), Some(map)) = (&mut sink, map) {
                 sink(one.item, map)?;
             }
-            one.iou = meter.add(&sample);
-            judged.push(one);
+            counted.push((one, sample));
         }
-        on_event(judged.len());
+        // Ranks have parts of one size.
+        on_event((counted.len() * data.world().size()).min(data.items.len()));
     }
+    if !data.world().is_alone() {
+        let own: Vec<Sent> = counted.iter().map(|(one, sample)| Sent::new(one, sample)).collect();
+        counted = data.world().gather(own)?.into_iter().flatten().map(Sent::into_parts).collect::<Result<_, _>>()?;
+    }
+    // Sums run in item order, so a report depends neither on threads nor on ranks.
+    let mut meter = Meter::new(profile.clone());
+    let mut judged = Vec::with_capacity(counted.len());
+    for (mut one, sample) in counted {
+        one.iou = meter.add(&sample);
+        judged.push(one);
+    }
+    on_event(judged.len());
     let spec = &data.dataset.spec;
     Ok((meter.report(&data.dataset.split).of(&spec.name, &spec.split_by), judged))
+}
+
+/// What a rank tells the others of an item.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    item: usize,
+    sentence: String,
+    mask: (u32, u32, String),
+    /// The score's bits.
+    score: u32,
+    confusion: Confusion,
+    truth_pixels: u64,
+    says_none: bool,
+    missing: bool,
+    kinds: Vec<String>,
+}
+
+impl Sent {
+    fn new(one: &ItemResult, sample: &Sample) -> Self {
+        Self {
+            item: one.item,
+            sentence: one.sentence.clone(),
+            mask: (one.mask.height(), one.mask.width(), one.mask.to_compressed()),
+            score: one.score.to_bits(),
+            confusion: sample.confusion,
+            truth_pixels: sample.truth_pixels,
+            says_none: sample.says_none,
+            missing: sample.missing,
+            kinds: sample.kinds.clone(),
+        }
+    }
+
+    fn into_parts(self) -> Result<(ItemResult, Sample), TrainError> {
+        let (height, width, counts) = self.mask;
+        let mask = Rle::from_compressed(height, width, counts)?;
+        let score = f32::from_bits(self.score);
+        let one = ItemResult { item: self.item, sentence: self.sentence, mask, score, iou: 0.0 };
+        let Self { confusion, truth_pixels, says_none, missing, kinds, .. } = self;
+        Ok((one, Sample { confusion, truth_pixels, says_none, missing, kinds }))
+    }
 }
 
 /// An item's result, what the meter counts of it, and its map where one is wanted.

@@ -29,8 +29,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Several ranks, each with a device, train together through [`world::World`]: a step takes `train.batch_size` items over all of
+//! them, so a run does not depend on how many there are.
+//!
 //! # Limits
-//! One process, one device: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`models::precision`]).
+//! One device per process: Burn's distributed training stays within a process and hangs on uneven shards. Parameters are f32; forward passes may compute in bf16 ([`models::precision`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod average;
@@ -46,6 +49,7 @@ mod items;
 pub mod methods;
 pub mod optimise;
 pub mod prompts;
+mod reducer;
 pub mod report;
 pub mod run_log;
 pub mod schedule;
@@ -56,5 +60,6 @@ pub mod statistics;
 pub mod step;
 pub mod train;
 mod unreadable;
+pub mod world;
 
 pub use error::TrainError;

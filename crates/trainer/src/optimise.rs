@@ -177,6 +177,12 @@ fn take<M: Module>(grads: &mut GradientsParams, net: &M, ids: &[ParamId]) -> Gra
 /// The norm of all gradients together (PyTorch's `clip_grad_norm_`), and the gradients scaled so that it is at most
 /// `max_norm`; 0 leaves them as they are. Burn's own clipping looks at each tensor by itself.
 pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (GradientsParams, f64) {
+    let norm = global_norm(net, &grads);
+    (clip_from(net, grads, norm, max_norm), norm)
+}
+
+/// The norm of all gradients together.
+pub fn global_norm<M: Module>(net: &M, grads: &GradientsParams) -> f64 {
     struct Norm<'a> {
         grads: &'a GradientsParams,
         sum: f64,
@@ -188,11 +194,15 @@ pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (Gradi
             }
         }
     }
-    let mut norm = Norm { grads: &grads, sum: 0.0 };
+    let mut norm = Norm { grads, sum: 0.0 };
     net.visit(&mut norm);
-    let norm = norm.sum.sqrt();
+    norm.sum.sqrt()
+}
+
+/// Gradients of this norm, scaled so that it is at most `max_norm`.
+pub fn clip_from<M: Module>(net: &M, grads: GradientsParams, norm: f64, max_norm: f64) -> GradientsParams {
     if max_norm <= 0.0 || !norm.is_finite() || norm <= max_norm {
-        return (grads, norm);
+        return grads;
     }
     struct Scale {
         grads: GradientsParams,
@@ -207,7 +217,7 @@ pub fn clip<M: Module>(net: &M, grads: GradientsParams, max_norm: f64) -> (Gradi
     }
     let mut scale = Scale { grads, factor: max_norm / (norm + 1e-6) };
     net.visit(&mut scale);
-    (scale.grads, norm)
+    scale.grads
 }
 
 #[cfg(test)]

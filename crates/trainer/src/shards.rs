@@ -5,16 +5,20 @@
 //! (their values are shared), so that Burn keeps one graph a part and the parts do not wait for each other; gradients are
 //! summed in the order of the parts, so results do not depend on timing.
 
+use std::sync::Arc;
+
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
-use nn_ops::recompute::{Tape, record};
+use nn_ops::recompute::{Tape, in_parts, record};
+use nn_ops::synchronised::{self, Gather};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::segmenter::{Loss, Segmenter};
+use crate::world::World;
 use models::precision::View;
-use run_config::{Recompute, RunConfig};
+use run_config::{BatchNorms, Recompute, RunConfig};
 
 /// Loss and gradients of a part of a batch, weighted by its share.
 pub struct PartGradients {
@@ -27,12 +31,18 @@ pub struct PartGradients {
 }
 
 /// The threads of a run's parts, and how they see the module.
-#[derive(Debug)]
 pub struct Shards {
     pools: Vec<ThreadPool>,
     view: View,
     recompute: Recompute,
+    /// Whether gradients are wanted while the backward pass goes on.
+    in_parts: bool,
+    /// How batch norms gather the statistics of all ranks.
+    statistics: Option<Arc<Gather>>,
 }
+
+/// Hears the gradients of each piece of a backward pass.
+pub type Pieces<'a> = dyn FnMut(GradientsParams) + 'a;
 
 impl Shards {
     /// As many parts as `train.shards` says, the machine's threads divided between them.
@@ -43,7 +53,7 @@ impl Shards {
         let (view, recompute) = (View::new(run_config.train.precision), run_config.train.recompute);
         let count = run_config.train.shards;
         if count <= 1 {
-            return Ok(Self { pools: Vec::new(), view, recompute });
+            return Ok(Self { pools: Vec::new(), view, recompute, in_parts: false, statistics: None });
         }
         if let Some(reason) = segmenter.sharding_blocker() {
             return Err(run_config.value_error("train.shards", count, format!("1, because {reason}")).into());
@@ -54,7 +64,17 @@ impl Shards {
             .map(pool)
             .collect::<Result<_, _>>()
             .map_err(|e| run_config.value_error("train.shards", e, "threads that the system grants"))?;
-        Ok(Self { pools, view, recompute })
+        Ok(Self { pools, view, recompute, in_parts: false, statistics: None })
+    }
+
+    /// The same for one of several ranks.
+    #[must_use]
+    pub fn with_world(self, world: &World, run_config: &RunConfig) -> Self {
+        if world.is_alone() {
+            return self;
+        }
+        let synchronised = run_config.train.batch_norm == BatchNorms::Synchronised;
+        Self { in_parts: true, statistics: synchronised.then(|| world.statistics()), ..self }
     }
 
     /// Loss and gradients of each part, weighted by its share of the batch and by `weight`.
@@ -69,9 +89,26 @@ impl Shards {
         graph: &Device,
         weight: f64,
     ) -> Result<Vec<PartGradients>, TrainError> {
+        self.gradients_to(segmenter, net, batch, graph, weight, None)
+    }
+
+    /// The same; where the batch is one part, its gradients go to `pieces` while its backward pass goes on, and what is returned
+    /// has none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gradients_to<S: Segmenter>(
+        &self,
+        segmenter: &S,
+        net: &S::Net,
+        batch: &HostBatch,
+        graph: &Device,
+        weight: f64,
+        pieces: Option<&mut Pieces<'_>>,
+    ) -> Result<Vec<PartGradients>, TrainError> {
         let count = self.pools.len().min(batch.image_count());
         if count <= 1 {
-            return Ok(vec![self.part(segmenter, net, batch, graph, weight)?]);
+            return Ok(vec![self.part(segmenter, net, batch, graph, weight, pieces)?]);
         }
         let cut = |i: usize| i * batch.image_count() / count;
         std::thread::scope(|scope| {
@@ -84,7 +121,7 @@ impl Shards {
                         pool.install(|| {
                             let mine = batch.part(cut(i), cut(i + 1));
                             let share = mine.len() as f64 / batch.len() as f64;
-                            self.part(segmenter, &net, &mine, graph, weight * share)
+                            self.part(segmenter, &net, &mine, graph, weight * share, None)
                         })
                     })
                 })
@@ -102,6 +139,7 @@ impl Shards {
         batch: &HostBatch,
         graph: &Device,
         weight: f64,
+        pieces: Option<&mut Pieces<'_>>,
     ) -> Result<PartGradients, TrainError> {
         let seen = self.view.of(net);
         let forward = || {
@@ -109,15 +147,23 @@ impl Shards {
             // Losses are taken in f32, whatever the method computed in.
             segmenter.loss(logits.cast(DType::F32), batch.masks(graph), batch)
         };
+        let forward = || match &self.statistics {
+            Some(gather) => synchronised::over(gather.clone(), forward),
+            None => forward(),
+        };
         let (loss, tape) = match self.recompute {
             Recompute::Blocks => record(forward),
+            Recompute::None | Recompute::Operations if self.in_parts => in_parts(forward),
             Recompute::None | Recompute::Operations => (forward(), Tape::default()),
         };
         let Loss { total, terms } = loss?;
         let total = total * weight;
         let (loss, terms) = read(&total, terms, weight)?;
         let mut sums = GradientsAccumulator::new();
-        tape.backward(&total, |grads| sums.accumulate(&seen, self.view.gradients(&seen, grads)));
+        match pieces {
+            Some(pieces) => tape.backward(&total, |grads| pieces(self.view.gradients(&seen, grads))),
+            None => tape.backward(&total, |grads| sums.accumulate(&seen, self.view.gradients(&seen, grads))),
+        }
         Ok(PartGradients { loss, terms, grads: sums.grads() })
     }
 }

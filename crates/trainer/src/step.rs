@@ -1,18 +1,22 @@
 //! One training step: micro-batches to gradients, global-norm clipping, optimisers, moving average; non-finite steps are skipped.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::module::Module;
-use burn::optim::GradientsAccumulator;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Device;
 
 use crate::average;
 use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::finite::{self, NotFinite};
-use crate::optimise::{Optimisers, clip};
+use crate::optimise::{Optimisers, clip, clip_from, global_norm};
+use crate::reducer::{Reducer, StepMessage};
 use crate::segmenter::Segmenter;
-use crate::shards::Shards;
+use crate::shards::{PartGradients, Shards};
 use crate::state::Training;
 use crate::statistics;
+use crate::world::World;
 use models::manifest::Skips;
 use models::weights::with_adapters;
 use nn_ops::weights::{freeze_unless, name_ids};
@@ -25,6 +29,9 @@ pub struct StepContext<'a, S> {
     device: Device,
     graph: Device,
     shards: Shards,
+    world: World,
+    /// Made at the first step of several ranks.
+    reducer: Mutex<Option<Reducer>>,
 }
 
 /// What a step did.
@@ -38,6 +45,10 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Why the step was skipped, if it was.
     pub skipped: Option<SkippedStep>,
+    /// Sentences that the step saw, over all ranks.
+    pub items: usize,
+    /// What could not be read, on all ranks; other samples stood in its place.
+    pub unreadable: Vec<String>,
 }
 
 /// Why a step changed nothing.
@@ -56,7 +67,14 @@ impl<'a, S: Segmenter> StepContext<'a, S> {
     /// When the method's batches cannot be cut as the config says, or threads cannot be made.
     pub fn new(segmenter: &'a S, run_config: &'a RunConfig, device: &Device) -> Result<Self, TrainError> {
         let (graph, shards) = (graph(run_config, device), Shards::new(run_config, segmenter)?);
-        Ok(Self { segmenter, run_config, device: device.clone(), graph, shards })
+        let (device, world, reducer) = (device.clone(), World::default(), Mutex::default());
+        Ok(Self { segmenter, run_config, device, graph, shards, world, reducer })
+    }
+
+    /// The same for one of several ranks.
+    #[must_use]
+    pub fn with_world(self, world: &World) -> Self {
+        Self { shards: self.shards.with_world(world, self.run_config), world: world.clone(), ..self }
     }
 
     /// The device with gradients on which parameters and batches live.
@@ -113,23 +131,16 @@ impl<N: Module> Training<N> {
         mut self,
         context: &StepContext<'_, S>,
         lr: f64,
-        mut next_batch: impl FnMut() -> Result<Option<HostBatch>, TrainError>,
+        next_batch: impl FnMut() -> Result<Option<HostBatch>, TrainError>,
     ) -> Result<(Self, StepReport), TrainError> {
         let (segmenter, run_config) = (context.segmenter, context.run_config);
-        // Dropout draws from the device's generator: a pure function of seed and step makes resuming exact.
-        context.device.seed(run_config.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.step));
+        // Dropout draws from the device's generator: a pure function of seed and step makes resuming exact. Ranks draw apart.
+        let rank = (context.world.rank() as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
+        let seed = run_config.run.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.step);
+        context.device.seed(seed.wrapping_add(rank));
         let before = Some(statistics::kept(&self.net)).filter(|kept| !kept.is_empty());
-        let accumulate = run_config.optim.accumulate.max(1);
-        let (mut grads, mut loss, mut terms) = (GradientsAccumulator::new(), 0.0, Vec::new());
-        for _ in 0..accumulate {
-            let Some(batch) = next_batch()? else { break };
-            for part in context.shards.gradients(segmenter, &self.net, &batch, &context.graph, 1.0 / accumulate as f64)? {
-                loss += part.loss;
-                add(&mut terms, part.terms);
-                grads.accumulate(&self.net, part.grads);
-            }
-        }
-        let (grads, grad_norm) = clip(&self.net, grads.grads(), run_config.optim.grad_clip);
+        let found = context.gradients(&self.net, next_batch)?;
+        let Found { grads, grad_norm, loss, terms, items, unreadable } = found;
         let mut skipped = None;
         if loss.is_finite() && grad_norm.is_finite() {
             self.skips.in_a_row = 0;
@@ -147,7 +158,79 @@ impl<N: Module> Training<N> {
             skipped = Some(SkippedStep { found: NotFinite::describe(not_finite.as_ref()), not_finite });
         }
         self.step += 1;
-        Ok((self, StepReport { loss, terms, grad_norm, skipped }))
+        Ok((self, StepReport { loss, terms, grad_norm, skipped, items, unreadable }))
+    }
+}
+
+/// What the backward passes of a step find.
+struct Found {
+    /// Clipped.
+    grads: GradientsParams,
+    grad_norm: f64,
+    loss: f64,
+    terms: Vec<(&'static str, f64)>,
+    items: usize,
+    unreadable: Vec<String>,
+}
+
+impl<S: Segmenter> StepContext<'_, S> {
+    /// Gradients of the step's micro-batches, over all ranks.
+    fn gradients(
+        &self,
+        net: &S::Net,
+        mut next_batch: impl FnMut() -> Result<Option<HostBatch>, TrainError>,
+    ) -> Result<Found, TrainError> {
+        let (mut reducer, alone) = (self.reducer.lock().unwrap_or_else(PoisonError::into_inner), self.world.is_alone());
+        let accumulate = self.run_config.optim.accumulate.max(1);
+        let (mut sums, mut loss, mut terms) = (GradientsAccumulator::new(), 0.0, Vec::new());
+        let (mut items, mut unreadable) = (0, Vec::new());
+        for number in 1..=accumulate {
+            let Some(mut batch) = next_batch()? else { break };
+            unreadable.append(&mut batch.unreadable);
+            // Every sentence weighs alike, however many of them a rank has.
+            let all: usize = self.world.gather(batch.len())?.into_iter().sum();
+            items += all;
+            let weight = batch.len() as f64 / all.max(1) as f64 / accumulate as f64;
+            let mut tell = |part: &mut PartGradients| {
+                loss += part.loss;
+                add(&mut terms, std::mem::take(&mut part.terms));
+            };
+            if alone {
+                for mut part in self.shards.gradients(self.segmenter, net, &batch, &self.graph, weight)? {
+                    tell(&mut part);
+                    sums.accumulate(net, part.grads);
+                }
+                continue;
+            }
+            let exchange = self.run_config.train.gradient_exchange;
+            let reducer = reducer.get_or_insert_with(|| Reducer::new(&self.world, exchange, net, &self.device));
+            let mut piece = 0;
+            let mut pieces = |grads| {
+                reducer.add(net, grads, (number == accumulate).then_some(piece));
+                piece += 1;
+            };
+            let parts = self.shards.gradients_to(self.segmenter, net, &batch, &self.graph, weight, Some(&mut pieces))?;
+            for mut part in parts {
+                tell(&mut part);
+                reducer.add(net, part.grads, None);
+            }
+        }
+        let Some(reducer) = reducer.as_mut() else {
+            let (grads, grad_norm) = clip(net, sums.grads(), self.run_config.optim.grad_clip);
+            return Ok(Found { grads, grad_norm, loss, terms, items, unreadable });
+        };
+        let message = StepMessage::new(loss, &terms, unreadable);
+        let (grads, all) = reducer.finish(net, message)?;
+        let of = |name: &str, one: &StepMessage| {
+            one.terms.iter().filter(|(known, _)| known == name).map(|(_, bits)| f64::from_bits(*bits)).sum::<f64>()
+        };
+        let loss = all.iter().map(|one| f64::from_bits(one.loss)).sum();
+        let terms = terms.iter().map(|(name, _)| (*name, all.iter().map(|one| of(name, one)).sum())).collect();
+        let unreadable = all.into_iter().flat_map(|one| one.unreadable).collect();
+        // All ranks hold the same gradients. Should one of them add them up in another order, it must not skip or clip alone.
+        let grad_norm = f64::from_bits(self.world.from_first(global_norm(net, &grads).to_bits())?);
+        let grads = clip_from(net, grads, grad_norm, self.run_config.optim.grad_clip);
+        Ok(Found { grads, grad_norm, loss, terms, items, unreadable })
     }
 }
 

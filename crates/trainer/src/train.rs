@@ -22,12 +22,14 @@ use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log, 
 use crate::schedule::Schedule;
 use crate::segmenter::Segmenter;
 use crate::state::Training;
+use crate::statistics;
 use crate::step::{StepContext, StepReport};
+use crate::world::World;
 use models::manifest::Best;
 use models::precision;
 use models::run_dir::{Checkpoint, Damaged, RunDir, write_whole};
 use models::weights::evaluated_weights;
-use run_config::{RunConfig, Select};
+use run_config::{BatchNorms, RunConfig, Select};
 
 /// Steps in a row without finite gradients after which a run is given up.
 const GIVE_UP: u64 = 20;
@@ -67,20 +69,41 @@ pub fn train<S: Segmenter>(
     resume: bool,
     on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
+    train_on_ranks(segmenter, run_config, data, device, &World::default(), resume, on_event)
+}
+
+/// [`train`] as one of several ranks. The first one writes the run's folder and tells of events; the others have to see that folder.
+///
+/// # Errors
+/// As there, and a rank that is lost.
+pub fn train_on_ranks<S: Segmenter>(
+    segmenter: &S,
+    run_config: &RunConfig,
+    data: Arc<Dataset>,
+    device: &Device,
+    world: &World,
+    resume: bool,
+    on_event: &mut OnEvent<'_>,
+) -> Result<Summary, TrainError> {
+    let mut silent = |_: Event<'_>| {};
+    let on_event: &mut OnEvent<'_> = if world.is_first() { on_event } else { &mut silent };
     precision::check_training(run_config, device)?;
+    check_ranks(run_config, &data, world)?;
     // A wrong profile must not surface after hours of training.
     profile(run_config)?;
-    let train_data = TrainData::open(run_config, data.clone(), segmenter.inputs())?;
+    let train_data = TrainData::open(run_config, data.clone(), segmenter.inputs())?.with_world(world);
     let schedule = Schedule::new(run_config, steps_per_epoch(run_config, &train_data))?;
-    let first =
-        run_config.data.val_splits.first().map(|split| EvalData::open(run_config, split, segmenter.inputs())).transpose()?;
+    let open = |split: &String| Ok::<_, TrainError>(EvalData::open(run_config, split, segmenter.inputs())?.with_world(world));
+    let first = run_config.data.val_splits.first().map(open).transpose()?;
     // A damaged image of the first split, too: figures of a part of it would not be comparable.
     first.as_ref().map_or(Ok(()), EvalData::check_images)?;
-    let context = StepContext::new(segmenter, run_config, device)?;
-    let training = context.begin()?;
-    let cache = FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event)?;
+    let context = StepContext::new(segmenter, run_config, device)?.with_world(world);
+    let training = if world.ranks().share_process() { world.in_turn(|| context.begin())? } else { context.begin()? };
+    let cache = world.in_turn(|| FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event))?;
     let train_data = train_data.with_features(cache);
-    let (dir, log, training) = if resume { continued(run_config, training, on_event)? } else { started(run_config, training)? };
+    let (dir, log, training) =
+        if resume { continued(run_config, training, world, on_event)? } else { started(run_config, training, world)? };
+    world.agree_on_weights(&training.net)?;
     let trainable: usize = trained(&training.net, &segmenter.names()).iter().map(|p| p.elements).sum();
     if trainable == 0 {
         let expected = "patterns that leave something to train; to judge weights as they are, use eval";
@@ -93,8 +116,9 @@ pub fn train<S: Segmenter>(
         items: (data.referents.len() + data.class_images.len(), data.sentences()),
     });
     let (begun, unreadable) = (Instant::now(), BTreeSet::new());
+    let world = world.clone();
     let mut run =
-        Run { segmenter, run_config, device, context, schedule, train_data, first, dir, log, begun, unreadable, on_event };
+        Run { segmenter, run_config, device, context, world, schedule, train_data, first, dir, log, begun, unreadable, on_event };
     let training = run.steps(training)?;
     run.finish(training)
 }
@@ -104,24 +128,52 @@ fn steps_per_epoch(run_config: &RunConfig, data: &TrainData) -> u64 {
     data.sampler.steps_per_epoch() as u64 / run_config.optim.accumulate.max(1) as u64
 }
 
-/// A new run folder and its log.
-fn started<N>(run_config: &RunConfig, training: Training<N>) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
+/// Refuses ranks that would not work on the same run, or not work at all.
+fn check_ranks(run_config: &RunConfig, data: &Dataset, world: &World) -> Result<(), TrainError> {
+    if run_config.train.batch_size < world.size() {
+        let expected = format!("at least the number of ranks, {}, over which a step's items are spread", world.size());
+        return Err(run_config.value_error("train.batch_size", run_config.train.batch_size, expected).into());
+    }
+    world.agree("config", run_config.to_toml()?.as_bytes())?;
+    let sizes = [data.images.len(), data.referents.len(), data.class_images.len(), data.sentences()];
+    world.agree("training set", format!("{sizes:?}").as_bytes())
+}
+
+/// A new run folder and its log, which is the first rank's alone.
+fn started<N>(
+    run_config: &RunConfig,
+    training: Training<N>,
+    world: &World,
+) -> Result<(RunDir, Option<RunLog>, Training<N>), TrainError> {
+    if !world.is_first() {
+        return Ok((RunDir::of(run_config), None, training));
+    }
     let dir = RunDir::create(run_config)?;
     let log = RunLog::create(&dir)?;
-    Ok((dir, log, training))
+    Ok((dir, Some(log), training))
 }
 
 /// The run folder as it stands, cut back to its newest whole checkpoint.
 fn continued<N: Module>(
     run_config: &RunConfig,
     mut training: Training<N>,
+    world: &World,
     on_event: &mut OnEvent<'_>,
-) -> Result<(RunDir, RunLog, Training<N>), TrainError> {
+) -> Result<(RunDir, Option<RunLog>, Training<N>), TrainError> {
+    if !world.is_first() {
+        let dir = RunDir::of(run_config);
+        // The first rank looks for it, and cuts the folder back before any step.
+        if let Some(step) = world.from_first(None::<u64>)? {
+            training = training.restore(&Checkpoint::open(&dir.checkpoint_path(step))?)?;
+        }
+        return Ok((dir, None, training));
+    }
     let dir = RunDir::resume(run_config)?;
     let found = dir.latest_whole()?;
     for Damaged { path, reason } in &found.damaged {
         on_event(Event::Note(format!("skipped the damaged checkpoint {}: {reason}", path.display())));
     }
+    world.from_first(found.checkpoint.as_ref().map(|checkpoint| checkpoint.manifest.state.step))?;
     if let Some(checkpoint) = found.checkpoint {
         checkpoint.check_config(run_config)?;
         training = training.restore(&checkpoint)?;
@@ -131,7 +183,7 @@ fn continued<N: Module>(
     }
     dir.discard_after(training.step)?;
     let (log, _) = RunLog::resume(&dir, training.step)?;
-    Ok((dir, log, training))
+    Ok((dir, Some(log), training))
 }
 
 /// A run whose folder is open and whose steps can begin.
@@ -140,39 +192,35 @@ struct Run<'a, 'e, S: Segmenter> {
     run_config: &'a RunConfig,
     device: &'a Device,
     context: StepContext<'a, S>,
+    world: World,
     schedule: Schedule,
     train_data: TrainData,
     first: Option<EvalData>,
     dir: RunDir,
-    log: RunLog,
+    /// The first rank's.
+    log: Option<RunLog>,
     begun: Instant,
     unreadable: BTreeSet<String>,
     on_event: &'a mut OnEvent<'e>,
 }
 
-/// Seconds spent waiting for batches, and items seen, since the last line of `timing.jsonl`; samples replaced since the last
-/// step.
+/// Seconds spent waiting for batches, and items seen by all ranks, since the last line of `timing.jsonl`.
 struct Pace {
     waited: f64,
     items: usize,
     since: Instant,
-    unreadable: Vec<String>,
 }
 
 impl Pace {
     fn new() -> Self {
-        Self { waited: 0.0, items: 0, since: Instant::now(), unreadable: Vec::new() }
+        Self { waited: 0.0, items: 0, since: Instant::now() }
     }
 
     /// The next batch, with the wait for it counted.
     fn next(&mut self, batches: &mut Prefetcher<HostBatch>) -> Result<Option<HostBatch>, TrainError> {
         let waiting = Instant::now();
-        let mut batch = batches.next().transpose()?;
-        if let Some(batch) = &mut batch {
-            self.unreadable.append(&mut batch.unreadable);
-        }
+        let batch = batches.next().transpose()?;
         self.waited += waiting.elapsed().as_secs_f64();
-        self.items += batch.as_ref().map_or(0, HostBatch::len);
         Ok(batch)
     }
 
@@ -199,20 +247,25 @@ impl<S: Segmenter> Run<'_, '_, S> {
         let per_epoch = steps_per_epoch(self.run_config, &self.train_data);
         while training.step < end {
             let lr = self.schedule.lr(training.step);
-            let (next, report) = training.step(&self.context, lr, || pace.next(&mut batches))?;
+            let (next, mut report) = training.step(&self.context, lr, || pace.next(&mut batches))?;
             training = next;
+            pace.items += report.items;
             let step = training.step;
             (self.on_event)(Event::Step { step, loss: report.loss, lr });
-            let out_of_time =
-                self.run_config.train.time_limit_minutes.is_some_and(|m| self.begun.elapsed().as_secs_f64() > m * 60.0);
+            let out_of_time = match self.run_config.train.time_limit_minutes {
+                Some(minutes) => self.world.from_first(self.begun.elapsed().as_secs_f64() > minutes * 60.0)?,
+                None => false,
+            };
             let last = step == end || out_of_time;
             let due_line = last || step.is_multiple_of(self.run_config.train.log_every.max(1));
-            let unreadable = self.note_unreadable(&mut pace.unreadable);
+            let unreadable = self.note_unreadable(&mut report.unreadable);
             if due_line || report.skipped.is_some() || !unreadable.is_empty() {
                 self.log_step(&training, lr, report, unreadable)?;
             }
             if due_line {
-                self.log.timing(&pace.line(step, self.begun))?;
+                if let Some(log) = &mut self.log {
+                    log.timing(&pace.line(step, self.begun))?;
+                }
                 pace = Pace::new();
             }
             let judge = self.first.is_some()
@@ -254,7 +307,7 @@ impl<S: Segmenter> Run<'_, '_, S> {
         report: StepReport,
         unreadable: Vec<String>,
     ) -> Result<(), TrainError> {
-        let (step, StepReport { loss, terms, grad_norm, skipped }) = (training.step, report);
+        let (step, StepReport { loss, terms, grad_norm, skipped, .. }) = (training.step, report);
         let epoch = self.epoch(step);
         let parts = terms.into_iter().map(|(name, value)| (name.to_owned(), value.is_finite().then_some(value))).collect();
         let (line, diverged) = match skipped {
@@ -267,54 +320,66 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 (Some(line), (training.skips.in_a_row >= GIVE_UP).then_some(diverged))
             }
         };
-        self.log.step(StepLine { step, epoch, loss, lr, grad_norm, skipped: line, unreadable, parts })?;
-        match diverged {
-            None => Ok(()),
-            Some(error) => {
-                self.log.sync()?;
-                Err(error)
+        if let Some(log) = &mut self.log {
+            log.step(StepLine { step, epoch, loss, lr, grad_norm, skipped: line, unreadable, parts })?;
+            if diverged.is_some() {
+                log.sync()?;
             }
         }
+        diverged.map_or(Ok(()), Err)
     }
 
     /// Evaluates the first split and notes whether this is the best step so far.
     fn evaluate_first(&mut self, training: &mut Training<S::Net>) -> Result<(), TrainError> {
         let Some(split) = &self.first else { return Ok(()) };
         let step = training.step;
-        let (report, _) =
-            evaluate_split(self.segmenter, &training.evaluated(), split, self.run_config, None, self.device, self.on_event)?;
+        let net = self.judged(training.evaluated())?;
+        let (report, _) = evaluate_split(self.segmenter, &net, split, self.run_config, None, self.device, self.on_event)?;
         let best = note_best(&mut training.best, &report, self.run_config, step);
         (self.on_event)(Event::Evaluated { step, report: &report, best });
         let epoch = self.epoch(step);
-        Ok(self.log.eval(eval_line(&report, step, epoch))?)
+        if let Some(log) = &mut self.log {
+            log.eval(eval_line(&report, step, epoch))?;
+        }
+        Ok(())
     }
 
-    /// Writes a checkpoint, the log before it.
+    /// Weights that all ranks judge alike.
+    fn judged(&self, net: S::Net) -> Result<S::Net, TrainError> {
+        match self.run_config.train.batch_norm {
+            BatchNorms::Synchronised => Ok(net),
+            BatchNorms::Local => statistics::from_first(net, &self.world),
+        }
+    }
+
+    /// Writes a checkpoint, the log before it; the other ranks wait, and hold the same weights.
     fn save(&mut self, training: &Training<S::Net>) -> Result<(), TrainError> {
-        self.log.sync()?;
+        self.world.agree_on_weights(&training.net)?;
+        let Some(log) = &mut self.log else { return self.world.wait() };
+        log.sync()?;
         training.save(&self.dir, self.run_config, self.segmenter, self.epoch(training.step))?;
         self.dir.prune(training.step, self.run_config.train.keep, training.best.as_ref().map(|b| b.step))?;
-        Ok(())
+        self.world.wait()
     }
 
     /// Draws the curves and, at the end of the schedule, judges the best weights on every split, with and without its own
     /// sentences.
     fn finish(mut self, training: Training<S::Net>) -> Result<Summary, TrainError> {
-        let curves = crate::curves::curves_svg(&self.run_config.run.name, &read_log(&self.dir.log())?);
-        write_whole(&self.dir.curves(), curves.as_bytes())?;
+        if self.world.is_first() {
+            let curves = crate::curves::curves_svg(&self.run_config.run.name, &read_log(&self.dir.log())?);
+            write_whole(&self.dir.curves(), curves.as_bytes())?;
+        }
         let (step, total) = (training.step, self.schedule.total_steps());
         let (mut reports, mut shuffled, mut example, mut judged_step) = (Vec::new(), None, None, step);
         if step >= total {
             let net;
             (net, judged_step) = self.best_weights(&training)?;
+            let net = self.judged(net)?;
             let first = self.first.take();
-            let rest = self
-                .run_config
-                .data
-                .val_splits
-                .iter()
-                .skip(1)
-                .map(|split| EvalData::open(self.run_config, split, self.segmenter.inputs()));
+            let (segmenter, run_config, world) = (self.segmenter, self.run_config, self.world.clone());
+            let open =
+                |split: &String| Ok::<_, TrainError>(EvalData::open(run_config, split, segmenter.inputs())?.with_world(&world));
+            let rest = run_config.data.val_splits.iter().skip(1).map(open);
             for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
                 let judged = self.judge_split(&net, &split?, number == 0)?;
                 reports.push(judged.report);
@@ -340,19 +405,26 @@ impl<S: Segmenter> Run<'_, '_, S> {
     /// Judges a split and writes its results; of the first split also figures, and a report with exchanged sentences.
     fn judge_split(&mut self, net: &S::Net, split: &EvalData, first: bool) -> Result<Judged, TrainError> {
         let (report, found) = evaluate_split(self.segmenter, net, split, self.run_config, None, self.device, self.on_event)?;
-        report::write_results(&self.dir, split, &report, &found)?;
+        let writes = self.world.is_first();
+        if writes {
+            report::write_results(&self.dir, split, &report, &found)?;
+        }
         if !first {
             return Ok(Judged { report, shuffled: None, example: None });
         }
         let best = found.iter().max_by(|a, b| a.iou.total_cmp(&b.iou));
         let example = best.map(|best| (split.image(best.item).to_owned(), best.sentence.clone()));
-        report::write_figures(&self.dir, split, &report, &found, self.run_config.eval.figures)?;
+        if writes {
+            report::write_figures(&self.dir, split, &report, &found, self.run_config.eval.figures)?;
+        }
         if !self.run_config.eval.shuffled_text || split.items.len() < 2 {
             return Ok(Judged { report, shuffled: None, example });
         }
         let seed = Some(self.run_config.run.seed);
         let (shuffled, _) = evaluate_split(self.segmenter, net, split, self.run_config, seed, self.device, self.on_event)?;
-        report::write_shuffled(&self.dir, &shuffled)?;
+        if writes {
+            report::write_shuffled(&self.dir, &shuffled)?;
+        }
         Ok(Judged { report, shuffled: Some(shuffled), example })
     }
 }

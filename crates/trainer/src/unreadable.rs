@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use refcoco_data::{DataError, Dataset, ImageCache, Item, Sampler, Transform, Transformed, load_batch};
 
 use crate::items::by_image;
+use crate::world::World;
 
 /// Other samples that are tried in place of one before the step is given up.
 const ATTEMPTS: usize = 8;
@@ -31,7 +32,7 @@ impl Unreadable {
         Self { limit, named: Mutex::default() }
     }
 
-    /// Loads the items of a step. Where an image or mask cannot be read, all items of that image are replaced by others of the
+    /// Loads this rank's items of a step. Where an image or mask cannot be read, all items of that image are replaced by others of the
     /// set: a function of seed, step and place, so that a resumed run reads the same ones.
     ///
     /// # Errors
@@ -43,9 +44,16 @@ impl Unreadable {
         step: u64,
         transform: &Transform,
         cache: &ImageCache,
+        world: &World,
     ) -> Result<Loaded, DataError> {
         let draws = sampler.at(step);
-        let whole = by_image(dataset, &draws).into_par_iter().enumerate().map(|(place, draws)| {
+        let mut images = by_image(dataset, &draws);
+        if images.len() < world.size() {
+            // Referents of one image then go to several ranks, each of which encodes it.
+            images = draws.chunks(1).collect();
+        }
+        let part = world.part(images.len());
+        let whole = images[part.clone()].par_iter().zip(part).map(|(draws, place)| {
             let (mut draws, mut unreadable) = (draws.to_vec(), Vec::new());
             loop {
                 match load_batch(dataset, &draws, transform, cache) {

@@ -7,6 +7,7 @@ mod held_out;
 mod mutations;
 mod precision;
 mod prompts;
+mod ranks;
 mod recompute;
 mod same_masks;
 mod skips;

@@ -14,7 +14,8 @@ use trainer::batch::{HostBatch, Inputs};
 use trainer::event::Event;
 use trainer::run_log::{LogLine, StepLine, read_log};
 use trainer::segmenter::{Loss, Segmenter};
-use trainer::train::{Summary, train};
+use trainer::train::{Summary, train, train_on_ranks};
+use trainer::world::World;
 
 use crate::training::{ONE_AT_A_TIME, tensors};
 
@@ -116,6 +117,25 @@ fn spoilt_steps_are_named_counted_and_leave_no_trace() {
     let without_stop = |log: &Path| steps(log).into_iter().filter(|l| l.step != 20).map(|l| format!("{l:?}")).collect::<Vec<_>>();
     assert_eq!(without_stop(&whole.dir.log()), without_stop(&halves.dir.log()));
     assert!(model == tensors(&halves.dir.checkpoint_path(40).join("model.bpk")), "weights differ");
+}
+
+/// What a part of the batch spoils on one rank, no rank learns from: they end with the same weights, which are compared at every
+/// checkpoint.
+#[test]
+fn ranks_skip_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_config = toy(Method::Risam, folder.path(), "ranks", &["eval.figures=0", "train.batch_size=5"]);
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = ranks::local::run(2, std::time::Duration::from_secs(60), |rank| {
+        let (data, tokenizer) = parts(&run_config);
+        let segmenter = Poisoned { inner: RisamMethod::new(&run_config, tokenizer).unwrap(), spoils: some };
+        let (world, device) = (World::new(std::sync::Arc::new(rank)), Device::flex());
+        train_on_ranks(&segmenter, &run_config, data, &device, &world, false, &mut |_: Event<'_>| {}).unwrap()
+    });
+    let lines = steps(&all[0].dir.log());
+    let skipped = lines.iter().filter(|line| line.skipped.is_some()).count();
+    assert!(skipped > 2 && skipped < 38 && lines.len() == 40, "{skipped} of {} steps", lines.len());
+    assert!(lines.iter().filter(|line| line.skipped.is_none()).all(|line| line.loss.is_finite()));
 }
 
 #[test]

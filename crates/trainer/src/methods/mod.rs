@@ -19,6 +19,7 @@ use run_config::RunConfig;
 use crate::error::TrainError;
 use crate::event::OnEvent;
 use crate::train::Summary;
+use crate::world::World;
 
 /// Trains the config's method; see [`train`](crate::train::train).
 ///
@@ -32,8 +33,24 @@ pub fn train(
     resume: bool,
     on_event: &mut OnEvent<'_>,
 ) -> Result<Summary, TrainError> {
+    train_on_ranks(run_config, tokenizer, data, device, &World::default(), resume, on_event)
+}
+
+/// [`train`] as one of several ranks.
+///
+/// # Errors
+/// As there, and a rank that is lost.
+pub fn train_on_ranks(
+    run_config: &RunConfig,
+    tokenizer: RunTokenizer,
+    data: Arc<Dataset>,
+    device: &Device,
+    world: &World,
+    resume: bool,
+    on_event: &mut OnEvent<'_>,
+) -> Result<Summary, TrainError> {
     let method = AnyMethod::new(run_config, tokenizer)?;
-    with_method!(&method, method => crate::train::train(method, run_config, data, device, resume, on_event))
+    with_method!(&method, method => crate::train::train_on_ranks(method, run_config, data, device, world, resume, on_event))
 }
 
 /// Why a model with this dropout cannot be trained in parts, if it has any.
