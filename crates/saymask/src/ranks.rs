@@ -94,7 +94,8 @@ fn start(args: RankArgs) -> Result<Launched> {
 }
 
 #[cfg(not(feature = "mpi"))]
-fn start(_: RankArgs) -> Result<Launched> {
+fn start(args: RankArgs) -> Result<Launched> {
+    let RankArgs { rank_timeout: _ } = args;
     let several = size().is_some_and(|ranks| ranks > 1) || (size().is_none() && std::env::var_os(PMIX).is_some());
     if several {
         bail!("started as several ranks, but this program is built without MPI; build it with `--features mpi`");

@@ -240,11 +240,11 @@ impl Reducer {
             self.buckets[load.bucket].residual = load.residual;
             sums[load.bucket] = load.values;
         }
-        for bucket in 0..self.buckets.len() {
+        for (bucket, sums) in sums.iter_mut().enumerate() {
             if all.iter().any(|one| one.late.get(bucket) == Some(&true)) {
                 let mut late = self.values(bucket, true)?;
                 all_reduce_sum(&*ranks, &mut late, &mut Sums::F32)?;
-                sums[bucket].iter_mut().zip(late).for_each(|(sum, value)| *sum += value);
+                sums.iter_mut().zip(late).for_each(|(sum, value)| *sum += value);
             }
         }
         let present: Vec<bool> =
@@ -293,10 +293,13 @@ impl Reducer {
     }
 }
 
+/// To and from the thread that exchanges buckets.
+type Worker = (Sender<(Load, Precision)>, Receiver<Load>);
+
 /// Buckets on their way, on a thread of its own where the transport allows it.
 struct Traffic {
     ranks: Arc<dyn Ranks>,
-    worker: Option<(Sender<(Load, Precision)>, Receiver<Load>)>,
+    worker: Option<Worker>,
     queue: VecDeque<Load>,
 }
 
