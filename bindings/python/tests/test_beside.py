@@ -19,7 +19,9 @@ SENTENCE = "the red circle"
 
 
 def steps_beside(call):
-    """Steps that this thread took while another one was in `call`, and the seconds of the call."""
+    """Steps that this thread took in the middle half of another one's `call`, and the seconds of the call.
+
+    Around the call the other thread is in the interpreter, where threads take turns anyway."""
     span, steps = [], []
 
     def work():
@@ -33,7 +35,8 @@ def steps_beside(call):
         time.sleep(0.001)
         steps.append(time.perf_counter())
     thread.join()
-    return sum(span[0] < step < span[1] for step in steps), span[1] - span[0]
+    seconds = span[1] - span[0]
+    return sum(seconds / 4 < step - span[0] < seconds * 3 / 4 for step in steps), seconds
 
 
 def noise(*shape):
@@ -56,20 +59,20 @@ HEAVY = {
 def test_the_gil_is_released(name, tmp_path_factory):
     root = tmp_path_factory.getbasetemp()
     steps, seconds = steps_beside(HEAVY[name](root))
-    assert steps >= 3, f"{steps} steps in {seconds:.3f} s"
+    assert steps > 0, f"{steps} steps in {seconds:.3f} s"
 
 
 @with_models
 def test_models_release_the_gil(val):
     model, images = saymask.load(), [sample.image for sample in val] * 10
     steps, seconds = steps_beside(lambda: model(images, SENTENCE))
-    assert steps >= 10, f"{steps} steps in {seconds:.3f} s"
+    assert steps > 0, f"{steps} steps in {seconds:.3f} s"
 
 
 def test_a_call_that_keeps_the_gil_would_be_seen():
     numbers = np.random.default_rng(0).random(3_000_000).tolist()
     steps, seconds = steps_beside(numbers.sort)
-    assert seconds > 0.1 and steps <= 1
+    assert seconds > 0.1 and steps == 0
 
 
 @with_models
