@@ -46,7 +46,7 @@ def noise(*shape):
 # Each takes a tenth of a second or more, and far more than its arguments take to be read.
 HEAVY = {
     "encode": lambda root: lambda array=noise(1500, 1500, 30): mask.encode(array),
-    "decode": lambda root: lambda rle=mask.encode(noise(4000, 4000)): mask.decode(rle),
+    "decode": lambda root: lambda rle=mask.encode(np.ones((4000, 4000), bool)): mask.decode([rle] * 12),
     "iou": lambda root: lambda rles=mask.encode(noise(60, 60, 300)): mask.iou(rles, rles, [0] * 300),
     "merge": lambda root: lambda rles=mask.encode(noise(1500, 1500, 20)): mask.merge(rles),
     "frPyObjects": lambda root: lambda: mask.frPyObjects(np.tile([[5.0, 5.0, 900.0, 900.0]], (4000, 1)), 2000, 2000),
