@@ -159,18 +159,22 @@ mod tests {
             None => (forward(), crate::recompute::Tape::default()),
         };
         let (mut of_x, mut of_gain, mut of_bias) = (None, None, None);
+        // A leaf may be in several parts of the backward pass.
         tape.backward(&loss, |grads| {
-            let add = |sum: Option<Tensor<1>>, more: Option<Tensor<1>>| match (sum, more) {
-                (Some(sum), Some(more)) => Some(sum + more),
-                (sum, more) => sum.or(more),
-            };
-            of_x = of_x.take().or(x.grad(&grads));
+            of_x = add(of_x.take(), x.grad(&grads));
             of_gain = add(of_gain.take(), norm.gamma.grad(&grads));
             of_bias = add(of_bias.take(), norm.beta.grad(&grads));
         });
         let running = norm.valid();
         let [mean, variance] = [&running.running_mean, &running.running_var].map(|r| r.value());
         (out.inner(), of_x.unwrap(), [of_gain.unwrap(), of_bias.unwrap(), mean, variance])
+    }
+
+    fn add<const D: usize>(sum: Option<Tensor<D>>, more: Option<Tensor<D>>) -> Option<Tensor<D>> {
+        match (sum, more) {
+            (Some(sum), Some(more)) => Some(sum + more),
+            (sum, more) => sum.or(more),
+        }
     }
 
     /// Two processes as two threads, with unlike parts of a batch, find what one with the whole batch finds.

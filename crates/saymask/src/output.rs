@@ -40,7 +40,8 @@ pub fn note(text: Arguments<'_>) {
 
 /// Writes a line to stderr, also where this process is to be silent: why it ends.
 pub fn always(text: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    // In one piece: what starts several processes mixes what they write.
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A line of results on stdout; see [`line`](crate::output::line).
