@@ -267,13 +267,13 @@ impl Model {
     /// Answers per image; images are read one after the other, so that a batch needs the memory of one.
     fn predict(&self, py: Python<'_>, images: Vec<(Given, Vec<Question>)>, names: &[Names]) -> PyResult<Vec<Vec<PyPrediction>>> {
         let model = self.model.clone();
-        let work = move |cancelled: &Cancelled| -> Result<Vec<Vec<PyPrediction>>, (usize, Failed)> {
+        let work = move |cancelled: &Cancelled| -> Result<Vec<Vec<PyPrediction>>, (usize, Box<Failed>)> {
             let mut out = Vec::with_capacity(images.len());
             for (i, (given, questions)) in images.into_iter().enumerate() {
                 if cancelled.is_set() {
                     break;
                 }
-                out.push(answered(&model, given, &questions).map_err(|failed| (i, failed))?);
+                out.push(answered(&model, given, &questions).map_err(|failed| (i, Box::new(failed)))?);
             }
             Ok(out)
         };
