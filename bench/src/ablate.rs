@@ -16,13 +16,13 @@ use clap::Args;
 use figures::{Axis, Panel, Series, curves};
 use models::run_dir::RunDir;
 use run_config::{Method, RunConfig};
-use saymask::origin::{Origin, RunFigures, command_line};
+use saymask::origin::{Origin, RunFigures};
 use saymask::train::{demonstration, method};
 use serde::Serialize;
 use trainer::run_log::{LogLine, read_log};
 
 use super::reliability::program;
-use super::{WriteArgs, fill, root, save};
+use super::{WriteArgs, command_line, fill, root, save};
 use rows::{Row, TABLES, Table};
 
 /// Options of `ablate`.

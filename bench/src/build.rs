@@ -5,11 +5,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
+
 use serde::Serialize;
 
 use super::measure::load;
-use super::{WriteArgs, fill, root, save};
+use super::{WriteArgs, command_line, fill, root, save};
 
 /// Clock ticks per second of Linux's `/proc`.
 const TICKS: f64 = 100.0;

@@ -19,9 +19,9 @@ use trainer::step::StepContext;
 use super::child::figures;
 use super::measure::{load, median, status};
 use super::steps::synthetic_batch;
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
 
-use super::{WriteArgs, child, fill, save};
+use super::{WriteArgs, child, command_line, fill, save};
 use crate::root;
 
 /// Side of the input in pixels, as the paper has it.

@@ -37,7 +37,7 @@ pub use serve::ServeBenchArgs;
 pub use steps::TrainBenchArgs;
 pub use web::WebArgs;
 
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -140,6 +140,16 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
     std::fs::write(path, bytes).with_context(|| format!("{}", path.display()))
+}
+
+/// The command that runs, as a shell would take it again; `ablate` has a name of its own in `cargo xtask`.
+fn command_line() -> String {
+    let words = saymask::origin::command_line();
+    let program = saymask::origin::program();
+    match words.strip_prefix(&program) {
+        Some(rest) if !rest.trim_start().starts_with("ablate") => format!("{program} bench{rest}"),
+        _ => words,
+    }
 }
 
 /// Pages with blocks.

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
+
 use serde::Serialize;
 use test_support::reliability::Stages;
 use trainer::run_log::TimingLine;
 
-use super::OutputArgs;
+use super::{OutputArgs, command_line};
 
 /// Options of `bench reliability`.
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::median;
 use super::models::Size;
-use super::{OutputArgs, root};
-use saymask::origin::{Origin, command_line};
+use super::{OutputArgs, command_line, root};
+use saymask::origin::Origin;
 
 /// Ranks of the table's columns.
 const RANKS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pil_ops::Decode;
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
+
 use saymask::{device, images};
 use serde::Serialize;
 use test_support::http::{Connection, FORM, form};
 
-use super::OutputArgs;
+use super::{OutputArgs, command_line};
 use load::{Load, load};
 
 /// Options of `bench serve`.

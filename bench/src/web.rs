@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use saymask::origin::{Origin, command_line};
+use saymask::origin::Origin;
+
 use serde::{Deserialize, Serialize};
 
-use super::{OutputArgs, root};
+use super::{OutputArgs, command_line, root};
 
 /// Options of `bench web`.
 #[derive(Debug, Args)]

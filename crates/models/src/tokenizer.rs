@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nn_ops::weights::PretrainedFolder;
 use text_encoders::TextTokenizer;
-use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, TokenizerKind, WordPiece};
+use text_encoders::tokenizer::{Beit3Tokenizer, ClipTokenizer, NewWords, TokenizerKind, WordPiece};
 
 use crate::ModelError;
 use crate::run_dir::Checkpoint;
@@ -242,7 +242,7 @@ pub struct Grown {
     /// The tokenizer, in which each word is the token after the ones before it.
     pub tokenizer: RunTokenizer,
     /// The words, each with the ids that it was cut into.
-    pub words: Vec<(String, Vec<u32>)>,
+    pub words: NewWords,
 }
 
 /// Pieces up to which a vocabulary is taken for one that was made from training sentences. BERT's has 30,522.

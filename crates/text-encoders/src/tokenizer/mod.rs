@@ -11,4 +11,4 @@ mod wordpiece;
 pub use beit3::Beit3Tokenizer;
 pub use clip::{ClipCleaning, ClipTokenizer};
 pub use kind::TokenizerKind;
-pub use wordpiece::WordPiece;
+pub use wordpiece::{NewWords, WordPiece};

@@ -23,6 +23,9 @@ const MASK: &str = "[MASK]";
 const SPECIALS: [&str; 5] = [PAD, UNK, CLS, SEP, MASK];
 const CONTINUES: &str = "##";
 
+/// Words, each with the ids that a vocabulary cuts it into.
+pub type NewWords = Vec<(String, Vec<u32>)>;
+
 /// BERT's tokenizer: control characters dropped, CJK spaced, lower case without accents, punctuation on its own, then
 /// the longest known piece first. A text becomes `[CLS] pieces [SEP]`; DIT's 20 places hold 18 pieces.
 ///
@@ -134,10 +137,7 @@ impl WordPiece {
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn with_words<S: AsRef<str>>(
-        &self,
-        sentences: impl IntoIterator<Item = S>,
-    ) -> Result<(Self, Vec<(String, Vec<u32>)>), TextError> {
+    pub fn with_words<S: AsRef<str>>(&self, sentences: impl IntoIterator<Item = S>) -> Result<(Self, NewWords), TextError> {
         let mut words = BTreeSet::new();
         for sentence in sentences {
             words.extend(split_words(sentence.as_ref(), self.lowercase)?);
