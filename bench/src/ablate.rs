@@ -150,9 +150,7 @@ fn heading(row: &Row) -> Result<(String, Option<f64>)> {
 fn config(row: &Row, method: Method, seed: u64, args: &AblateArgs) -> Result<RunConfig> {
     let judged = (args.steps / 4).max(1);
     let mut set: Vec<String> = row.set.iter().map(|key| (*key).to_owned()).collect();
-    // Rows that are one config share their runs.
-    let name = format!("{}-{}-seed-{seed}", method.name(), if row.set.is_empty() { "demonstration".into() } else { stem(row) });
-    set.push(format!("run.name={name}"));
+    set.push(format!("run.name={}-seed-{seed}", stem(row, method)));
     set.extend(common(&args.dir, seed, args.steps, judged));
     if row.frozen_sam {
         let sam = toy_sam::weights(&args.dir, args.steps)?;
@@ -161,12 +159,11 @@ fn config(row: &Row, method: Method, seed: u64, args: &AblateArgs) -> Result<Run
     Ok(RunConfig::resolve(demonstration(method), None, &set)?)
 }
 
-/// What a row's changes are called as a file.
-fn stem(row: &Row) -> String {
-    let text = row.set.join("-");
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let words: String = text.chars().map(plain).collect();
-    words.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+/// What a row's runs are called: after the first row of the method with these changes, so that rows that are one config share them.
+fn stem(row: &Row, method: Method) -> String {
+    let rows = TABLES.iter().filter(|table| table.method == method).flat_map(|table| table.rows);
+    let first = rows.into_iter().find(|other| other.set == row.set).unwrap_or(row);
+    first.file.replace('/', "-")
 }
 
 /// What every run here has in common.
@@ -304,6 +301,17 @@ mod tests {
                 seen.push(run_config.model);
             }
         }
+    }
+
+    #[test]
+    fn rows_that_are_one_config_share_their_runs() {
+        let stems = |number: &str| {
+            let table = TABLES.iter().find(|t| t.method == Method::Dit && t.number == number).unwrap();
+            table.rows.iter().map(|row| stem(row, Method::Dit)).collect::<Vec<_>>()
+        };
+        assert_eq!(stems("2")[0], "dit-table1-e2e");
+        assert_eq!(stems("9"), ["dit-table9-cascade", "dit-table1-layer-wise-frozen"]);
+        assert_eq!(stems("1").iter().collect::<std::collections::BTreeSet<_>>().len(), 10);
     }
 
     #[test]
