@@ -90,7 +90,7 @@ fn large_photo() -> Result<[f64; 2]> {
         let base: [u8; 3] = if inside { [220, 30, 30] } else { [(x / 40) as u8, 120, (y / 30) as u8] };
         image::Rgb(base.map(|level| level.saturating_add(noise(x, y) as u8)))
     };
-    super::save(&photo, &[])?;
+    std::fs::create_dir_all(&folder)?;
     image::RgbImage::from_fn(8000, 6000, pixel).save(&photo)?;
     let mut best = [f64::INFINITY; 2];
     for _ in 0..3 {

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::measure::median;
-use super::models::Size;
+use super::models::{Figures, Size};
+use super::steps::Case;
 use super::{OutputArgs, command_line, root};
 use saymask::origin::Origin;
 
@@ -31,24 +32,6 @@ pub struct ScalingArgs {
     images: usize,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-/// What `bench train` measured of a method, as far as it is needed here.
-#[derive(Debug, Deserialize)]
-struct Measured {
-    method: String,
-    size: Size,
-    input: u32,
-    batch: usize,
-    seconds: Vec<f64>,
-    parameters: (usize, usize),
-    step_flops: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Figures {
-    origin: Origin,
-    cases: Vec<Measured>,
 }
 
 /// A line of the table.
@@ -79,7 +62,7 @@ struct Scaling {
 pub(crate) fn run(args: &ScalingArgs) -> Result<()> {
     let path = root()?.join("docs/figures/train.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let measured: Figures = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    let measured: Figures<Case> = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
     let mut lines = Vec::new();
     for case in measured.cases.iter().filter(|case| case.size != Size::Tiny) {
         let seen = (format!("measured, batch {}, CPU", case.batch), median(&case.seconds));
@@ -93,7 +76,7 @@ pub(crate) fn run(args: &ScalingArgs) -> Result<()> {
     args.output.publish("scaling", &scaling, &table(&scaling))
 }
 
-fn line(case: &Measured, (step_from, step): (String, f64), link_gbits: f64) -> Line {
+fn line(case: &Case, (step_from, step): (String, f64), link_gbits: f64) -> Line {
     let bytes = 4.0 * case.parameters.1 as f64;
     let exchanges = RANKS.map(|ranks| exchange(bytes, ranks, link_gbits));
     Line {

@@ -32,18 +32,18 @@ pub struct TrainBenchArgs {
 
 /// A method at a size and a batch.
 #[derive(Debug, Serialize, Deserialize)]
-struct Case {
-    method: String,
-    size: Size,
+pub(crate) struct Case {
+    pub method: String,
+    pub size: Size,
     /// Side of the network's input.
-    input: u32,
-    batch: usize,
+    pub input: u32,
+    pub batch: usize,
     /// Seconds of each step: forward, backward, clipping, optimiser, moving average.
-    seconds: Vec<f64>,
+    pub seconds: Vec<f64>,
     /// Parameters in all and those that are trained.
-    parameters: (usize, usize),
+    pub parameters: (usize, usize),
     /// Operations of the image encoders for one image, backward included where they are trained.
-    step_flops: f64,
+    pub step_flops: f64,
     memory: Memory,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     torch: Vec<Torch>,

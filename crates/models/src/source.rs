@@ -115,7 +115,12 @@ fn of_weights<S: AsRef<str>>(weights: &str, config: Option<&Path>, set: &[S]) ->
         Some(config) => {
             let mut set: Vec<String> = set.iter().map(|s| s.as_ref().to_owned()).collect();
             set.push(format!("model.init.method={}", path.display()));
-            RunConfig::load(config, &set)?
+            let mut run_config = RunConfig::load(config, &set)?;
+            // What was made from training sentences lies beside the weights.
+            if run_config.text.vocabulary_file().is_none() {
+                run_config = run_config.with_overrides(&["text.vocabulary=from-weights"])?;
+            }
+            run_config
         }
         None if path.is_dir() => pretrained_config(&path, set)?,
         None => return Err(ModelError::Unnamed { weights: weights.to_owned() }),

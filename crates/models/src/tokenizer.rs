@@ -42,8 +42,7 @@ impl RunTokenizer {
             return Ok(published);
         }
         let pieces = WordPiece::train(sentences, TRAINED_PIECES)?;
-        let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
-        let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), text.into_bytes())];
+        let files = vec![(names(Tokenizer::Wordpiece)[0].to_owned(), pieces.vocabulary().into_bytes())];
         Ok(Self { kind: Tokenizer::Wordpiece, tokenizer: Arc::new(pieces), files })
     }
 
@@ -162,8 +161,7 @@ impl RunTokenizer {
             return Ok(None);
         }
         let (pieces, words) = WordPiece::from_bytes(name, bytes.clone())?.with_words(sentences)?;
-        let text: String = pieces.tokens().iter().flat_map(|t| [t.as_str(), "\n"]).collect();
-        let files = vec![(name.clone(), text.into_bytes())];
+        let files = vec![(name.clone(), pieces.vocabulary().into_bytes())];
         let tokenizer = Self { kind: self.kind, tokenizer: Arc::new(pieces), files };
         Ok((!words.is_empty()).then_some(Grown { tokenizer, words }))
     }

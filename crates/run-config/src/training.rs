@@ -361,7 +361,7 @@ pub struct EvalSection {
     pub precision: Precision,
     /// What the model is told. Default "text".
     pub prompt: PromptKind,
-    /// Items a batch; where several ranks train together, of all of them, each of which takes its part. Default 8.
+    /// Items a batch of one process; where several ranks judge, each takes whole batches. Default 8.
     pub batch_size: usize,
     /// Largest number of items of a split. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ use crate::session::{JUDGING, Source};
 use crate::{device, ranks, table};
 pub(crate) use line::head;
 use targets::Target;
-pub(crate) use words::word_kind;
+pub(crate) use words::{split_words, word_kind};
 
 /// Options of `eval`.
 #[derive(Debug, Args)]

@@ -237,10 +237,12 @@ fn keep_base(base: &Found, grown: Option<&Grown>, folder: &Path, device: &burn::
         vocabulary::grow(&mut weights, base.tokenizer.shared().vocab_size(), grown)?;
     }
     weights.save(folder.join(choose::WEIGHTS), &says)?;
-    let words = grown.map(|grown| grown.tokenizer.files()).unwrap_or_default();
-    // The base's own configs say how many tokens it had.
-    let fits = |name: &str| grown.is_none() || !(name.ends_with(".json") || name.ends_with(".toml"));
-    for (name, bytes) in base.files()?.into_iter().filter(|(name, _)| fits(name)).chain(words) {
+    // The base's own config.json says how many tokens it had.
+    let files = match grown {
+        Some(grown) => grown.tokenizer.files(),
+        None => base.files()?,
+    };
+    for (name, bytes) in files {
         write_whole(&folder.join(name), &bytes)?;
     }
     Ok(())

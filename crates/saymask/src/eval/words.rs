@@ -116,13 +116,14 @@ pub(crate) fn word_kind(sentence: &str) -> &'static str {
     }
 }
 
-fn words(sentence: &str) -> impl Iterator<Item = &str> {
+/// The words of a sentence.
+pub(crate) fn split_words(sentence: &str) -> impl Iterator<Item = &str> {
     sentence.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty())
 }
 
 /// Whether a sentence has a word, as a whole.
 pub(super) fn has(sentence: &str, word: &str) -> bool {
-    words(sentence).any(|w| w.eq_ignore_ascii_case(word))
+    split_words(sentence).any(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// Whether a sentence names no category, so that the other object may be of any.
@@ -150,7 +151,7 @@ pub(super) fn changed(sentence: &str, other_colours: &[&'static str]) -> Vec<Cha
     }
     for (kind, low, high) in PAIRS {
         for (from, to) in [(low, high), (high, low)] {
-            let once = words(sentence).filter(|w| w.eq_ignore_ascii_case(from)).count() == 1;
+            let once = split_words(sentence).filter(|w| w.eq_ignore_ascii_case(from)).count() == 1;
             if !once || has(sentence, to) || out.iter().any(|c| c.from == from) {
                 continue;
             }
@@ -167,7 +168,7 @@ pub(super) fn changed(sentence: &str, other_colours: &[&'static str]) -> Vec<Cha
 
 /// "left of the star", "behind him": a place beside another object.
 fn is_relation(sentence: &str) -> bool {
-    let all: Vec<&str> = words(sentence).collect();
+    let all: Vec<&str> = split_words(sentence).collect();
     let of_something = |at: usize| {
         let side = ["left", "right"].iter().any(|side| all[at].eq_ignore_ascii_case(side));
         let rest = &all[at + 1..];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use models::Found;
 use models::tokenizer::Grown;
-use refcoco_data::{ItemPer, OwnFormat};
+use refcoco_data::{ItemPer, OwnFormat, flip_words};
 use run_config::{Every, Init, Method, RunConfig, ScheduleKind};
 
 use super::{Counts, FinetuneArgs};
@@ -22,9 +22,6 @@ const STEPS: (u64, u64) = (200, 2000);
 const RATE: f64 = 0.1;
 /// Images of a step where the base says more than there are.
 const FEW: usize = 4;
-
-/// Words by which sentences are known whose sides can be exchanged.
-const SIDES: [&str; 4] = ["left", "right", "leftmost", "rightmost"];
 
 /// A config and why it is as it is.
 pub(super) struct Chosen {
@@ -60,11 +57,11 @@ pub(super) fn config(
         config.text.vocabulary = folder.join(vocabulary).display().to_string();
     }
     length(&mut config, args.steps, counts, &mut reasons);
+    flips(&mut config, &counts.texts, &mut reasons);
     if base.is_some() {
         config.optim.lr *= RATE;
         // Groups let what starts from nothing catch up.
         config.optim.groups = Vec::new();
-        flips(&mut config, counts, &mut reasons);
         reasons.push(format!("optim.lr = {}: {RATE} of the base's, so that it forgets less", config.optim.lr));
     }
     config.run.name = out.file_name().context("--out has no name")?.to_string_lossy().into_owned();
@@ -141,10 +138,9 @@ fn length(config: &mut RunConfig, steps: Option<u64>, counts: &Counts, reasons: 
 }
 
 /// Mirrored images need sentences whose sides are exchanged, which is done in English.
-fn flips(config: &mut RunConfig, counts: &Counts, reasons: &mut Vec<String>) {
-    let sided =
-        |text: &String| text.split(|c: char| !c.is_alphanumeric()).any(|w| SIDES.iter().any(|s| w.eq_ignore_ascii_case(s)));
-    if config.data.augment.flip > 0.0 && !counts.texts.iter().any(sided) {
+fn flips(config: &mut RunConfig, texts: &[String], reasons: &mut Vec<String>) {
+    let has_sides = |text: &String| flip_words(text) != *text;
+    if config.data.augment.flip > 0.0 && !texts.iter().any(has_sides) {
         config.data.augment.flip = 0.0;
         reasons
             .push("data.augment.flip = 0: no sentence says left or right, which would be exchanged in a mirrored image".into());
@@ -156,4 +152,22 @@ fn judging(config: &mut RunConfig, counts: &Counts) {
     eval.limit = None;
     eval.figures = counts.val.1.min(12);
     eval.shuffled_text = counts.val.1 > 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_mirrored_only_where_sides_can_be_exchanged() {
+        let flip = |sentence: &str| {
+            let mut config = RunConfig::from_toml_str("[data.augment]\nflip = 0.5").unwrap();
+            let mut reasons = Vec::new();
+            flips(&mut config, &["a cup".to_owned(), sentence.to_owned()], &mut reasons);
+            assert_eq!(reasons.is_empty(), config.data.augment.flip > 0.0);
+            config.data.augment.flip
+        };
+        assert_eq!(["der linke Becher", "the bright one", ""].map(flip), [0.0; 3]);
+        assert_eq!(["the cup on the Left", "right-hand cup", "lefthand cup"].map(flip), [0.5; 3]);
+    }
 }

@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use metrics::EvalProfile;
 use models::tokenizer::Grown;
+use refcoco_data::Item;
 use text_encoders::TextTokenizer;
 use trainer::data::EvalData;
-use trainer::evaluate::{Options, sentence};
+use trainer::evaluate::{ItemResult, Options, sentence};
 use trainer::methods::Evaluator;
 
-use metrics::EvalProfile;
-
+use crate::eval::split_words;
 use crate::progress::Progress;
 
 /// New words that are tried, the most frequent first; others start from their pieces.
@@ -35,53 +36,80 @@ pub(super) type Synonyms = BTreeMap<String, String>;
 pub(super) fn find(
     evaluator: &dyn Evaluator,
     profile: &EvalProfile,
-    mut data: EvalData,
+    data: EvalData,
     grown: &Grown,
     known: &[String],
     progress: &mut Progress,
 ) -> Result<Synonyms> {
-    let items = data.items.clone();
-    let texts: Vec<String> = (0..items.len()).map(|item| sentence(&data, item).to_lowercase()).collect();
-    let holding = |word: &str| (0..items.len()).filter(|item| words(&texts[*item]).any(|w| w == word)).collect::<Vec<_>>();
+    let texts: Vec<String> = (0..data.items.len()).map(|item| sentence(&data, item).to_lowercase()).collect();
+    let holding = |word: &str| (0..texts.len()).filter(|item| split_words(&texts[*item]).any(|w| w == word)).collect();
     let mut new: Vec<(&str, Vec<usize>)> = grown.words.iter().map(|(word, _)| (word.as_str(), holding(word))).collect();
     new.retain(|(_, items)| !items.is_empty());
     new.sort_by_key(|(_, items)| std::cmp::Reverse(items.len()));
     new.truncate(MOST_WORDS);
+    let mut trial = Trial { evaluator, profile, items: data.items.clone(), data, texts };
     let mut found = Synonyms::new();
-    let of = SWEEPS * new.len();
-    for (done, (word, holding)) in std::iter::repeat_n(&new, SWEEPS).flatten().enumerate() {
-        let before = found.remove(*word);
-        // The mean IoU of each candidate in the word's place; nothing in its place is the first one.
-        let mut tried = |candidates: &[Option<&str>], most: usize| -> Result<Vec<f64>> {
-            let chosen = spread(holding, most);
-            data.items = candidates.iter().flat_map(|_| chosen.iter().map(|item| items[*item])).collect();
-            let with = |candidate: &Option<&str>| {
-                let mut meaning = found.clone();
-                meaning.extend(candidate.map(|known| ((*word).to_owned(), known.to_owned())));
-                chosen.iter().map(|item| replaced(&texts[*item], &meaning)).collect::<Vec<_>>()
-            };
-            let sentences: Vec<String> = candidates.iter().flat_map(with).collect();
-            let options = Options { sentences: Some(&sentences), maps: None };
-            let results = evaluator.evaluate_with(&data, profile, options, &mut |_| {})?.1;
-            let mean = |part: &[trainer::evaluate::ItemResult]| part.iter().map(|r| r.iou).sum::<f64>() / part.len() as f64;
-            Ok(results.chunks(chosen.len()).map(mean).collect())
-        };
-        let all: Vec<Option<&str>> = known.iter().map(|known| Some(known.as_str())).collect();
-        let mut order: Vec<(f64, Option<&str>)> = tried(&all, SENTENCES.0)?.into_iter().zip(all).collect();
-        order.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut best: Vec<Option<&str>> = order.into_iter().take(BEST).map(|(_, known)| known).collect();
-        best.extend(before.as_deref().map(Some));
-        best.push(None);
-        let ious = tried(&best, SENTENCES.1)?;
-        let as_is = ious[ious.len() - 1];
-        if let Some((iou, Some(known))) = ious.into_iter().zip(best).max_by(|a, b| a.0.total_cmp(&b.0))
-            && iou > as_is + GAIN
-        {
-            found.insert((*word).to_owned(), known.to_owned());
+    for sweep in 0..SWEEPS {
+        let last = found.clone();
+        for (at, (word, holding)) in new.iter().enumerate() {
+            let before = found.remove(*word);
+            let stands_for = trial.best((word, holding), &found, known, before.as_deref())?;
+            found.extend(stands_for.map(|known| ((*word).to_owned(), known)));
+            progress.judging("new words", sweep * new.len() + at + 1, SWEEPS * new.len());
         }
-        progress.judging("new words", done + 1, of);
+        if found == last {
+            break;
+        }
     }
     Ok(found)
+}
+
+/// The training split, on which words are tried in the place of others.
+struct Trial<'a> {
+    evaluator: &'a dyn Evaluator,
+    profile: &'a EvalProfile,
+    data: EvalData,
+    /// All items of the split; `data` has those that are being tried.
+    items: Vec<Item>,
+    texts: Vec<String>,
+}
+
+impl Trial<'_> {
+    /// The known word that serves best in a new one's place, if one serves better than nothing; `before` served best the last time.
+    fn best(
+        &mut self,
+        (word, holding): (&str, &[usize]),
+        meaning: &Synonyms,
+        known: &[String],
+        before: Option<&str>,
+    ) -> Result<Option<String>> {
+        let all: Vec<Option<&str>> = known.iter().map(|known| Some(known.as_str())).collect();
+        let few = spread(holding, SENTENCES.0);
+        let mut order: Vec<(f64, Option<&str>)> = self.mean_ious(word, &all, &few, meaning)?.into_iter().zip(all).collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut best: Vec<Option<&str>> = order.into_iter().take(BEST).map(|(_, known)| known).collect();
+        best.extend(before.map(Some));
+        best.push(None);
+        let ious = self.mean_ious(word, &best, &spread(holding, SENTENCES.1), meaning)?;
+        let as_is = ious[ious.len() - 1];
+        let highest = ious.into_iter().zip(best).max_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(highest.filter(|(iou, _)| *iou > as_is + GAIN).and_then(|(_, known)| known.map(str::to_owned)))
+    }
+
+    /// The mean IoU over `chosen` sentences with each candidate in the word's place; nothing leaves it as it is.
+    fn mean_ious(&mut self, word: &str, candidates: &[Option<&str>], chosen: &[usize], meaning: &Synonyms) -> Result<Vec<f64>> {
+        self.data.items = candidates.iter().flat_map(|_| chosen.iter().map(|item| self.items[*item])).collect();
+        let with = |candidate: &Option<&str>| {
+            let mut meaning = meaning.clone();
+            meaning.extend(candidate.map(|known| (word.to_owned(), known.to_owned())));
+            chosen.iter().map(|item| replaced(&self.texts[*item], &meaning)).collect::<Vec<_>>()
+        };
+        let sentences: Vec<String> = candidates.iter().flat_map(with).collect();
+        let options = Options { sentences: Some(&sentences), maps: None };
+        let results = self.evaluator.evaluate_with(&self.data, self.profile, options, &mut |_| {})?.1;
+        let mean = |part: &[ItemResult]| part.iter().map(|r| r.iou).sum::<f64>() / part.len() as f64;
+        Ok(results.chunks(chosen.len()).map(mean).collect())
+    }
 }
 
 /// Lets the rows of new words start from those of the words that they stand for.
@@ -98,11 +126,6 @@ pub(super) fn name(grown: &mut Grown, synonyms: &Synonyms, base: &dyn TextTokeni
 fn spread(items: &[usize], most: usize) -> Vec<usize> {
     let count = items.len().min(most);
     (0..count).map(|at| items[at * items.len() / count]).collect()
-}
-
-/// The words of a sentence in lower case.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// A sentence with words in place of others.
@@ -124,7 +147,7 @@ mod tests {
     fn words_are_exchanged_as_a_whole() {
         let meaning = Synonyms::from([("rot".into(), "red".into()), ("stern".into(), "star".into())]);
         assert_eq!(replaced("rot stern, roter stern!", &meaning), "red star, roter star!");
-        assert_eq!(words("the rot-stern, left").collect::<Vec<_>>(), ["the", "rot", "stern", "left"]);
+        assert_eq!(split_words("the rot-stern, left").collect::<Vec<_>>(), ["the", "rot", "stern", "left"]);
         assert_eq!(spread(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
         assert_eq!(spread(&[7], 3), [7]);
     }

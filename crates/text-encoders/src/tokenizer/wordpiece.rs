@@ -159,8 +159,13 @@ impl WordPiece {
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TextError> {
         let path = path.as_ref();
-        let text: String = self.tokens.iter().flat_map(|token| [token.as_str(), "\n"]).collect();
-        std::fs::write(path, text).map_err(|source| TextError::io(path, source))
+        std::fs::write(path, self.vocabulary()).map_err(|source| TextError::io(path, source))
+    }
+
+    /// The text of `vocab.txt`: a token a line.
+    #[must_use]
+    pub fn vocabulary(&self) -> String {
+        self.tokens.iter().flat_map(|token| [token.as_str(), "\n"]).collect()
     }
 
     /// The tokens in the order of their ids.
