@@ -145,6 +145,37 @@ pub(crate) fn singles(scene: &Scene, rules: Rules, rng: &mut Rng) -> Vec<Target>
         .collect()
 }
 
+/// Adds the bare name of each kind of which there are several, said of the one that lies clearly nearest to the middle. What "[semantic]"
+/// before a name changes can be learned only where the name alone does not mean all of them.
+pub(crate) fn add_bare_names(scene: &Scene, targets: &mut Vec<Target>, rng: &mut Rng) {
+    for &shape in Shape::ALL {
+        let filter = Filter { shape: Some(shape), ..Filter::default() };
+        let Some(i) = most_central(scene, &filter.matches(scene)) else { continue };
+        let text = phrase::sentence(&Meaning { filter, ..Meaning::default() }, Style::Short, rng);
+        let said = Said { raw: phrase::typed(&text, rng), text, kind: Some(SentenceKind::Place) };
+        match targets.iter_mut().find(|target| target.objects == [i]) {
+            Some(target) => target.said.push(said),
+            None => targets.push(Target { objects: vec![i], said: vec![said] }),
+        }
+    }
+    targets.sort_by_key(|target| target.objects[0]);
+}
+
+/// Of several objects the one nearest to the middle of the image, if no other one comes close to it.
+fn most_central(scene: &Scene, among: &[usize]) -> Option<usize> {
+    const MARGIN: f64 = 0.08;
+    let distance = |i: usize| {
+        let (x, y) = scene.place(i);
+        (x - 0.5).hypot(y - 0.5)
+    };
+    let mut order: Vec<(f64, usize)> = among.iter().map(|&i| (distance(i), i)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    match order[..] {
+        [first, second, ..] if second.0 - first.0 >= MARGIN => Some(first.1),
+        _ => None,
+    }
+}
+
 /// Singles, groups and sentences without a target.
 pub(crate) fn generalised(scene: &Scene, rng: &mut Rng) -> Vec<Target> {
     let rules = Rules { style: Style::Short, places: true };

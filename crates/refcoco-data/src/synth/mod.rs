@@ -49,7 +49,8 @@ pub enum SynthFormat {
     PascalPart,
     /// Objects365's with machine masks: shapes that occur once in their image.
     Objects365,
-    /// RefCOCO's and the six above side by side, as EVF-SAM's multi-task data. An image serves the same split in all of them.
+    /// RefCOCO's and the six above side by side, as EVF-SAM's multi-task data. An image serves the same split in all of them. Where several
+    /// objects have a name, `refcoco` says it alone of the most central one, as people do of what a photograph is of.
     Multitask,
 }
 
@@ -250,6 +251,7 @@ enum Stream {
     Long,
     General,
     Phrases,
+    Bare,
 }
 
 fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
@@ -257,9 +259,17 @@ fn stream(cfg: &SynthConfig, index: usize, stream: Stream) -> Rng {
 }
 
 pub(crate) fn sample(cfg: &SynthConfig, index: usize) -> Result<Sample, coco_mask::MaskError> {
-    if cfg.style == SynthStyle::Photo {
-        return photo::sample(cfg, index);
+    let mut sample = match cfg.style {
+        SynthStyle::Drawn => drawn(cfg, index)?,
+        SynthStyle::Photo => photo::sample(cfg, index)?,
+    };
+    if cfg.format == SynthFormat::Multitask {
+        choose::add_bare_names(&sample.scene, &mut sample.refcoco, &mut stream(cfg, index, Stream::Bare));
     }
+    Ok(sample)
+}
+
+fn drawn(cfg: &SynthConfig, index: usize) -> Result<Sample, coco_mask::MaskError> {
     let scene = Scene::random(cfg, &mut stream(cfg, index, Stream::Scene))?;
     let rules = |style, places| Rules { style, places };
     let said = |r: Rules, s: Stream| choose::singles(&scene, r, &mut stream(cfg, index, s));

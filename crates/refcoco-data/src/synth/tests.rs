@@ -155,6 +155,44 @@ fn every_sentence_means_its_referent_and_nothing_else() {
     assert!(sentences > 20_000 && groups > 500 && none > 300, "{sentences} {groups} {none}");
 }
 
+/// In the multi-task set the bare name of several means the one in the middle; every other sentence means what it meant.
+#[test]
+fn a_bare_name_of_several_means_the_central_one() {
+    let cfg = SynthConfig { images: 300, size: 96, format: SynthFormat::Multitask, ..SynthConfig::default() };
+    let (mut bare, mut others) = (0, 0);
+    for i in 0..cfg.images {
+        let p = sample(&cfg, i).unwrap();
+        let plain = sample(&SynthConfig { format: SynthFormat::Refcoco, ..cfg.clone() }, i).unwrap();
+        let count = |targets: &[super::Target]| targets.iter().map(|t| t.said.len()).sum::<usize>();
+        let before = bare;
+        for target in &p.refcoco {
+            for said in &target.said {
+                let found = read(&p.scene, &said.text);
+                if found.len() == 1 {
+                    assert_eq!(found, target.objects, "\"{}\"", said.text);
+                    others += 1;
+                    continue;
+                }
+                let shape = words(&said.text).shape.unwrap();
+                assert_eq!(found, words_of(&p.scene, shape), "\"{}\" says more than a name", said.text);
+                let off = |i: &usize| {
+                    let o = &p.scene.objects[*i].centre;
+                    (o.0 / f64::from(p.scene.width) - 0.5).hypot(o.1 / f64::from(p.scene.height) - 0.5)
+                };
+                let nearest = found.iter().min_by(|a, b| off(a).total_cmp(&off(b))).unwrap();
+                assert_eq!(target.objects, [*nearest], "\"{}\"", said.text);
+                bare += 1;
+            }
+        }
+        assert_eq!(count(&p.refcoco) - (bare - before), count(&plain.refcoco));
+    }
+    assert!(bare > 60 && others > 1000, "{bare} {others}");
+}
+
+fn words_of(scene: &Scene, shape: &str) -> Vec<usize> {
+    (0..scene.objects.len()).filter(|&i| scene.objects[i].shape.name() == shape).collect()
+}
+
 #[test]
 fn sets_differ_as_their_models_do() {
     let place = ["left", "right", "top", "bottom", "middle", "center", "above", "below"];
