@@ -136,6 +136,11 @@ class Check:
         import kubernetes_validate
         import yaml
 
+        # The operator's own kind is in no package; the pods that it makes are Kubernetes's.
+        (mpi_job,) = map(yaml.safe_load, page["Training on Kubernetes"])
+        for role, replicas in mpi_job["spec"]["mpiReplicaSpecs"].items():
+            pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": role.lower()}, "template": replicas["template"]}
+            kubernetes_validate.validate(pod, "1.31", strict=True)
         job = yaml.safe_load(page["Kubernetes"][0])
         kubernetes_validate.validate(job, "1.31", strict=True)
         (container,) = job["spec"]["template"]["spec"]["containers"]

@@ -145,6 +145,10 @@ impl Ranks for MpiRanks {
         Ok(received)
     }
 
+    fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     fn overlaps(&self) -> bool {
         self.overlaps
     }

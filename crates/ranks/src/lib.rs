@@ -23,10 +23,13 @@
 
 pub mod local;
 mod reduce;
+mod turns;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 pub use reduce::{Residual, Sums, all_reduce_sum};
+pub use turns::in_turn;
 
 /// Which conversation an exchange belongs to. Exchanges of one stream happen in the same order on every rank; those of different
 /// streams may overlap, made by a thread each.
@@ -48,7 +51,7 @@ impl Stream {
 pub enum Patience {
     /// Until the transport's deadline: ranks are at the same place of the same work.
     Deadline,
-    /// For ever: a rank does something that takes as long as it takes, such as preparing data for all.
+    /// For ever: a rank does something that takes as long as it takes, and its transport lets no other thread say that it is alive.
     Unlimited,
 }
 
@@ -115,6 +118,9 @@ pub trait Ranks: Send + Sync + Debug {
     /// end all ranks instead of returning.
     fn exchange(&self, stream: Stream, patience: Patience, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, RankError>;
 
+    /// How long an exchange waits with [`Patience::Deadline`].
+    fn deadline(&self) -> Duration;
+
     /// Whether exchanges of different streams may be made by different threads at the same time.
     fn overlaps(&self) -> bool {
         true
@@ -141,6 +147,10 @@ impl Ranks for Single {
 
     fn exchange(&self, _: Stream, _: Patience, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, RankError> {
         Ok(messages)
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::MAX
     }
 }
 
@@ -191,7 +201,6 @@ pub fn part(count: usize, rank: usize, size: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn ranks_agree_or_the_other_one_is_named() {

@@ -74,6 +74,10 @@ impl Ranks for LocalRank {
         self.from[stream].iter().enumerate().map(receive).collect()
     }
 
+    fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     fn share_process(&self) -> bool {
         true
     }

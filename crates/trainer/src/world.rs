@@ -91,16 +91,7 @@ impl World {
     /// # Errors
     /// Those of `work`, and of the transport.
     pub fn in_turn<T, E: From<RankError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut work = Some(work);
-        let mut done = None;
-        for turn in 0..self.size() {
-            if turn == self.rank() {
-                done = work.take().map(|work| work()).transpose()?;
-            }
-            ranks::barrier(&*self.ranks, Patience::Unlimited)?;
-        }
-        let lost = || RankError::Transport { what: format!("rank {} is not below the number of ranks", self.rank()) };
-        done.ok_or_else(|| lost().into())
+        ranks::in_turn(&*self.ranks, work)
     }
 
     /// Waits for all ranks.
