@@ -15,6 +15,7 @@ mod reliability;
 mod sam;
 mod scaling;
 mod serve;
+mod sets;
 mod steps;
 mod torch;
 mod web;
@@ -34,6 +35,7 @@ pub use reliability::{ReliabilityArgs, SoakArgs};
 pub use sam::SamArgs;
 pub use scaling::ScalingArgs;
 pub use serve::ServeBenchArgs;
+pub use sets::SetsArgs;
 pub use steps::TrainBenchArgs;
 pub use web::WebArgs;
 
@@ -68,6 +70,8 @@ pub enum BenchCommand {
     Scaling(ScalingArgs),
     /// What `serve` adds to `predict`, and thousands of mixed requests.
     Serve(ServeBenchArgs),
+    /// Opening multi-task sets of their published sizes: time and memory.
+    Sets(SetsArgs),
     /// Memory and pace of finished runs, early and late.
     Soak(SoakArgs),
     /// Sizes, times and memory of the page without a server, in Node.
@@ -124,6 +128,7 @@ pub fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Reliability(args) => reliability::run(args),
         BenchCommand::Scaling(args) => scaling::run(args),
         BenchCommand::Serve(args) => serve::run(args),
+        BenchCommand::Sets(args) => sets::run(args),
         BenchCommand::Soak(args) => reliability::soak(args),
         BenchCommand::Web(args) => web::run(args),
     }
@@ -153,10 +158,11 @@ fn command_line() -> String {
 }
 
 /// Pages with blocks.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "docs/ablations.md",
     "docs/clusters.md",
+    "docs/data.md",
     "docs/performance.md",
     "docs/reliability.md",
     "docs/serve.md",
