@@ -199,9 +199,17 @@ impl Sam2Video {
     /// # Errors
     /// A frame of another size than those before; nothing is kept then.
     pub fn track(&mut self, sam2: &Sam2, frame: &Frame) -> Result<Vec<FrameMask>, Sam2Error> {
+        self.track_those(sam2, frame, |_| true)
+    }
+
+    /// As [`Sam2Video::track`], of some objects only; the others stay as they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn track_those(&mut self, sam2: &Sam2, frame: &Frame, wanted: impl Fn(u32) -> bool) -> Result<Vec<FrameMask>, Sam2Error> {
         self.check(frame)?;
         let mut masks = Vec::with_capacity(self.objects.len());
-        for (object, known) in &self.objects {
+        for (object, known) in self.objects.iter().filter(|(object, _)| wanted(**object)) {
             masks.push(match known.prompted.get(&frame.index) {
                 Some(mask) => mask.clone(),
                 None => match known.bank.read(sam2, frame.index, self.direction) {

@@ -51,7 +51,7 @@ pub struct SegmentArgs {
 
 /// A click: x, y and label.
 #[derive(Debug, Clone, Copy)]
-struct Point([f64; 2], i32);
+pub(crate) struct Point(pub(crate) [f64; 2], pub(crate) i32);
 
 impl FromStr for Point {
     type Err = String;
@@ -68,7 +68,7 @@ impl FromStr for Point {
 
 /// A box: left, top, right, bottom.
 #[derive(Debug, Clone, Copy)]
-struct Corners([f64; 4]);
+pub(crate) struct Corners(pub(crate) [f64; 4]);
 
 impl FromStr for Corners {
     type Err = String;

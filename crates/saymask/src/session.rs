@@ -68,11 +68,17 @@ impl Source {
     }
 }
 
-/// What `eval --from` reads, which looks for no weights.
+/// What `eval --from` and `track` read, which may look for no weights.
 impl Source {
     /// The run folder, where one was named.
     pub fn run(&self) -> Option<&std::path::Path> {
         self.run.as_deref()
+    }
+
+    /// The file of weights that come without a config.
+    pub fn weight_file(&self) -> Option<&std::path::Path> {
+        let path = self.weights.as_deref().filter(|_| self.config.is_none())?;
+        Some(std::path::Path::new(path)).filter(|path| path.is_file())
     }
 
     /// Changes to the config.

@@ -40,6 +40,9 @@ pub(super) struct Film {
     pub frames: String,
     /// The sentences.
     pub sentences: Vec<String>,
+    /// What was pointed at, as JSON; empty where nothing was.
+    #[serde(default)]
+    pub prompts: String,
     /// What the weights are, in words.
     pub weights: String,
     /// Changes to the config.
@@ -70,6 +73,7 @@ impl TrackFolder {
                 let what = [
                     ("film", other.frames != film.frames),
                     ("sentences", other.sentences != film.sentences),
+                    ("prompts", other.prompts != film.prompts),
                     ("weights", other.weights != film.weights || other.changes != film.changes),
                 ];
                 let what: Vec<&str> = what.into_iter().filter_map(|(what, differs)| differs.then_some(what)).collect();
@@ -138,15 +142,29 @@ impl TrackFolder {
         self.json(&format!("frames/{number:05}.json"), entry)
     }
 
+    /// What is said about the masks of a frame that was done.
+    pub(super) fn masks_of(&self, number: usize) -> Result<Vec<Value>> {
+        let entry = self.read(number)?;
+        Ok(entry["masks"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn read(&self, number: usize) -> Result<Value> {
+        let path = self.path(&format!("frames/{number:05}.json"));
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}; --restart begins anew", path.display()))?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
+
     /// Puts what is said about the frames into one file.
     pub(super) fn report(&self, film: &Film, done: usize) -> Result<PathBuf> {
-        let read = |number: usize| {
-            let path = self.path(&format!("frames/{number:05}.json"));
-            let text = std::fs::read_to_string(&path).with_context(|| format!("{}; --restart begins anew", path.display()))?;
-            serde_json::from_str::<Value>(&text).with_context(|| path.display().to_string())
-        };
-        let frames: Vec<Value> = (0..done).map(read).collect::<Result<_>>()?;
-        let report = json!({ "film": film.frames, "sentences": film.sentences, "weights": film.weights, "frames": frames });
+        let frames: Vec<Value> = (0..done).map(|number| self.read(number)).collect::<Result<_>>()?;
+        let prompts: Value = if film.prompts.is_empty() { json!([]) } else { serde_json::from_str(&film.prompts)? };
+        let report = json!({
+            "film": film.frames,
+            "sentences": film.sentences,
+            "prompts": prompts,
+            "weights": film.weights,
+            "frames": frames,
+        });
         self.json("track.json", &report)?;
         Ok(self.path("track.json"))
     }

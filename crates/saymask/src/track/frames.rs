@@ -66,6 +66,14 @@ impl Frames {
         Self::Files(vec![path.to_owned()].into_iter())
     }
 
+    /// The files that are to come, where they may be read in any order.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Files(files) => files.as_slice().to_vec(),
+            Self::Animated { .. } | Self::Piped { .. } => Vec::new(),
+        }
+    }
+
     /// How many are to come, where that is known.
     pub(super) fn known(&self) -> Option<usize> {
         match self {
@@ -101,8 +109,7 @@ impl Iterator for Frames {
         match self {
             Self::Files(files) => {
                 let path = files.next()?;
-                let name = path.file_stem().map_or_else(|| "frame".to_owned(), |stem| stem.to_string_lossy().into_owned());
-                Some(open_image(&path).map(|image| NumberedFrame { name, image }))
+                Some(numbered_frame(&path))
             }
             Self::Animated { path, frames, next } => {
                 let frame = frames.next()?;
@@ -120,6 +127,12 @@ impl Iterator for Frames {
             }
         }
     }
+}
+
+/// The frame of a file.
+pub(super) fn numbered_frame(path: &Path) -> Result<NumberedFrame> {
+    let name = path.file_stem().map_or_else(|| "frame".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    Ok(NumberedFrame { name, image: open_image(path)? })
 }
 
 fn number(next: &mut usize) -> String {

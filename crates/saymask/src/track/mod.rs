@@ -1,9 +1,12 @@
-//! `saymask track`: what sentences say about a film's first frame, followed through the film (EVF-SAM on SAM-2).
+//! `saymask track`: what sentences say about a film's first frame, or points, boxes and masks on any frame, followed through the film
+//! (EVF-SAM on SAM-2, and SAM-2 itself).
 
 mod film;
 mod folder;
 mod frames;
 mod pipe;
+mod prompts;
+mod tracker;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -11,16 +14,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use coco_mask::Rle;
 use figures::{Mask, captioned, colour};
-use fusion_evf::{EvfPredictor, EvfVideo};
 use models::AnyModel;
+use nn_ops::weights::StateDict;
+use sam_vit::Weights;
 use sam2::FrameMask;
 use serde_json::{Value, json};
 
 use crate::device;
+use crate::segment::{ModelName, Segmenter};
 use crate::session::{ANSWERING, Source, warn_truncated};
 use folder::{Film, TrackFolder};
 use frames::{Frames, NumberedFrame};
+use prompts::{PromptArgs, Prompts};
+use tracker::{Model, Tracker};
 
 /// Time between two lines of progress.
 const EVERY: Duration = Duration::from_secs(5);
@@ -31,8 +39,10 @@ pub struct TrackArgs {
     /// A folder of numbered .jpg or .png files; an animated GIF, PNG or WebP; or any film that ffmpeg reads.
     frames: PathBuf,
     /// What to follow, as it is on the first frame; several sentences give several masks per frame.
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["points", "boxes", "masks", "file"])]
     sentences: Vec<String>,
+    #[command(flatten)]
+    prompts: PromptArgs,
     /// Folder for masks, overlays and the film. Called again with the same film and sentences, it goes on where it was.
     #[arg(long, value_name = "FOLDER", default_value = "track")]
     out: PathBuf,
@@ -60,118 +70,179 @@ pub fn run(args: &TrackArgs) -> Result<()> {
     if args.sentences.iter().any(|s| s.trim().is_empty()) {
         bail!("a sentence is empty; say what to follow, such as \"the zebra on the left\"");
     }
+    let prompts = Prompts::read(&args.prompts, args.sentences.len())?;
     let mut frames = Frames::open(&args.frames)?;
-    let found = args.source.find("track", ANSWERING)?;
+    if let (Some(of), Some(last)) = (frames.known(), prompts.last_frame())
+        && last >= of
+    {
+        bail!("{}: has {of} frames, counted from 0, but a prompt is on frame {last}", args.frames.display());
+    }
+    let (model, label) = open_model(args)?;
     let film = Film {
         frames: args.frames.display().to_string(),
         sentences: args.sentences.clone(),
-        weights: found.label.clone(),
+        prompts: prompts.line()?,
+        weights: label,
         changes: args.source.set().to_vec(),
     };
-    let model = found.model(&device::open(args.source.device())?)?;
-    args.sentences.iter().try_for_each(|sentence| warn_truncated(&model, sentence))?;
-    let AnyModel::Evf(evf) = model else {
-        bail!("only EVF-SAM on SAM-2 follows objects through films; these weights are of another method");
-    };
-    evf.sam2()?;
+    model.sam2()?;
     let folder = TrackFolder::open(&args.out, &film, args.restart)?;
-    let (mut done, mut video) = match folder.state()? {
+    let tracker = Tracker::new(&model, &args.sentences, &prompts);
+    let files = frames.files();
+    // A film that comes one way only is not followed back.
+    let back = if files.is_empty() { 0 } else { tracker.way_back() };
+    let (mut done, tracker) = match folder.state()? {
         Some((done, state)) => {
             crate::note!("{}: going on behind {done} frames", args.out.display());
-            (done, EvfVideo::resume(&evf, args.sentences.clone(), &state)?)
+            let seen = if back > 0 { done.min(files.len()) } else { done };
+            (done, tracker.resumed(&state, seen)?)
         }
-        None => (0, EvfVideo::new(args.sentences.clone())),
+        None => (0, tracker),
     };
-    let mut progress = Progress::new(frames.known(), done);
-    frames.leave_out(done)?;
-    let mut kept = done;
+    let names = tracker.names();
+    let mut work = Work { tracker, folder: &folder, names: &names, every: usize::try_from(args.keep_every)?, kept: done };
+    let mut progress = Progress::new(frames.known().map(|frames| frames + back), done);
+    let ahead = if files.is_empty() { done } else { done.min(files.len()) };
+    frames.leave_out(ahead)?;
     while args.until.is_none_or(|until| done < until) {
         let Some(frame) = frames.next().transpose()? else { break };
-        if let Err(error) = one(&evf, &mut video, &folder, args, done, &frame) {
-            // What was done before a frame that cannot be used is not lost.
-            if kept < done {
-                folder.keep(done, &video.state()?)?;
-            }
-            return Err(error.context(format!("frame {}", frame.name)));
-        }
+        work.frame(done, done, &frame, false)?;
         done += 1;
-        if done.is_multiple_of(usize::try_from(args.keep_every)?) {
-            folder.keep(done, &video.state()?)?;
-            kept = done;
-        }
+        work.keep(done, false)?;
         progress.step(done);
     }
     if done == 0 {
         bail!("{}: no frame in it", args.frames.display());
     }
-    if kept < done {
-        folder.keep(done, &video.state()?)?;
+    let seen = if files.is_empty() { done } else { done.min(files.len()) };
+    if args.until.is_none() {
+        if let Some(last) = prompts.last_frame().filter(|last| *last >= seen) {
+            bail!("{}: has {seen} frames, counted from 0, but a prompt is on frame {last}", args.frames.display());
+        }
+        if files.is_empty() && work.tracker.way_back() > 0 {
+            crate::note!(
+                "a film of this kind is read forwards only: what lies before a prompt is not followed; a folder of frames is"
+            );
+        }
+        for number in (0..back).rev().skip(done - seen) {
+            work.frame(number, done, &frames::numbered_frame(&files[number])?, true)?;
+            done += 1;
+            work.keep(done, false)?;
+            progress.step(done);
+        }
     }
+    work.keep(done, true)?;
     progress.finish(done);
-    let report = folder.report(&film, done)?;
-    crate::say!("{}: {done} frames, {} sentences", report.display(), args.sentences.len());
+    let report = folder.report(&film, seen)?;
+    let kind = if names.len() == args.sentences.len() { "sentences" } else { "objects" };
+    crate::say!("{}: {seen} frames, {} {kind}", report.display(), names.len());
     if args.strip > 0 {
         let path = folder.path("strip.png");
-        film::strip(&path, &folder.overlays(done)?, usize::from(args.strip))?;
+        film::strip(&path, &folder.overlays(seen)?, usize::from(args.strip))?;
         crate::say!("{}", path.display());
     }
     if args.fps > 0 {
         let path = folder.path("film.gif");
-        film::write(&path, &folder.overlays(done)?, args.fps)?;
+        film::write(&path, &folder.overlays(seen)?, args.fps)?;
         crate::say!("{}", path.display());
     }
     Ok(())
 }
 
-/// Follows all sentences to a frame, and writes masks and overlay.
-fn one(
-    evf: &EvfPredictor,
-    video: &mut EvfVideo,
-    folder: &TrackFolder,
-    args: &TrackArgs,
-    number: usize,
-    frame: &NumberedFrame,
-) -> Result<()> {
-    let index = i64::try_from(number)?;
-    let masks = video.frame(evf, index, &frame.image)?;
-    let pixels = frame.image.to_rgb8();
-    let (mut entries, mut drawn) = (Vec::with_capacity(masks.len()), Vec::with_capacity(masks.len()));
-    for (at, (mask, sentence)) in masks.iter().zip(&args.sentences).enumerate() {
-        let (bytes, entry) = described(mask, sentence)?;
-        let suffix = if masks.len() == 1 { String::new() } else { format!("-{}", at + 1) };
-        folder.mask(&format!("{}{suffix}.png", frame.name), &bytes, pixels.dimensions())?;
-        entries.push(entry);
-        drawn.push(bytes);
+/// The model, and what its weights are in words. Weights of SAM-2 itself serve where nothing is said in sentences.
+fn open_model(args: &TrackArgs) -> Result<(Model, String)> {
+    let device = device::open(args.source.device())?;
+    if let (true, Some(file)) = (args.sentences.is_empty(), args.source.weight_file()) {
+        if let Some(setting) = args.source.set().first() {
+            bail!("--set {setting}: weights of SAM-2 itself come without a config");
+        }
+        let opened = Segmenter::open(&StateDict::open_model(file)?, ModelName::Auto, Weights::Single, &device)?;
+        let Segmenter::Sam2(sam2) = opened else {
+            bail!("{}: only SAM-2 follows objects through films; these weights are of another model", file.display());
+        };
+        return Ok((Model::Sam2(sam2), file.display().to_string()));
     }
-    let layers = drawn
-        .iter()
-        .enumerate()
-        .map(|(at, bytes)| Ok((Mask::new(pixels.width(), pixels.height(), bytes)?, colour::MASKS[at % colour::MASKS.len()])));
-    let layers: Vec<_> = layers.collect::<Result<_>>()?;
-    folder.overlay(number, &captioned(&pixels, &layers, &args.sentences.join(" / "))?)?;
-    let entry = json!({
-        "frame": number,
-        "name": frame.name,
-        "width": pixels.width(),
-        "height": pixels.height(),
-        "masks": entries,
-    });
-    folder.entry(number, &entry)
+    let found = args.source.find("track", ANSWERING)?;
+    let model = found.model(&device)?;
+    args.sentences.iter().try_for_each(|sentence| warn_truncated(&model, sentence))?;
+    let AnyModel::Evf(evf) = model else {
+        bail!("only EVF-SAM on SAM-2 follows objects through films; these weights are of another method");
+    };
+    Ok((Model::Evf(Box::new(evf)), found.label))
 }
 
-/// A mask as bytes of 0 and 1, and what is said about it.
-fn described(mask: &FrameMask, sentence: &str) -> Result<(Vec<u8>, Value)> {
+/// A film on its way into its folder.
+struct Work<'a> {
+    tracker: Tracker<'a>,
+    folder: &'a TrackFolder,
+    names: &'a [String],
+    /// Frames after which what is needed to go on is kept.
+    every: usize,
+    /// Frames that were done when it was kept last.
+    kept: usize,
+}
+
+impl Work<'_> {
+    /// Follows the objects to a frame, and writes masks and overlay. What was done before a frame that cannot be used is not lost.
+    fn frame(&mut self, number: usize, done: usize, frame: &NumberedFrame, back: bool) -> Result<()> {
+        let masks = if back { self.tracker.backward(number, &frame.image) } else { self.tracker.forward(number, &frame.image) };
+        let written = masks.and_then(|masks| self.write(number, frame, &masks, back));
+        if let Err(error) = written {
+            self.keep(done, true)?;
+            return Err(error.context(format!("frame {}", frame.name)));
+        }
+        Ok(())
+    }
+
+    /// Keeps what is needed to go on, at times or `now`.
+    fn keep(&mut self, done: usize, now: bool) -> Result<()> {
+        if self.kept < done && (now || done.is_multiple_of(self.every)) {
+            self.folder.keep(done, &self.tracker.state()?)?;
+            self.kept = done;
+        }
+        Ok(())
+    }
+
+    /// Writes a frame's masks; on the way back beside those that it has.
+    fn write(&self, number: usize, frame: &NumberedFrame, masks: &[FrameMask], back: bool) -> Result<()> {
+        let mut entries: Vec<Value> = if back { self.folder.masks_of(number)? } else { Vec::new() };
+        for mask in masks {
+            entries.retain(|entry| entry["object"] != mask.object);
+            entries.push(described(mask, &self.names[mask.object as usize - 1])?);
+        }
+        entries.sort_by_key(|entry| entry["object"].as_u64());
+        let pixels = frame.image.to_rgb8();
+        let (width, height) = pixels.dimensions();
+        let mut drawn = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let object = entry["object"].as_u64().context("an entry without its object")? as usize;
+            let counts = entry["segmentation"]["counts"].as_str().context("an entry without its mask")?;
+            let bytes = Rle::from_compressed(height, width, counts)?.to_row_major();
+            let suffix = if self.names.len() == 1 { String::new() } else { format!("-{object}") };
+            self.folder.mask(&format!("{}{suffix}.png", frame.name), &bytes, (width, height))?;
+            drawn.push((bytes, colour::MASKS[(object - 1) % colour::MASKS.len()]));
+        }
+        let layers = drawn.iter().map(|(bytes, colour)| Ok((Mask::new(width, height, bytes)?, *colour)));
+        let layers: Vec<_> = layers.collect::<Result<_>>()?;
+        self.folder.overlay(number, &captioned(&pixels, &layers, &self.names.join(" / "))?)?;
+        let entry = json!({ "frame": number, "name": frame.name, "width": width, "height": height, "masks": entries });
+        self.folder.entry(number, &entry)
+    }
+}
+
+/// What is said about an object on a frame, with its mask as COCO's runs.
+fn described(mask: &FrameMask, name: &str) -> Result<Value> {
     let found = mask.prediction()?;
-    let entry = json!({
-        "sentence": sentence,
+    Ok(json!({
+        "object": mask.object,
+        "sentence": name,
         "present": mask.is_present(),
         "object_score": mask.object_score,
         "score": found.score,
         "bbox": found.bbox,
         "area": found.mask.area(),
         "segmentation": { "size": [found.mask.height(), found.mask.width()], "counts": found.mask.to_compressed() },
-    });
-    Ok((found.mask.to_row_major(), entry))
+    }))
 }
 
 /// Frames per second on stderr, a line at times; on a terminal in place.

@@ -7,9 +7,9 @@ use efficient_sam::EfficientSamConfig;
 use fusion_evf::{EvfConfig, VisualKind};
 use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, RgbImage};
-use nn_ops::weights::load_formula;
+use nn_ops::weights::{export, load_formula};
 use sam_vit::Weights;
-use sam2::{HieraConfig, Sam2Config};
+use sam2::{HieraConfig, Naming, Sam2Config};
 use serde_json::Value;
 use text_encoders::TextTokenizer;
 use text_encoders::beit3::Beit3Config;
@@ -245,4 +245,111 @@ fn other_films_come_from_ffmpeg() {
     let broken = run(&path, "broken");
     let said = String::from_utf8_lossy(&broken.stderr).into_owned();
     assert!(broken.status.code() == Some(2) && said.contains("moov atom") && said.contains("ffmpeg gave up"), "{said}");
+}
+
+fn objects(entry: &Value) -> Vec<u64> {
+    entry["masks"].as_array().unwrap().iter().map(|mask| mask["object"].as_u64().unwrap()).collect()
+}
+
+/// Points, boxes and masks on any frame: forwards to the end, then back to the beginning; interrupted anywhere, the masks are the same.
+#[test]
+fn prompts_on_any_frame_are_followed_both_ways() {
+    let s = session(&[0, 1, 2, 3, 4, 5, 6]);
+    image::GrayImage::from_fn(60, 40, |x, y| image::Luma([if x < 20 && y < 30 { 255 } else { 0 }]))
+        .save(s.path("mask.png"))
+        .unwrap();
+    std::fs::write(
+        s.path("prompts.json"),
+        r#"[{"object": 1, "frame": 2, "points": [[12, 20, 1], [50, 5, 0]]},
+            {"object": 2, "frame": 4, "box": [10, 8, 40, 32]},
+            {"object": 3, "frame": 0, "mask": "mask.png"},
+            {"object": 1, "frame": 5, "points": [[25, 20, 1]]}]"#,
+    )
+    .unwrap();
+    let base = ["track", "film", "--prompts", "prompts.json", "--weights", "evf", "--fps", "0", "--keep-every", "1"];
+    let run = |out: &str, more: &[&str]| s.ok(&[&base[..], &["--out", out], more].concat());
+    let said = run("whole", &[]);
+    assert!(said.contains("7 frames, 3 objects"), "{said}");
+    let whole = report(&s, "whole");
+    assert!(whole.iter().all(|entry| objects(entry) == [1, 2, 3]), "{whole:?}");
+    let mask = &whole[0]["masks"][2];
+    assert_eq!((mask["area"].as_u64(), mask["present"].as_bool()), (Some(600), Some(true)), "what is given is kept: {mask}");
+    assert!(s.path("whole").join("masks/0000-2.png").exists());
+    // Forwards only, an object is not there before its first frame.
+    run("ahead", &["--until", "7"]);
+    let ahead = report(&s, "ahead");
+    assert_eq!(
+        ahead.iter().map(objects).collect::<Vec<_>>(),
+        [&[3][..], &[3], &[1, 3], &[1, 3], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]
+    );
+    // The way back changes nothing of the way forward, and goes on from where it was.
+    run("ahead", &[]);
+    assert_eq!(report(&s, "ahead"), whole);
+    // Killed on its way back: it holds the state of an earlier frame.
+    run("killed", &["--until", "7"]);
+    let state = s.path("killed").join("state.safetensors");
+    let kept = std::fs::read(&state).unwrap();
+    run("killed", &[]);
+    std::fs::write(&state, kept).unwrap();
+    run("killed", &[]);
+    assert_eq!(report(&s, "killed"), whole);
+}
+
+/// Clicks correct what a sentence found, on the first frame and later; a box or SAM-2's own weights need no sentence.
+#[test]
+fn clicks_beside_a_sentence_and_models_without_text() {
+    let s = session(&[0, 1, 2]);
+    let track = |out: &str, more: &[&str]| {
+        s.ok(&[&["track", "film", "--weights", "evf", "--fps", "0", "--out", out][..], more].concat());
+        report(&s, out)
+    };
+    let said = track("said", &[ONE]);
+    let corrected = track("corrected", &[ONE, "--point", "1:30,20", "--point", "1:2,2,0"]);
+    assert_eq!(said[0], corrected[0], "what comes before a click does not change");
+    assert_ne!(said[1]["masks"][0]["object_score"], corrected[1]["masks"][0]["object_score"]);
+    assert_ne!(said[2], corrected[2]);
+    let first = track("first", &[ONE, "--point", "30,20"]);
+    assert_ne!(said[0]["masks"][0]["object_score"], first[0]["masks"][0]["object_score"]);
+}
+
+/// SAM-2's own weights follow what is pointed at; sentences they refuse. Sizes are Hiera tiny's: a file does not say others.
+#[test]
+fn models_without_text_follow_points() {
+    let s = super::session();
+    film(&s, "film", &[0, 1]);
+    let names = Naming::Meta.names();
+    let sam2 = load_formula(Sam2Config::hiera_tiny().init(&Device::flex()), "segment", &names).0;
+    export(&sam2, &names, "tiny").save_half(s.path("tiny.safetensors"), &[]).unwrap();
+    s.ok(&["track", "film", "--box", "4,8,22,32", "--weights", "tiny.safetensors", "--fps", "0", "--out", "boxed"]);
+    let frames = report(&s, "boxed");
+    assert_eq!(frames.iter().map(objects).collect::<Vec<_>>(), [[1], [1]]);
+    assert_eq!(frames[1]["masks"][0]["sentence"], "object 1");
+    let said = s.refused(&["track", "film", ONE, "--weights", "tiny.safetensors", "--out", "no"]);
+    assert!(said.contains("--config"), "{said}");
+    let box_and_key = ["track", "film", "--box", "4,8,22,32", "--weights", "tiny.safetensors", "--set", "eval.threshold=0.3"];
+    assert!(s.refused(&box_and_key).contains("come without a config"));
+}
+
+#[test]
+fn prompts_that_make_no_sense_are_refused_first() {
+    let s = session(&[0, 1, 2]);
+    let refused = |more: &[&str], says: &str| {
+        let said = s.refused(&[&["track", "film", "--weights", "evf", "--out", "no"][..], more].concat());
+        assert!(said.contains(says), "{said}");
+    };
+    refused(&[], "required");
+    refused(&["--point", "3:5,5"], "has 3 frames, counted from 0, but a prompt is on frame 3");
+    refused(&["--point", "5"], "a point is X,Y");
+    refused(&["--box", "1:30,5,10,20"], "is it X,Y,WIDTH,HEIGHT?");
+    refused(&["a", "b", "--point", "5,5"], "which object it belongs to");
+    refused(&["--prompts", "none.json"], "none.json");
+    std::fs::write(s.path("bad.json"), r#"{"object": 1}"#).unwrap();
+    refused(&["--prompts", "bad.json"], "must be a JSON list of prompts");
+    assert!(!s.path("no").exists(), "nothing is made before the prompts are known");
+    // On the frame itself it shows that a prompt does not fit; what was done before stays.
+    refused(&["--point", "1:70,5"], "outside the frame of 60 x 40");
+    frame(0, 60).save(s.path("mask.png")).unwrap();
+    image::GrayImage::new(30, 40).save(s.path("small.png")).unwrap();
+    refused(&["--mask", "small.png", "--restart"], "is 30 x 40, the frame 60 x 40");
+    refused(&["--mask", "mask.png", "--point", "3,3", "--restart"], "a mask says all");
 }
