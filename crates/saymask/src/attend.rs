@@ -10,7 +10,7 @@ use models::Attention;
 use crate::device;
 use crate::images::open_image;
 use crate::outputs::Outputs;
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, Source, warn_unread};
 
 /// Options of `attend`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub fn run(args: &AttendArgs) -> Result<()> {
     let image = open_image(&args.image)?;
     let found = args.source.find("attend", ANSWERING)?;
     let model = found.model(&device::open(args.source.device())?)?;
-    warn_truncated(&model, &args.sentence)?;
+    warn_unread(&model, &args.sentence)?;
     let Attention { maps, notes } = model.attention(&image, &args.sentence)?;
     let maps = chosen(maps, &args.words)?;
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", found.label));

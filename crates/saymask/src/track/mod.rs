@@ -18,7 +18,7 @@ use sam2::FrameMask;
 use serde_json::{Value, json};
 
 use crate::device;
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, Source, warn_unread};
 use folder::{Film, TrackFolder};
 use frames::{Frames, NumberedFrame};
 
@@ -69,7 +69,7 @@ pub fn run(args: &TrackArgs) -> Result<()> {
         changes: args.source.set().to_vec(),
     };
     let model = found.model(&device::open(args.source.device())?)?;
-    args.sentences.iter().try_for_each(|sentence| warn_truncated(&model, sentence))?;
+    args.sentences.iter().try_for_each(|sentence| warn_unread(&model, sentence))?;
     let AnyModel::Evf(evf) = model else {
         bail!("only EVF-SAM on SAM-2 follows objects through films; these weights are of another method");
     };
