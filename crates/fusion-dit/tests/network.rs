@@ -8,9 +8,12 @@ use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use common::{SENTENCES, input, model, toy, words};
-use fusion_dit::{DitConfig, DitModel, DitNet, EncoderAttention, InstructionForm, Prompt, TextKind, Variant};
+use fusion_dit::{
+    DitConfig, DitFeatures, DitModel, DitNet, EncoderAttention, InstructionForm, Prompt, PromptMask, TextKind, Variant,
+};
+use nn_ops::resize::Resize;
 use nn_ops::weights::export;
-use sam_vit::Grid;
+use sam_vit::{Grid, Output, Prompts};
 use text_encoders::tokenizer::ClipTokenizer;
 
 fn probs(net: &DitNet) -> &[Linear] {
@@ -217,4 +220,47 @@ fn variants_and_sizes_are_read_off_a_file() {
     }
     let error = DitConfig::detect(&nn_ops::weights::StateDict::empty("a.pth")).unwrap_err().to_string();
     assert!(error.contains("a.pth") && error.contains("text_proj.weight"), "{error}");
+}
+
+/// As SAM's own predictor: of masks 1 to 3 the one with the best predicted IoU, brought up by half-pixel centres. Sentences keep mask 0.
+#[test]
+fn points_and_boxes_may_be_answered_by_the_best_of_three() {
+    let config = toy(Variant::DefaultSam);
+    let first = model(&config);
+    let best = model(&DitConfig { prompt_mask: PromptMask::BestOfThree, ..config });
+    let features = first.encode_images(input("image", [2, 3, 32, 32]));
+    let prompts = [
+        Prompt::Points(vec![[4.0, 9.0], [20.0, 25.0]]),
+        Prompt::Points(vec![[30.0, 2.0], [3.0, 3.0]]),
+        Prompt::Box([2.0, 3.0, 20.0, 30.0]),
+        Prompt::Text("left zebra".into()),
+    ];
+    let image_of = [0, 1, 1, 0];
+    let ask = |model: &DitModel| model.forward_prompts(&words(), &features, &prompts, &image_of).unwrap();
+    let (got, mask_0) = (ask(&best), ask(&first));
+    close(got.clone().narrow(0, 3, 1), mask_0.clone().narrow(0, 3, 1));
+    differ(got.clone().narrow(0, 0, 3), mask_0.narrow(0, 0, 3));
+    let DitFeatures::Embedding(maps) = &features else { panic!("text stays out of this encoder") };
+    let mut chosen = Vec::new();
+    for (row, prompt) in prompts[..3].iter().enumerate() {
+        let mut asked = Prompts::default();
+        let numbers = |values: Vec<f32>, shape: [usize; 3]| Tensor::<1>::from_floats(&values[..], &Device::flex()).reshape(shape);
+        match prompt {
+            Prompt::Points(points) => {
+                asked.points = Some((numbers(points.concat(), [1, 2, 2]), Tensor::ones([1, 2], &Device::flex())));
+            }
+            Prompt::Box(corners) => asked.boxes = Some(numbers(corners.to_vec(), [1, 4, 1]).reshape([1, 4])),
+            Prompt::Text(_) => unreachable!(),
+        }
+        let net = &first.net;
+        let positions = net.prompt_encoder.pe_layer.dense(4, 4);
+        let (sparse, dense) = net.prompt_encoder.forward(asked, (32, 32));
+        let embedding = maps.clone().narrow(0, image_of[row], 1);
+        let (masks, iou) = net.mask_decoder.forward(embedding, positions, sparse, dense, Output::Multi);
+        let iou = iou.into_data().try_to_vec::<f32>().unwrap();
+        let at = (0..3).max_by(|a, b| iou[*a].total_cmp(&iou[*b])).unwrap();
+        chosen.push(at);
+        close(got.clone().narrow(0, row, 1), Resize::BILINEAR.forward(masks.narrow(1, at, 1), [32, 32]));
+    }
+    assert_eq!(chosen.len(), 3);
 }
