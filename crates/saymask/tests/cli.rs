@@ -17,6 +17,8 @@ mod own;
 mod photo;
 #[path = "cli/reliability.rs"]
 mod reliability;
+#[path = "cli/reproduce.rs"]
+mod reproduce;
 #[path = "cli/segment.rs"]
 mod segment;
 #[path = "cli/segment_others.rs"]
@@ -209,6 +211,16 @@ fn evf_trains_shows_exports_and_comes_back_from_its_published_layout() {
     let hub = "hub/models--somebody--small-evf";
     let snapshot = format!("{hub}/snapshots/abc");
     s.ok(&["export", &format!("{snapshot}/model.safetensors")]);
+    // Its sizes are nobody's, so no published name stands for them; the class is that of the vocabulary's file.
+    let config = json(&s.path(&format!("{snapshot}/config.json")));
+    assert!(
+        config["architectures"][0] == "EvfSamModel" && config["sam_scale"].is_null() && config["mm_extractor_scale"].is_null()
+    );
+    assert_eq!(json(&s.path(&format!("{snapshot}/tokenizer_config.json")))["tokenizer_class"], "BertTokenizer");
+    let message = s.refused(&["export", "--published", "other/model.safetensors"]);
+    assert!(message.contains("--published") && message.contains("text.tokenizer"), "{message}");
+    assert!(!s.path("other").exists());
+    s.ok(&["predict", image, "the red circle", "left one", "--half-weights", "--out", "halved"]);
     std::fs::create_dir_all(s.path(&format!("{hub}/refs"))).unwrap();
     std::fs::write(s.path(&format!("{hub}/refs/main")), "abc").unwrap();
     let name = "COCO_train2014_000000000001.json";
