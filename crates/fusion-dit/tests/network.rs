@@ -264,3 +264,35 @@ fn points_and_boxes_may_be_answered_by_the_best_of_three() {
     }
     assert_eq!(chosen.len(), 3);
 }
+
+/// Of a global block by hand, and that a block's map is what its tokens attend with; windows see no further than themselves.
+#[test]
+fn the_image_attends_to_itself() {
+    let net = model(&toy(Variant::DefaultSam)).net;
+    let image = input("image", [1, 3, 32, 32]);
+    let maps = net.image_attention(image.clone(), None, None);
+    let of = |row: usize, column: usize| net.image_attention(image.clone(), None, Some([row, column]));
+    assert_eq!((maps.len(), maps[0].dims()), (2, [1, 4, 4]));
+    for map in &maps {
+        assert!((map.clone().sum().into_scalar::<f32>() - 1.0).abs() < 1e-5);
+    }
+    // The mean over all regions is that of their single maps.
+    let all = (0..16).map(|at| of(at / 4, at % 4).remove(1)).reduce(|a, b| a + b).unwrap() / 16.0;
+    close(all, maps[1].clone());
+    // By hand: the first block's tokens, widened by the block's tables.
+    let block = &net.visual_encoder.blocks[0];
+    let tokens = block.norm1.forward(net.visual_encoder.embed(image.clone()).reshape([1, 16, 16]));
+    let [q, k, _] = block.attn.project(tokens);
+    let grid = Grid::new(4, 4, 0, &Device::flex());
+    let (q, k) = grid.widen(q, k, block.attn.rel_pos_h.val(), block.attn.rel_pos_w.val());
+    let width = q.dims()[3] as f64;
+    let want = softmax(q.matmul(k.swap_dims(2, 3)) / width.sqrt(), 3).mean_dim(1).narrow(2, 6, 1).reshape([1, 4, 4]);
+    close(of(1, 2).remove(0), want);
+
+    let mut config = DitConfig { attention: EncoderAttention::Windowed, ..toy(Variant::DefaultSam) };
+    config.sam.image_encoder.window_size = 2;
+    let map = model(&config).net.image_attention(image, None, Some([1, 2])).remove(0);
+    let values = map.into_data().try_to_vec::<f32>().unwrap();
+    let inside: f32 = [2, 3, 6, 7].map(|at| values[at]).iter().sum();
+    assert!((inside - 1.0).abs() < 1e-5 && (values.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{values:?}");
+}

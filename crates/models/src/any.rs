@@ -170,7 +170,8 @@ impl AnyModel {
         crate::tokenizer::split_token(tokenizer.as_ref(), sentence)
     }
 
-    /// Where text and image attend to each other, as the paper's figure shows it.
+    /// Where text and image attend to each other, as the paper's figure shows it; of the default SAM inside of DIT, whose image encoder
+    /// sees no text, where the image attends to itself.
     ///
     /// # Errors
     /// An image or a sentence that the method refuses, or a variant without such maps.
@@ -178,7 +179,20 @@ impl AnyModel {
         match self {
             Self::Dit(model) => attention::of_dit(model, image, sentence),
             Self::Evf(model) => attention::of_evf(model, image, sentence),
-            Self::Risam(model) => attention::of_risam(model, image, sentence),
+            Self::Risam(model) => attention::of_risam(model, image, sentence, None),
+        }
+    }
+
+    /// What one region of the image attends to: other regions (DIT), the words of the sentence (RISAM Fig. 7a). `place` is (x, y) in
+    /// pixels of the image.
+    ///
+    /// # Errors
+    /// As [`AnyModel::attention`]; a place outside of the image; EVF-SAM, whose figure has no regions.
+    pub fn attention_of_region(&self, image: &Image, sentence: &str, place: [f32; 2]) -> Result<Attention, ModelError> {
+        match self {
+            Self::Dit(model) => attention::of_dit_image(model, image, sentence, Some(place)),
+            Self::Evf(_) => Err(ModelError::Unsupported("attention of a region: its map is that of [CLS]")),
+            Self::Risam(model) => attention::of_risam(model, image, sentence, Some(place)),
         }
     }
 }

@@ -252,6 +252,12 @@ fn risam_trains_and_shows() {
     assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
     let message = s.refused(&["attend", image, "the red circle", "--word", "blue"]);
     assert!(message.contains("blue") && message.contains("circle"), "{message}");
+    let said = s.ok(&["attend", image, "the red circle", "--region", "30,40", "--out", "region.png"]);
+    assert!(said.contains("block 2: the region at 30,40 sees the ") && said.contains("circle 0."), "{said}");
+    let message = s.refused(&["attend", image, "the red circle", "--region", "300,40"]);
+    assert!(message.contains("300,40") && message.contains("outside"), "{message}");
+    let message = s.refused(&["attend", image, "the red circle", "--region", "30"]);
+    assert!(message.contains("X,Y in pixels"), "{message}");
     s.ok(&["predict", image, "the red circle", "--out", "found"]);
 }
 
