@@ -200,8 +200,6 @@ pub struct EvalData {
     pub dataset: Arc<Dataset>,
     /// Its items, one per sentence, or one per class of an image.
     pub items: Vec<Item>,
-    /// The items' numbers image by image, in which order they are judged.
-    order: Arc<Vec<usize>>,
     transform: Transform,
     cache: Arc<ImageCache>,
     features: Option<Arc<FeatureCache>>,
@@ -226,11 +224,9 @@ impl EvalData {
     /// Settings out of range, or a label map that cannot be used.
     pub fn of(run_config: &RunConfig, dataset: Arc<Dataset>, inputs: Inputs) -> Result<Self, TrainError> {
         let items = refcoco_data::sequential(&dataset, run_config.eval.limit)?;
-        let order = Arc::new(by_image(&dataset, &items));
         Ok(Self {
             dataset,
             items,
-            order,
             features: None,
             transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?.with_photo(inputs.need_photo()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
@@ -304,7 +300,7 @@ impl EvalData {
     /// first sentence.
     pub fn batches(&self) -> Prefetcher<EvalBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (items, order, features) = (self.items.clone(), self.order.clone(), self.features.clone());
+        let (items, order, features) = (self.items.clone(), by_image(&self.dataset, &self.items), self.features.clone());
         let (batch, inputs, prompt) = (self.batch, self.inputs.clone(), self.prompt);
         let part = self.world.part(items.len().div_ceil(batch));
         Prefetcher::spawn(2, move |i| {
