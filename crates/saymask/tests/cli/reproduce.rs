@@ -95,7 +95,7 @@ fn configs(s: &Session, method: &str, small: &str) {
         let line = |line: &str| match line.split(" = ").next() {
             Some("epochs") => "epochs = 1\n".to_owned(),
             Some("warmup_epochs") => "warmup_epochs = 0\n".to_owned(),
-            Some("decay_epochs") => "decay_epochs = []\n".to_owned(),
+            Some("decay_epochs") => "decay_epochs = [1]\n".to_owned(),
             _ => format!("{line}\n"),
         };
         text.lines().map(line).collect::<String>()
