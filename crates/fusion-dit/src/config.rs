@@ -67,6 +67,18 @@ pub enum EncoderAttention {
     Windowed,
 }
 
+/// Which of SAM's masks answers points and boxes; sentences are always answered by the first, which is the one that is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptMask {
+    /// Mask token 0, as for sentences.
+    #[default]
+    First,
+    /// Of mask tokens 1 to 3 the one with the best predicted IoU, as SAM's own predictor gives it; its logits come to the input's size
+    /// by half-pixel centres, as there.
+    BestOfThree,
+}
+
 /// A DIT with its text encoder. The default is the paper's main model, L-DIT with ViT-B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,6 +105,8 @@ pub struct DitConfig {
     pub text_tokens: usize,
     /// A linear layer that brings the text features to the encoder's width first; needed where they differ (ViT-L, ViT-H).
     pub text_transform: bool,
+    /// Which mask answers points and boxes.
+    pub prompt_mask: PromptMask,
     /// Dropout on text slots and attention maps, in training only.
     pub dropout: f64,
     /// Weight of a Dice loss beside the cross entropy; the paper has none. It speaks about objects where the cross entropy speaks
@@ -115,6 +129,7 @@ impl Default for DitConfig {
             text_dim: 768,
             text_tokens: 20,
             text_transform: false,
+            prompt_mask: PromptMask::First,
             dropout: 0.1,
             dice_weight: 0.0,
             threshold: 0.35,

@@ -46,6 +46,18 @@ impl DitNet {
         maps
     }
 
+    /// How much the image's tokens attend to each other in each block, mean over heads (paper Fig. 5, default SAM): the token in row
+    /// `region[0]` and column `region[1]` of the grid, or the mean over all tokens. In a windowed block tokens see their own window only.
+    ///
+    /// # Shapes
+    /// `image`: [B, 3, H, W]; `text`: [B, L, text_dim]; output: one [B, H / patch, W / patch] per block
+    pub fn image_attention(&self, image: Tensor<4>, text: Option<Tensor<3>>, region: Option<[usize; 2]>) -> Vec<Tensor<3>> {
+        let mut maps = Vec::new();
+        let mut watch = |block: &Block, tokens: Tensor<3>, route: &Route| maps.push(route.looked_at(block, tokens, region));
+        self.encode_watched(image, text, Some(&mut watch));
+        maps
+    }
+
     fn encode_watched(&self, image: Tensor<4>, text: Option<Tensor<3>>, mut watch: Option<&mut Watch<'_>>) -> Tensor<4> {
         let x = self.visual_encoder.embed(image);
         let size @ [batch, height, width, channels] = x.dims();
@@ -66,6 +78,9 @@ impl DitNet {
         for (index, block) in self.visual_encoder.blocks.iter().enumerate() {
             let way = route.clone();
             let Some((instruction, text)) = &text else {
+                if let Some(watch) = &mut watch {
+                    watch(block, x.clone(), &route);
+                }
                 x = segment(block, x, move |block, x| way.through(block, x));
                 continue;
             };
@@ -155,6 +170,9 @@ impl Route {
     /// # Shapes
     /// `x`: [B, slots + h w, C]; output: [B, slots, h, w], none without slots
     fn looks(&self, block: &Block, x: &Tensor<3>) -> Option<Tensor<4>> {
+        if self.slots == 0 {
+            return None;
+        }
         let [batch, height, width, _] = self.size;
         let normed = block.norm1.forward(x.clone());
         let window = self.window(block);
@@ -174,5 +192,30 @@ impl Route {
             }
             None => map.reshape([batch, self.slots, height, width]),
         })
+    }
+
+    /// The image tokens' attention to each other in one block, of one token or the mean over all.
+    ///
+    /// # Shapes
+    /// `x`: [B, slots + h w, C]; output: [B, h, w]
+    fn looked_at(&self, block: &Block, x: Tensor<3>, region: Option<[usize; 2]>) -> Tensor<3> {
+        let [batch, height, width, _] = self.size;
+        let normed = block.norm1.forward(x);
+        let Some(grid) = self.window(block) else {
+            let query = region.map(|[row, column]| row * width + column);
+            return block.attn.attention_map(normed, &self.whole, query).reshape([batch, height, width]);
+        };
+        let side = grid.height;
+        let query = region.map(|[row, column]| row % side * side + column % side);
+        let windows = self.partition(normed, grid);
+        let count = windows.dims()[0];
+        let map = block.attn.attention_map(windows, grid, query).reshape([count, side * side, 1]);
+        let map = window_unpartition(map, side, [batch, height, width, 1]).reshape([batch, height, width]);
+        let Some([row, column]) = region else { return map };
+        // The same place in the other windows was asked, too.
+        let own = |at: usize, of: usize| (at / side * side, (at / side * side + side).min(of));
+        let ((top, bottom), (left, right)) = (own(row, height), own(column, width));
+        let inside = map.slice([0..batch, top..bottom, left..right]);
+        Tensor::zeros([batch, height, width], &inside.device()).slice_assign([0..batch, top..bottom, left..right], inside)
     }
 }

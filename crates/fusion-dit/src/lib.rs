@@ -79,7 +79,7 @@ mod pretrained;
 mod prompt;
 mod text;
 
-pub use config::{DitConfig, EncoderAttention, TextKind, Variant};
+pub use config::{DitConfig, EncoderAttention, PromptMask, TextKind, Variant};
 pub use cross_attention::{GuidedAttention, GuidedBlock, StdNorm};
 pub use error::DitError;
 pub use instruction::{

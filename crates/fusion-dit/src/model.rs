@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use nn_ops::rows::select_rows;
-use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, halve, load, load_halving};
+use sam_vit::Weights;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
 use crate::config::{DitConfig, TextKind};
@@ -73,6 +74,11 @@ impl DitConfig {
     }
 }
 
+/// Whether a linear layer, by its module path, is one of the encoders' blocks, which hold nearly all of the model.
+fn in_blocks(path: &str) -> bool {
+    path.starts_with("net.visual_encoder.blocks.") || (path.starts_with("lang_encoder.") && path.contains("layers."))
+}
+
 impl DitModel {
     /// What the model was built from.
     pub fn config(&self) -> &DitConfig {
@@ -100,9 +106,27 @@ impl DitModel {
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
     pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), DitError> {
+        self.load_as(state_dict, Weights::Single)
+    }
+
+    /// As [`DitModel::load`], with the matrices of the encoders' blocks kept as `weights` says: never all of them in f32.
+    ///
+    /// # Errors
+    /// As there; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
+    pub fn load_as(self, state_dict: &StateDict, weights: Weights) -> Result<(Self, LoadReport), DitError> {
         let state_dict = state_dict.clone().strip_prefix("state_dict.")?.strip_prefix("module.")?;
+        let (names, halved) = (self.names(), |path: &str| weights == Weights::Half && in_blocks(path));
+        Ok(load_halving(self, &state_dict, &names, &Allow { missing: &[], unused: UNUSED }, &halved)?)
+    }
+
+    /// The same model with the matrices of the encoders' blocks rounded to f16: about half the memory. It computes in single
+    /// precision as before.
+    ///
+    /// # Errors
+    /// A weight beyond 65504, or a device without f16.
+    pub fn with_half_weights(self) -> Result<Self, DitError> {
         let names = self.names();
-        Ok(load(self, &state_dict, &names, &Allow { missing: &[], unused: UNUSED })?)
+        Ok(halve(self, &names, in_blocks)?)
     }
 
     /// Starts from SAM's weights (the authors' naming); what DIT adds stays as initialised.

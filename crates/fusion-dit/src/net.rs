@@ -11,7 +11,7 @@ use nn_ops::resize::Resize;
 use nn_ops::weights::KeyMap;
 use sam_vit::{ImageEncoder, MaskDecoder, Output, PromptEncoder, Prompts};
 
-use crate::config::DitConfig;
+use crate::config::{DitConfig, PromptMask};
 use crate::instruction::{FORM_NAMES, Instruction};
 
 /// DIT without its text encoder: SAM whose image encoder also carries text slots.
@@ -100,17 +100,43 @@ impl DitNet {
     /// # Shapes
     /// `embedding`: [1 or Q, 256, h, w]; `prompts`: Q, in pixels of the network's input
     pub fn decode(&self, embedding: Tensor<4>, prompts: Prompts) -> DitOutput {
+        self.decode_by(embedding, prompts, PromptMask::First)
+    }
+
+    /// As [`DitNet::decode`], with the mask that answers points and boxes.
+    ///
+    /// # Shapes
+    /// As there.
+    pub fn decode_by(&self, embedding: Tensor<4>, prompts: Prompts, mask: PromptMask) -> DitOutput {
         let [_, _, rows, columns] = embedding.dims();
         let patch = self.config.sam.image_encoder.patch_size;
         let (height, width) = (rows * patch, columns * patch);
         let positions = self.prompt_encoder.pe_layer.dense(rows, columns);
         let (sparse, dense) = self.prompt_encoder.forward(prompts, (height, width));
-        let (low_res, iou) = self.mask_decoder.forward(embedding.clone(), positions, sparse, dense, Output::Single);
+        let (output, resize) = match mask {
+            PromptMask::First => (Output::Single, Resize::BILINEAR_ALIGNED),
+            PromptMask::BestOfThree => (Output::Multi, Resize::BILINEAR),
+        };
+        let (low_res, iou) = self.mask_decoder.forward(embedding.clone(), positions, sparse, dense, output);
         // Masks and scores leave in single precision.
-        let (low_res, iou) = (to_f32(low_res), to_f32(iou));
-        let logits = Resize::BILINEAR_ALIGNED.forward(low_res.clone(), [height, width]);
+        let (low_res, iou) = best(to_f32(low_res), to_f32(iou));
+        let logits = resize.forward(low_res.clone(), [height, width]);
         DitOutput { image_embedding: embedding, low_res, iou, logits }
     }
+}
+
+/// Of each row's masks the one with the best predicted IoU, the first of equals.
+///
+/// # Shapes
+/// [Q, M, h, w] and [Q, M] -> [Q, 1, h, w] and [Q, 1]
+fn best(masks: Tensor<4>, iou: Tensor<2>) -> (Tensor<4>, Tensor<2>) {
+    let [rows, count, height, width] = masks.dims();
+    if count == 1 {
+        return (masks, iou);
+    }
+    let at = iou.clone().argmax(1);
+    let chosen = at.clone().reshape([rows, 1, 1, 1]).expand([rows, 1, height, width]);
+    (masks.gather(1, chosen), iou.gather(1, at))
 }
 
 /// The paper's binary cross entropy as the released code takes it: the mean over every pixel of the input, padding included.

@@ -207,6 +207,27 @@ impl DitPredictor {
         })
     }
 
+    /// How much the image's regions attend to each other under a sentence, per block (paper Fig. 5, "Default SAM"): the region at a place
+    /// (x, y) in pixels of the image, or the mean over all regions. One map per block, whose column is called "image".
+    ///
+    /// # Errors
+    /// As [`DitPredictor::attention`], but for variants that keep text out of the encoder, which have these maps, too; a place outside of
+    /// the image.
+    pub fn image_attention(&self, image: &Image, sentence: &str, place: Option<[f32; 2]>) -> Result<DitAttention, DitError> {
+        let config = self.model.config();
+        let (input, letterbox) = self.input(image)?;
+        let grid = config.grid();
+        let region = place.map(|place| region(place, image, &letterbox, grid)).transpose()?;
+        let text = match self.model.net.instruction {
+            Some(_) => Some(self.model.encode_text(&self.model.tokens(self.tokenizer.as_ref(), &[sentence])?)?),
+            None => None,
+        };
+        let maps = self.model.net.image_attention(input, text, region);
+        let layers = maps.into_iter().map(|map| Ok(vec![read(map.reshape([1, grid * grid]))?]));
+        let layers = layers.collect::<Result<_, DitError>>()?;
+        Ok(DitAttention { words: vec!["image".into()], grid, area: letterbox.relative_area(), layers })
+    }
+
     /// The image in the middle of the input, [1, 3, S, S], and where it lies there.
     fn input(&self, image: &Image) -> Result<(Tensor<4>, Letterbox), DitError> {
         let side = self.model.config().input_size;
@@ -229,6 +250,18 @@ pub struct DitAttention {
     pub area: [f32; 4],
     /// A list of maps per block, one per word: g x g shares of the word's attention, mean over heads and the word's tokens.
     pub layers: Vec<Vec<Vec<f32>>>,
+}
+
+/// Row and column in the grid of a place in pixels of the image.
+fn region([x, y]: [f32; 2], image: &Image, letterbox: &Letterbox, grid: usize) -> Result<[usize; 2], DitError> {
+    let (width, height) = (image.width() as f32, image.height() as f32);
+    if !((0.0..width).contains(&x) && (0.0..height).contains(&y)) {
+        let what = format!("the place {x},{y} is outside of the image's {width} x {height} pixels");
+        return Err(SamError::Prompt { index: 0, what }.into());
+    }
+    let [top, left, bottom, right] = letterbox.relative_area();
+    let at = |share: f32, from: f32, to: f32| (((from + (to - from) * share) * grid as f32) as usize).min(grid.max(1) - 1);
+    Ok([at(y / height, top, bottom), at(x / width, left, right)])
 }
 
 fn read(row: Tensor<2>) -> Result<Vec<f32>, DitError> {

@@ -135,7 +135,7 @@ impl DitModel {
             DitFeatures::Input(images) => self.net.encode(images, Some(self.encode_nothing(tokenizer, count)?)),
             DitFeatures::Embedding(map) => map,
         };
-        Ok(self.net.decode(embedding, asked).logits)
+        Ok(self.net.decode_by(embedding, asked, self.config().prompt_mask).logits)
     }
 
     /// Mask logits of questions of one make about one image: sentences, prompts, or both beside each other.

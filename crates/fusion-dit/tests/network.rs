@@ -8,9 +8,12 @@ use burn::nn::Linear;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use common::{SENTENCES, input, model, toy, words};
-use fusion_dit::{DitConfig, DitModel, DitNet, EncoderAttention, InstructionForm, Prompt, TextKind, Variant};
+use fusion_dit::{
+    DitConfig, DitFeatures, DitModel, DitNet, EncoderAttention, InstructionForm, Prompt, PromptMask, TextKind, Variant,
+};
+use nn_ops::resize::Resize;
 use nn_ops::weights::export;
-use sam_vit::Grid;
+use sam_vit::{Grid, Output, Prompts};
 use text_encoders::tokenizer::ClipTokenizer;
 
 fn probs(net: &DitNet) -> &[Linear] {
@@ -217,4 +220,79 @@ fn variants_and_sizes_are_read_off_a_file() {
     }
     let error = DitConfig::detect(&nn_ops::weights::StateDict::empty("a.pth")).unwrap_err().to_string();
     assert!(error.contains("a.pth") && error.contains("text_proj.weight"), "{error}");
+}
+
+/// As SAM's own predictor: of masks 1 to 3 the one with the best predicted IoU, brought up by half-pixel centres. Sentences keep mask 0.
+#[test]
+fn points_and_boxes_may_be_answered_by_the_best_of_three() {
+    let config = toy(Variant::DefaultSam);
+    let first = model(&config);
+    let best = model(&DitConfig { prompt_mask: PromptMask::BestOfThree, ..config });
+    let features = first.encode_images(input("image", [2, 3, 32, 32]));
+    let prompts = [
+        Prompt::Points(vec![[4.0, 9.0], [20.0, 25.0]]),
+        Prompt::Points(vec![[30.0, 2.0], [3.0, 3.0]]),
+        Prompt::Box([2.0, 3.0, 20.0, 30.0]),
+        Prompt::Text("left zebra".into()),
+    ];
+    let image_of = [0, 1, 1, 0];
+    let ask = |model: &DitModel| model.forward_prompts(&words(), &features, &prompts, &image_of).unwrap();
+    let (got, mask_0) = (ask(&best), ask(&first));
+    close(got.clone().narrow(0, 3, 1), mask_0.clone().narrow(0, 3, 1));
+    differ(got.clone().narrow(0, 0, 3), mask_0.narrow(0, 0, 3));
+    let DitFeatures::Embedding(maps) = &features else { panic!("text stays out of this encoder") };
+    let mut chosen = Vec::new();
+    for (row, prompt) in prompts[..3].iter().enumerate() {
+        let mut asked = Prompts::default();
+        let numbers = |values: Vec<f32>, shape: [usize; 3]| Tensor::<1>::from_floats(&values[..], &Device::flex()).reshape(shape);
+        match prompt {
+            Prompt::Points(points) => {
+                asked.points = Some((numbers(points.concat(), [1, 2, 2]), Tensor::ones([1, 2], &Device::flex())));
+            }
+            Prompt::Box(corners) => asked.boxes = Some(numbers(corners.to_vec(), [1, 4, 1]).reshape([1, 4])),
+            Prompt::Text(_) => unreachable!(),
+        }
+        let net = &first.net;
+        let positions = net.prompt_encoder.pe_layer.dense(4, 4);
+        let (sparse, dense) = net.prompt_encoder.forward(asked, (32, 32));
+        let embedding = maps.clone().narrow(0, image_of[row], 1);
+        let (masks, iou) = net.mask_decoder.forward(embedding, positions, sparse, dense, Output::Multi);
+        let iou = iou.into_data().try_to_vec::<f32>().unwrap();
+        let at = (0..3).max_by(|a, b| iou[*a].total_cmp(&iou[*b])).unwrap();
+        chosen.push(at);
+        close(got.clone().narrow(0, row, 1), Resize::BILINEAR.forward(masks.narrow(1, at, 1), [32, 32]));
+    }
+    assert_eq!(chosen.len(), 3);
+}
+
+/// Of a global block by hand, and that a block's map is what its tokens attend with; windows see no further than themselves.
+#[test]
+fn the_image_attends_to_itself() {
+    let net = model(&toy(Variant::DefaultSam)).net;
+    let image = input("image", [1, 3, 32, 32]);
+    let maps = net.image_attention(image.clone(), None, None);
+    let of = |row: usize, column: usize| net.image_attention(image.clone(), None, Some([row, column]));
+    assert_eq!((maps.len(), maps[0].dims()), (2, [1, 4, 4]));
+    for map in &maps {
+        assert!((map.clone().sum().into_scalar::<f32>() - 1.0).abs() < 1e-5);
+    }
+    // The mean over all regions is that of their single maps.
+    let all = (0..16).map(|at| of(at / 4, at % 4).remove(1)).reduce(|a, b| a + b).unwrap() / 16.0;
+    close(all, maps[1].clone());
+    // By hand: the first block's tokens, widened by the block's tables.
+    let block = &net.visual_encoder.blocks[0];
+    let tokens = block.norm1.forward(net.visual_encoder.embed(image.clone()).reshape([1, 16, 16]));
+    let [q, k, _] = block.attn.project(tokens);
+    let grid = Grid::new(4, 4, 0, &Device::flex());
+    let (q, k) = grid.widen(q, k, block.attn.rel_pos_h.val(), block.attn.rel_pos_w.val());
+    let width = q.dims()[3] as f64;
+    let want = softmax(q.matmul(k.swap_dims(2, 3)) / width.sqrt(), 3).mean_dim(1).narrow(2, 6, 1).reshape([1, 4, 4]);
+    close(of(1, 2).remove(0), want);
+
+    let mut config = DitConfig { attention: EncoderAttention::Windowed, ..toy(Variant::DefaultSam) };
+    config.sam.image_encoder.window_size = 2;
+    let map = model(&config).net.image_attention(image, None, Some([1, 2])).remove(0);
+    let values = map.into_data().try_to_vec::<f32>().unwrap();
+    let inside: f32 = [2, 3, 6, 7].map(|at| values[at]).iter().sum();
+    assert!((inside - 1.0).abs() < 1e-5 && (values.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{values:?}");
 }

@@ -18,7 +18,8 @@ use crate::visual::{Generation, Input, VisualKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoder {
-    /// CLIP's text tower: the end-of-text vector, projected (whether it is, the paper leaves open).
+    /// CLIP's text tower: the end-of-text vector, projected unless `clip_text.project_pooled` is false. The paper's is not: its 123M
+    /// parameters are those of a tower without projection.
     ClipText,
     /// CLIP's two towers, their vectors side by side.
     ClipLate,
@@ -166,8 +167,8 @@ impl EvfConfig {
     /// Width of the vector that the projector takes.
     pub fn feature_width(&self) -> usize {
         match (self.encoder, self.feature) {
-            (Encoder::ClipText, _) => self.clip_text.projection_dim,
-            (Encoder::ClipLate, _) => self.clip_text.projection_dim + self.clip_vision.projection_dim,
+            (Encoder::ClipText, _) => self.clip_text.pooled_width(),
+            (Encoder::ClipLate, _) => self.clip_text.pooled_width() + self.clip_vision.projection_dim,
             (Encoder::ViltText | Encoder::ViltEarly, _) => self.vilt.hidden,
             (Encoder::ViltLate, _) => 2 * self.vilt.hidden,
             (Encoder::Beit3Late, _) | (Encoder::Beit3Early, PromptFeature::Concat) => 2 * self.beit3.dim,

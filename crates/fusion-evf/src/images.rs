@@ -5,7 +5,6 @@ use nn_ops::resize::Resize;
 use pil_ops::{Filter, Image, ImageError, Letterbox, Normalisation, resize};
 use sam_vit::SamError;
 use sam2::Sam2Error;
-use text_encoders::clip::ClipVisionConfig;
 
 use crate::config::{Encoder, EvfConfig};
 use crate::error::EvfError;
@@ -78,7 +77,7 @@ impl EvfConfig {
             encoder if !encoder.sees() => (Vec::new(), 0),
             Encoder::ClipLate => {
                 let side = self.clip_vision.image_size;
-                let (mean, std) = (ClipVisionConfig::MEAN, ClipVisionConfig::STD);
+                let (mean, std) = (self.clip_vision.mean, self.clip_vision.std);
                 (planes(&squashed(side)?, |c, v| (v - mean[c]) / std[c]), side)
             }
             Encoder::ViltLate | Encoder::ViltEarly => {

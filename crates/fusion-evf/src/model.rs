@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, halve, load_halving};
+use sam_vit::Weights;
 use text_encoders::{Padding, TextBatch, TextTokenizer};
 
 use crate::config::EvfConfig;
@@ -46,6 +47,12 @@ impl EvfConfig {
     }
 }
 
+/// Whether a linear layer, by its module path, is one of the encoders' blocks, which hold nearly all of the model.
+fn in_blocks(path: &str) -> bool {
+    let image = path.starts_with("net.visual_model.") && path.contains("image_encoder.") && path.contains("blocks.");
+    image || (path.starts_with("mm_extractor.") && path.contains("layers."))
+}
+
 impl EvfModel {
     /// What the model was built from.
     pub fn config(&self) -> &EvfConfig {
@@ -73,8 +80,26 @@ impl EvfModel {
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
     pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), EvfError> {
+        self.load_as(state_dict, Weights::Single)
+    }
+
+    /// As [`EvfModel::load`], with the matrices of the encoders' blocks kept as `weights` says: never all of them in f32.
+    ///
+    /// # Errors
+    /// As there; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
+    pub fn load_as(self, state_dict: &StateDict, weights: Weights) -> Result<(Self, LoadReport), EvfError> {
+        let (names, halved) = (self.names(), |path: &str| weights == Weights::Half && in_blocks(path));
+        Ok(load_halving(self, state_dict, &names, &Allow::default(), &halved)?)
+    }
+
+    /// The same model with the matrices of the encoders' blocks rounded to f16: about half the memory. It computes in single
+    /// precision as before.
+    ///
+    /// # Errors
+    /// A weight beyond 65504, or a device without f16.
+    pub fn with_half_weights(self) -> Result<Self, EvfError> {
         let names = self.names();
-        Ok(load(self, state_dict, &names, &Allow::default())?)
+        Ok(halve(self, &names, in_blocks)?)
     }
 
     /// Starts from the weights of SAM, EfficientSAM or SAM-2, in any naming that its crate knows.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use efficient_sam::EfficientSamConfig;
 use nn_ops::ConfigError;
+use nn_ops::config::quoted;
 use nn_ops::weights::{PretrainedFolder, StateDict, export};
-use sam_vit::Weights;
+use sam_vit::{SamConfig, Weights};
 use sam2::Sam2Config;
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
 use text_encoders::beit3::Beit3Config;
 
-use crate::config::EvfConfig;
+use crate::config::{Encoder, EvfConfig, PromptFeature};
 use crate::error::EvfError;
 use crate::model::EvfModel;
 use crate::predict::EvfPredictor;
@@ -141,28 +142,89 @@ impl EvfConfig {
         Err(ConfigError::new("sam_scale", format!("{scale:?}"), expected))
     }
 
-    /// The contents of `config.json`: the published keys, and all settings beside them under a key of our own.
+    /// The contents of `config.json`: the published keys, and all settings beside them under a key of our own. Sizes have their
+    /// published names where they are those sizes, and none where they are others.
     pub fn to_json(&self) -> Value {
-        let scale = if self.beit3.dim == Beit3Config::base().dim { "base" } else { "large" };
-        let (architecture, sam_scale) = match self.visual {
-            VisualKind::Sam => ("EvfSamModel", "huge"),
-            VisualKind::EfficientSam if self.efficient_sam == EfficientSamConfig::tiny() => ("EvfEffiSamModel", "tiny"),
-            VisualKind::EfficientSam => ("EvfEffiSamModel", "small"),
-            VisualKind::Sam2 if self.sam2 == Sam2Config::hiera_tiny() => ("EvfSam2Model", "tiny"),
-            VisualKind::Sam2 => ("EvfSam2Model", "large"),
+        let architecture = match self.visual {
+            VisualKind::Sam => "EvfSamModel",
+            VisualKind::EfficientSam => "EvfEffiSamModel",
+            VisualKind::Sam2 => "EvfSam2Model",
         };
-        json!({
+        let mut json = json!({
             "architectures": [architecture],
             "model_type": MODEL_TYPE,
-            "mm_extractor_scale": scale,
-            "sam_scale": sam_scale,
             "hidden_size": self.feature_width(),
             "out_dim": self.prompt_dim(),
             "bos_token_id": 0,
             "eos_token_id": 2,
             "pad_token_id": 1,
             OURS: self,
-        })
+        });
+        for (key, scale) in [("mm_extractor_scale", self.extractor_scale()), ("sam_scale", self.image_scale())] {
+            if let Some(scale) = scale {
+                json[key] = scale.into();
+            }
+        }
+        json
+    }
+
+    /// The published name of BEiT-3's sizes, if they have one. What fresh weights are drawn from, and where the token table is kept,
+    /// are no sizes.
+    fn extractor_scale(&self) -> Option<&'static str> {
+        let Beit3Config { init_std, host_table_above, .. } = self.beit3;
+        let is = |sizes| self.beit3 == Beit3Config { init_std, host_table_above, ..sizes };
+        match () {
+            () if is(Beit3Config::large()) => Some("large"),
+            () if is(Beit3Config::base()) => Some("base"),
+            () => None,
+        }
+    }
+
+    /// The published name of the image model's sizes, if they have one.
+    fn image_scale(&self) -> Option<&'static str> {
+        match self.visual {
+            VisualKind::Sam => (self.sam == SamConfig::vit_h()).then_some("huge"),
+            VisualKind::EfficientSam if self.efficient_sam == EfficientSamConfig::tiny() => Some("tiny"),
+            VisualKind::EfficientSam => (self.efficient_sam == EfficientSamConfig::small()).then_some("small"),
+            VisualKind::Sam2 if self.sam2 == Sam2Config::hiera_tiny() => Some("tiny"),
+            VisualKind::Sam2 => (self.sam2 == Sam2Config::hiera_large()).then_some("large"),
+        }
+    }
+
+    /// Whether the authors' scripts can build this model: BEiT-3 early fusion throughout, the image's `[CLS]`, published sizes, and
+    /// images prepared as they were published.
+    ///
+    /// # Errors
+    /// The first key for which they have no form, and what would be right.
+    pub fn check_published(&self) -> Result<(), ConfigError> {
+        if self.encoder != Encoder::Beit3Early {
+            return Err(ConfigError::new(
+                "encoder",
+                quoted(&self.encoder),
+                "\"beit3_early\", the only one the authors published",
+            ));
+        }
+        if self.feature != PromptFeature::ImageCls {
+            return Err(ConfigError::new("feature", quoted(&self.feature), "\"image_cls\", the only one the authors published"));
+        }
+        if self.extractor_scale().is_none() {
+            let found = format!("{} wide, {} layers, {} token ids", self.beit3.dim, self.beit3.layers, self.beit3.vocab_size);
+            return Err(ConfigError::new("beit3", found, "the published sizes of BEiT-3 large or base, fused in every layer"));
+        }
+        if self.image_scale().is_none() {
+            let (key, expected) = match self.visual {
+                VisualKind::Sam => ("sam", "the sizes of SAM ViT-H"),
+                VisualKind::EfficientSam => ("efficient_sam", "the sizes of EfficientSAM-S or -T"),
+                VisualKind::Sam2 => ("sam2", "the sizes of Hiera-L or -T"),
+            };
+            return Err(ConfigError::new(key, "of other sizes", expected));
+        }
+        match self.input {
+            Some(input) => {
+                Err(ConfigError::new("input", quoted(&input), "absent: the authors' scripts prepare images in one way"))
+            }
+            None => Ok(()),
+        }
     }
 }
 

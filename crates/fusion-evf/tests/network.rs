@@ -5,11 +5,13 @@ mod common;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
-use common::{Letters, difference, forms, images, model, tensor, toy, values};
-use fusion_evf::{Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfOutput, MultimodalEncoder, PromptFeature, Visual, loss};
-use nn_ops::weights::{export, load_formula, parameters, trained};
-use sam_vit::Naming;
+use burn::tensor::{DType, Device, Tensor};
+use common::{ALL, Letters, difference, efficient, forms, images, model, on_sam2, tensor, toy, values};
+use fusion_evf::{
+    Encoder, EvfConfig, EvfError, EvfImages, EvfModel, EvfOutput, Generation, MultimodalEncoder, PromptFeature, Visual, loss,
+};
+use nn_ops::weights::{KeyMap, NamedVisitor, StateDict, export, load_formula, parameters, trained, visit_named};
+use sam_vit::{Naming, Weights};
 use text_encoders::beit3::Beit3;
 
 fn forward(model: &EvfModel, images: EvfImages, sentences: &[&str], image_of: &[usize]) -> Result<EvfOutput, EvfError> {
@@ -216,4 +218,65 @@ fn wrong_numbers_are_errors() {
     assert!(matches!(run(&["a", "b"], &[0, 2]), Err(EvfError::Shape { .. })));
     assert!(matches!(run(&["a", "b"], &[0]), Err(EvfError::Shape { .. })));
     assert!(run(&[], &[]).is_err());
+}
+
+/// Every encoder on SAM, and every image model: the numbers of a model whose matrices were rounded to half precision beforehand.
+#[test]
+fn half_weights_answer_as_rounded_ones() {
+    let device = Device::flex();
+    let configs = ALL.into_iter().map(|encoder| EvfConfig { encoder, ..toy() });
+    for config in configs.chain([efficient(), on_sam2(Generation::Second)]) {
+        let single = model(&config, &device);
+        let (half, rounded) = (single.clone().with_half_weights().unwrap(), export(&single, &config.names(), "toy"));
+        let counted = Kinds::of(&half, &config.names());
+        // In a toy the decoder is the larger part; of the published model nine tenths of the numbers are in the encoders' blocks.
+        assert!(
+            counted.half > 10_000 && counted.single > 10_000,
+            "{} of {} numbers",
+            counted.half,
+            counted.half + counted.single
+        );
+        let mut file = StateDict::empty("rounded");
+        for name in rounded.names() {
+            let values = rounded.read(name).unwrap();
+            let round = |v: f32| if counted.names.iter().any(|half| half == name) { half::f16::from_f32(v).to_f32() } else { v };
+            file.insert(name, rounded.shape(name).unwrap(), values.into_iter().map(round).collect());
+        }
+        let (loaded, _) = config.init(&device).unwrap().load_as(&rounded, Weights::Half).unwrap();
+        let (want, _) = single.load(&file).unwrap();
+        let ask = |model: &EvfModel| forward(model, images(&["a"], &device), &["the red one"], &[0]).unwrap().logits;
+        for got in [ask(&half), ask(&loaded)] {
+            let off = difference(got, ask(&want));
+            assert!(off < 1e-4, "{:?} on {:?}: {off}", config.encoder, config.visual);
+        }
+    }
+}
+
+/// Numbers of a model in each precision, and the names of the parameters in half.
+#[derive(Default)]
+struct Kinds {
+    half: usize,
+    single: usize,
+    names: Vec<String>,
+}
+
+impl Kinds {
+    fn of(model: &EvfModel, names: &KeyMap) -> Self {
+        let mut kinds = Self::default();
+        visit_named(model, names, &mut kinds);
+        kinds
+    }
+}
+
+impl NamedVisitor for Kinds {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let count = value.dims().iter().product::<usize>();
+        if value.dtype() == DType::F16 {
+            self.half += count;
+            self.names.push(name.to_owned());
+        } else {
+            self.single += count;
+        }
+    }
 }

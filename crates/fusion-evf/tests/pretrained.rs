@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use fusion_evf::{Encoder, EvfConfig, EvfPredictor, Pretrained};
+use fusion_evf::{Encoder, EvfConfig, EvfPredictor, Pretrained, PromptFeature};
 use nn_ops::weights::load_formula;
 use pil_ops::Image;
-use sam_vit::Weights;
+use sam_vit::{SamConfig, Weights};
 use serde_json::{Value, json};
 use text_encoders::TextTokenizer;
+use text_encoders::beit3::Beit3Config;
 use text_encoders::tokenizer::WordPiece;
 
 fn save(folder: &Path, weights: Weights) -> EvfPredictor {
@@ -94,6 +95,35 @@ fn published_keys_give_the_published_models() {
     ] {
         let error = read(value).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn sizes_have_their_published_names_only_where_they_are_those() {
+    let says = |config: &EvfConfig| {
+        let json = config.to_json();
+        assert_eq!(EvfConfig::from_json(&json).unwrap(), *config);
+        ["architectures", "mm_extractor_scale", "sam_scale"].map(|key| match &json[key] {
+            Value::Array(names) => names[0].as_str().map(str::to_owned),
+            other => other.as_str().map(str::to_owned),
+        })
+    };
+    let named = |names: [&str; 3]| names.map(|name| (!name.is_empty()).then(|| name.to_owned()));
+    let other_sam = EvfConfig { sam: SamConfig::vit_b(), ..EvfConfig::base() };
+    let efficient = EvfConfig { beit3: Beit3Config::base(), ..EvfConfig::efficient_sam_small() };
+    for (config, names, refused) in [
+        (EvfConfig::large(), ["EvfSamModel", "large", "huge"], None),
+        (EvfConfig::base(), ["EvfSamModel", "base", "huge"], None),
+        (EvfConfig::sam2_large(), ["EvfSam2Model", "large", "large"], None),
+        (efficient, ["EvfEffiSamModel", "base", "small"], None),
+        (EvfConfig::early_half(), ["EvfSamModel", "", "huge"], Some("beit3")),
+        (other_sam, ["EvfSamModel", "base", ""], Some("sam")),
+        (common::small(30), ["EvfSamModel", "", ""], Some("beit3")),
+        (EvfConfig { encoder: Encoder::ClipText, ..EvfConfig::large() }, ["EvfSamModel", "large", "huge"], Some("encoder")),
+        (EvfConfig { feature: PromptFeature::TextCls, ..EvfConfig::large() }, ["EvfSamModel", "large", "huge"], Some("feature")),
+    ] {
+        assert_eq!(says(&config), named(names));
+        assert_eq!(config.check_published().err().map(|e| e.key), refused.map(str::to_owned));
     }
 }
 

@@ -10,7 +10,7 @@ use nn_ops::norm::LayerNorm;
 use crate::config::RisamConfig;
 use crate::decoder::MultiHeadAttention;
 use crate::enhancement::{Cba, layer_norm};
-use crate::mutual::Pair;
+use crate::mutual::{AttentionMaps, Pair};
 
 /// Layers of the transformer (#5).
 const LAYERS: usize = 2;
@@ -95,6 +95,31 @@ impl TransformerInteraction {
     /// # Shapes
     /// `visual`: [B, L_v, C]; `words`: [B, L, text width]; `padding`: [B, L], `true` where a word is none
     pub fn forward(&self, visual: Tensor<3>, words: Tensor<3>, padding: Tensor<2, Bool>) -> Pair {
+        self.run(visual, words, padding, &mut |_, _, _| {})
+    }
+
+    /// Who looks at whom in each layer (paper Fig. 6), mean over heads. A region's attention to words and a word's to regions are parts
+    /// of rows that sum to 1 over both kinds.
+    ///
+    /// # Shapes
+    /// As in [`TransformerInteraction::forward`]
+    pub fn attend(&self, visual: Tensor<3>, words: Tensor<3>, padding: Tensor<2, Bool>) -> Vec<AttentionMaps> {
+        let (regions, length) = (visual.dims()[1], words.dims()[1]);
+        let mut maps = Vec::new();
+        let mut watch = |layer: &TransformerLayer, tokens: Tensor<3>, mask: &Tensor<4, Bool>| {
+            maps.push(layer.attn.maps(tokens, mask.clone(), regions, length));
+        };
+        self.run(visual, words, padding, &mut watch);
+        maps
+    }
+
+    fn run(
+        &self,
+        visual: Tensor<3>,
+        words: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        watch: &mut dyn FnMut(&TransformerLayer, Tensor<3>, &Tensor<4, Bool>),
+    ) -> Pair {
         let [batch, regions, _] = visual.dims();
         let length = words.dims()[1];
         let never = Tensor::<2, Bool>::from_data(
@@ -105,6 +130,7 @@ impl TransformerInteraction {
         let joint = Tensor::cat(vec![visual, self.w_l.forward(words)], 1);
         let joint = self.layers.iter().fold(joint, |x, layer| {
             let h = layer.norm1.forward(x.clone());
+            watch(layer, h.clone(), &mask);
             let x = x + layer.attn.forward(h.clone(), h.clone(), h, Some(mask.clone()));
             let h = layer.norm2.forward(x.clone());
             x + layer.fc2.forward(gelu(layer.fc1.forward(h)))

@@ -37,7 +37,7 @@ impl RisamAttention {
 }
 
 impl RisamNet {
-    /// The maps of every interaction block; none without mutual-aware attention or a reduced form of it.
+    /// The maps of every interaction block, of `te` of every layer (Fig. 6); none of `conv` and the baseline.
     ///
     /// # Shapes
     /// As in [`RisamNet::forward`]; maps of Q rows.
@@ -64,11 +64,16 @@ impl RisamNet {
         lengths: &[usize],
     ) -> Result<Vec<AttentionMaps>, RisamError> {
         self.check(map.dims()[0], image_of, &text, lengths)?;
-        let Some((fusion, InteractionBlocks::Mutual(blocks))) = self.fusion().map(|f| (f, &f.interaction)) else {
-            return Ok(Vec::new());
-        };
+        let Some(fusion) = self.fusion() else { return Ok(Vec::new()) };
         let map = select_rows(map, image_of);
         let padding = padding(lengths, 0, text.dims()[1], &text.device());
+        let blocks = match &fusion.interaction {
+            InteractionBlocks::Mutual(blocks) => blocks,
+            InteractionBlocks::Transformer(transformer) => {
+                return Ok(transformer.attend(flatten(map), fusion.placed(text), padding));
+            }
+            InteractionBlocks::Conv(_) => return Ok(Vec::new()),
+        };
         let pairs = fusion.interact(map.clone(), text.clone(), lengths);
         let first = (flatten(map), fusion.placed(text));
         let inputs = std::iter::once(first).chain(pairs.into_iter().map(|p| (p.visual, p.language)));
@@ -80,7 +85,7 @@ impl RisamPredictor {
     /// What one sentence's words and an image's regions make of each other. [`RisamPredictor::predict`] does none of this.
     ///
     /// # Errors
-    /// As [`RisamPredictor::predict`], or an interaction without such maps (`conv`, `te`, and the baseline).
+    /// As [`RisamPredictor::predict`], or an interaction without such maps (`conv` and the baseline).
     pub fn attention(&self, image: &Image, sentence: &str) -> Result<RisamAttention, RisamError> {
         let (model, config) = (self.model(), self.model().config());
         if config.baseline {
@@ -94,7 +99,7 @@ impl RisamPredictor {
         let grid = embedding.map.dims()[2];
         let blocks = model.net.attention_enhanced(embedding.map, &[0], text, batch.lengths())?;
         if blocks.is_empty() {
-            let expected = "\"full\", \"sdf\" or \"bcm\" for attention maps";
+            let expected = "another for attention maps: convolutions attend to nothing";
             return Err(ConfigError::new("interaction", quoted(&config.interaction), expected).into());
         }
         Ok(RisamAttention {

@@ -8,7 +8,7 @@ use nn_ops::weights::{LoadReport, StateDict};
 use pil_ops::{Fit, Image, Letterbox, Normalisation};
 use sam_vit::{ImageEncoder, SamError};
 use swin::Swin;
-use text_encoders::clip::{ClipVision, ClipVisionConfig};
+use text_encoders::clip::ClipVision;
 
 use crate::config::RisamConfig;
 use crate::error::RisamError;
@@ -77,7 +77,7 @@ impl RisamConfig {
         match self.backbone {
             Backbone::Sam | Backbone::Swin => Normalisation::IMAGENET,
             Backbone::Clip => {
-                let [mean, std] = [ClipVisionConfig::MEAN, ClipVisionConfig::STD].map(|values| values.map(|v| 255.0 * v));
+                let [mean, std] = [self.clip_vision.mean, self.clip_vision.std].map(|values| values.map(|v| 255.0 * v));
                 Normalisation { mean, std }
             }
         }

@@ -4,11 +4,13 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
-use nn_ops::attention::multi_head_attention;
+use nn_ops::attention::{multi_head_attention, softmax};
 use nn_ops::norm::LayerNorm;
+use nn_ops::precision::to_f32;
 
 use crate::config::RisamConfig;
 use crate::enhancement::layer_norm;
+use crate::mutual::AttentionMaps;
 use crate::options::NormPlacement;
 
 /// Multi-head attention. The paper lists three maps; the fourth, of the output, is standard. The scale is one over the
@@ -37,6 +39,29 @@ impl MultiHeadAttention {
     pub fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let projected = [self.q.forward(q), self.k.forward(k), self.v.forward(v)];
         self.out.forward(multi_head_attention(projected, self.heads, mask))
+    }
+
+    /// Attention of regions and words together, those behind the `regions`, to each other, mean over heads.
+    ///
+    /// # Shapes
+    /// `x`: [B, regions + length, C]; `mask`: [B, 1, 1, regions + length], `true` where hidden
+    pub(crate) fn maps(&self, x: Tensor<3>, mask: Tensor<4, Bool>, regions: usize, length: usize) -> AttentionMaps {
+        let [batch, total, width] = x.dims();
+        let head = width / self.heads.max(1);
+        let [q, k] = [self.q.forward(x.clone()), self.k.forward(x)].map(|x| x.reshape([batch, total, self.heads, head]));
+        let mask = mask.reshape([batch, 1, total]).expand([batch, total, total]);
+        // Head by head: all maps of 4096 regions at once would be 0.5 GB.
+        let maps = (0..self.heads).map(|number| {
+            let of = |x: &Tensor<4>| x.clone().narrow(2, number, 1).reshape([batch, total, head]);
+            let logits = of(&q).matmul(of(&k).swap_dims(1, 2)) / (head as f64).sqrt();
+            to_f32(softmax(logits.mask_fill(mask.clone(), f32::NEG_INFINITY), 2))
+        });
+        let sum = maps.reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([batch, total, total], &q.device()));
+        let mean = sum / self.heads.max(1) as f64;
+        AttentionMaps {
+            words: mean.clone().narrow(1, 0, regions).narrow(2, regions, length),
+            regions: mean.narrow(1, regions, length).narrow(2, 0, regions),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, load};
+use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, freeze_unless, halve, load, load_halving};
+use sam_vit::Weights;
 use text_encoders::clip::ClipText;
 use text_encoders::{Padding, TextBatch, TextEncoder, TextTokenizer};
 
@@ -56,6 +57,12 @@ impl RisamConfig {
     }
 }
 
+/// Whether a linear layer, by its module path, is one of the encoders' blocks, which hold nearly all of the model.
+fn in_blocks(path: &str) -> bool {
+    let image = path.starts_with("image_encoder.") && (path.contains("blocks.") || path.contains("layers."));
+    image || (path.starts_with("text_encoder.") && path.contains("layers."))
+}
+
 impl RisamModel {
     /// What the model was built from.
     pub fn config(&self) -> &RisamConfig {
@@ -83,8 +90,26 @@ impl RisamModel {
     /// # Errors
     /// When any tensor is missing, superfluous or of another shape.
     pub fn load(self, state_dict: &StateDict) -> Result<(Self, LoadReport), RisamError> {
+        self.load_as(state_dict, Weights::Single)
+    }
+
+    /// As [`RisamModel::load`], with the matrices of the encoders' blocks kept as `weights` says: never all of them in f32.
+    ///
+    /// # Errors
+    /// As there; with [`Weights::Half`] also a weight beyond 65504, or a device without f16.
+    pub fn load_as(self, state_dict: &StateDict, weights: Weights) -> Result<(Self, LoadReport), RisamError> {
+        let (names, halved) = (self.names(), |path: &str| weights == Weights::Half && in_blocks(path));
+        Ok(load_halving(self, state_dict, &names, &Allow::default(), &halved)?)
+    }
+
+    /// The same model with the matrices of the encoders' blocks rounded to f16: about half the memory. It computes in single
+    /// precision as before.
+    ///
+    /// # Errors
+    /// A weight beyond 65504, or a device without f16.
+    pub fn with_half_weights(self) -> Result<Self, RisamError> {
         let names = self.names();
-        Ok(load(self, state_dict, &names, &Allow::default())?)
+        Ok(halve(self, &names, in_blocks)?)
     }
 
     /// Starts from SAM's weights (the authors' naming): the image encoder unless the backbone is another, and what a choice

@@ -5,11 +5,12 @@ mod common;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use common::{GRID, Letters, assert_near, features, forms, fusion, net, own, reached, tensor, toy, values, words};
 use fusion_risam::{
-    Enhancement, EnhancementForm, Fusion, Interaction, MaskHead, NormPlacement, RisamConfig, RisamFeatures, RisamForm, RisamNet,
-    loss,
+    Enhancement, EnhancementForm, Fusion, Interaction, InteractionBlocks, MaskHead, NormPlacement, RisamConfig, RisamFeatures,
+    RisamForm, RisamNet, loss,
 };
 use nn_ops::weights::{export, parameters, trained};
 
@@ -347,4 +348,32 @@ fn interactions_mix_what_they_should() {
         assert_ne!(values(one.visual), values(text.visual), "{interaction:?}");
         assert_eq!(values(one.language) != values(image.language), language_sees_image, "{interaction:?}");
     }
+}
+
+/// The transformer in place of mutual-aware attention (Fig. 6): its first layer's maps by hand, and no attention to padding.
+#[test]
+fn the_transformers_maps_are_its_attention() {
+    let device = Device::flex();
+    let config = RisamConfig { interaction: Interaction::Transformer, ..toy() };
+    let (regions, length, width) = (6, 4, config.width);
+    let InteractionBlocks::Transformer(transformer) = fusion(net(&config, &device)).interaction else { panic!("a transformer") };
+    let visual = tensor("visual", [1, regions, width], &device);
+    let text = tensor("text", [1, length, config.text_width()], &device);
+    let hidden = Tensor::from_data([[false, false, false, true]], &device);
+    let maps = transformer.attend(visual.clone(), text.clone(), hidden);
+    assert_eq!(maps.len(), transformer.layers.len());
+    for map in &maps {
+        assert_eq!((map.words.dims(), map.regions.dims()), ([1, regions, length], [1, length, regions]));
+        assert!(values(map.words.clone().narrow(2, 3, 1)).iter().all(|v| *v == 0.0), "padding is not seen");
+    }
+    let layer = &transformer.layers[0];
+    let joint = layer.norm1.forward(Tensor::cat(vec![visual, transformer.w_l.forward(text)], 1));
+    let heads = config.heads;
+    let split = |x: Tensor<3>| x.reshape([1, regions + length, heads, width / heads]).swap_dims(1, 2);
+    let (q, k) = (split(layer.attn.q.forward(joint.clone())), split(layer.attn.k.forward(joint)));
+    // The last word is no key.
+    let logits = q.matmul(k.narrow(2, 0, regions + 3).swap_dims(2, 3)) / ((width / heads) as f64).sqrt();
+    let want = softmax(logits, 3).mean_dim(1).reshape([1, regions + length, regions + 3]);
+    assert_near(maps[0].words.clone().narrow(2, 0, 3), want.clone().narrow(1, 0, regions).narrow(2, regions, 3), 1e-5, "words");
+    assert_near(maps[0].regions.clone(), want.narrow(1, regions, length).narrow(2, 0, regions), 1e-5, "regions");
 }

@@ -53,8 +53,7 @@ impl AnyModel {
     ) -> Result<Self, ModelError> {
         let method = AnyMethod::for_weights(run_config, tokenizer, weights)?;
         with_method!(method, method => {
-            let net = weights.fill(method.build(device)?, &method.names())?;
-            ready(run_config, net, &method.tokenizer, device)
+            ready(run_config, method.open(device, weights)?, &method.tokenizer, device)
         })
     }
 
@@ -94,7 +93,9 @@ impl AnyModel {
         let tokenizer = RunTokenizer::from_bytes(&run_config, tokenizer_files)?;
         let state_dict = StateDict::from_bytes("weights in memory", weights)?;
         let method = AnyMethod::new(&run_config, tokenizer)?;
-        with_method!(method, method => ready(&run_config, method.build(device)?.filled(&state_dict)?, &method.tokenizer, device))
+        with_method!(method, method => {
+            ready(&run_config, method.open_state_dict(device, &state_dict)?, &method.tokenizer, device)
+        })
     }
 
     /// The same model with another threshold: a pixel belongs to a mask where its probability is above it.
@@ -155,7 +156,22 @@ impl AnyModel {
         Ok(tokenizer.truncation(sentence, max_tokens)?)
     }
 
-    /// Where text and image attend to each other, as the paper's figure shows it.
+    /// What is wrong with a token in brackets, such as `[semantic]`, that a sentence begins with: see
+    /// [`split_token`](crate::tokenizer::split_token).
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn split_token(&self, sentence: &str) -> Result<Option<String>, ModelError> {
+        let tokenizer = match self {
+            Self::Dit(model) => model.tokenizer(),
+            Self::Evf(model) => model.tokenizer(),
+            Self::Risam(model) => model.tokenizer(),
+        };
+        crate::tokenizer::split_token(tokenizer.as_ref(), sentence)
+    }
+
+    /// Where text and image attend to each other, as the paper's figure shows it; of the default SAM inside of DIT, whose image encoder
+    /// sees no text, where the image attends to itself.
     ///
     /// # Errors
     /// An image or a sentence that the method refuses, or a variant without such maps.
@@ -163,7 +179,20 @@ impl AnyModel {
         match self {
             Self::Dit(model) => attention::of_dit(model, image, sentence),
             Self::Evf(model) => attention::of_evf(model, image, sentence),
-            Self::Risam(model) => attention::of_risam(model, image, sentence),
+            Self::Risam(model) => attention::of_risam(model, image, sentence, None),
+        }
+    }
+
+    /// What one region of the image attends to: other regions (DIT), the words of the sentence (RISAM Fig. 7a). `place` is (x, y) in
+    /// pixels of the image.
+    ///
+    /// # Errors
+    /// As [`AnyModel::attention`]; a place outside of the image; EVF-SAM, whose figure has no regions.
+    pub fn attention_of_region(&self, image: &Image, sentence: &str, place: [f32; 2]) -> Result<Attention, ModelError> {
+        match self {
+            Self::Dit(model) => attention::of_dit_image(model, image, sentence, Some(place)),
+            Self::Evf(_) => Err(ModelError::Unsupported("attention of a region: its map is that of [CLS]")),
+            Self::Risam(model) => attention::of_risam(model, image, sentence, Some(place)),
         }
     }
 }
@@ -180,35 +209,22 @@ fn ready<N: Network>(run_config: &RunConfig, net: N, tokenizer: &RunTokenizer, d
 
 /// What the three methods' networks have in common, beyond Burn's `Module`.
 trait Network: Module {
-    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError>;
     fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError>;
 }
 
 impl Network for DitModel {
-    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
-        Ok(self.load(state_dict)?.0)
-    }
-
     fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
         Ok(AnyModel::Dit(DitPredictor::new(self, tokenizer.shared())?))
     }
 }
 
 impl Network for EvfModel {
-    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
-        Ok(self.load(state_dict)?.0)
-    }
-
     fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
         Ok(AnyModel::Evf(EvfPredictor::new(self, tokenizer.shared())?))
     }
 }
 
 impl Network for RisamModel {
-    fn filled(self, state_dict: &StateDict) -> Result<Self, ModelError> {
-        Ok(self.load(state_dict)?.0)
-    }
-
     fn asked_with(&self, tokenizer: &RunTokenizer) -> Result<AnyModel, ModelError> {
         Ok(AnyModel::Risam(RisamPredictor::new(self, tokenizer.shared())?))
     }

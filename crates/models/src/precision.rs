@@ -20,11 +20,15 @@ use run_config::{ConfigError, Precision, RunConfig};
 const SINGLE: [&str; 5] =
     ["Struct:LayerNorm", "Struct:LayerNorm2d", "Struct:BatchNorm", "Struct:StdNorm", "Struct:PositionEmbedding"];
 
-/// Fails when the config asks for a precision of training or evaluation that the device does not have.
+/// Fails when the config asks for a precision of training or evaluation that the device does not have, or for training in half weights.
 ///
 /// # Errors
 /// [`ConfigError::Value`] with the config's key.
 pub fn check_training(run_config: &RunConfig, device: &Device) -> Result<(), ConfigError> {
+    if run_config.eval.half_weights {
+        let expected = "false in training, which needs its weights in single precision";
+        return Err(run_config.value_error("eval.half_weights", true, expected));
+    }
     check(run_config, "train.precision", run_config.train.precision, |kind| device.supports_dtype(kind))?;
     check_evaluation(run_config, device)
 }

@@ -179,17 +179,37 @@ impl Found {
     pub fn state_dict(&self, device: &Device) -> Result<StateDict, ModelError> {
         let method = AnyMethod::for_weights(&self.run_config, self.tokenizer.clone(), &self.weights)?;
         with_method!(method, method => {
-            let net = self.weights.fill(method.build(device)?, &method.names())?;
-            Ok(export(&net, &method.names(), "export"))
+            Ok(export(&method.open(device, &self.weights)?, &method.names(), "export"))
         })
     }
 
-    /// Files that belong beside exported weights, by name: the tokenizer and `config.json`.
+    /// Files that belong beside exported weights, by name: the tokenizer and `config.json`, and what the authors' scripts look for
+    /// besides.
     ///
     /// # Errors
     /// Settings that contradict each other.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
         let method = AnyMethod::new(&self.run_config, self.tokenizer.clone())?;
-        Ok(with_method!(method, method => method.files()))
+        let files = with_method!(&method, method => method.files());
+        let published = match &method {
+            AnyMethod::Evf(method) => method.published_files(),
+            AnyMethod::Dit(_) | AnyMethod::Risam(_) => Vec::new(),
+        };
+        Ok(files.into_iter().chain(published).collect())
+    }
+
+    /// Fails unless the scripts of the method's authors can read an exported folder.
+    ///
+    /// # Errors
+    /// The config's key for which they have no form, and what would be right.
+    pub fn check_published(&self) -> Result<(), ModelError> {
+        match AnyMethod::new(&self.run_config, self.tokenizer.clone())? {
+            AnyMethod::Evf(method) => method.check_published(&self.run_config),
+            AnyMethod::Dit(_) | AnyMethod::Risam(_) => {
+                let found = format!("\"{}\"", self.run_config.model.method.name());
+                let expected = "\"evf\": the authors of the other methods publish no such folder";
+                Err(self.run_config.value_error("model.method", found, expected).into())
+            }
+        }
     }
 }

@@ -221,6 +221,21 @@ impl RunTokenizer {
         }))
     }
 
+    /// As [`split_token`], of the first of some sentences that has one, with how many have.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn split_tokens(&self, sentences: impl IntoIterator<Item: AsRef<str>>) -> Result<Option<String>, ModelError> {
+        let (mut count, mut first) = (0, None);
+        for sentence in sentences {
+            if let Some(warning) = split_token(self.tokenizer.as_ref(), sentence.as_ref())? {
+                count += 1;
+                first.get_or_insert_with(|| format!("\"{}\": {warning}", sentence.as_ref()));
+            }
+        }
+        Ok(first.map(|first| format!("{count} sentences begin with a token that is none here, first {first}")))
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn shared(&self) -> Arc<dyn TextTokenizer> {
@@ -232,6 +247,25 @@ impl RunTokenizer {
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         self.files.clone()
     }
+}
+
+/// What is wrong with a word in brackets that a sentence begins with, such as EVF-SAM's `[semantic]`: it changes what is asked for only
+/// where it is one token. Nothing for a sentence without one, where it is, and for tokenizers that have no added tokens.
+///
+/// # Errors
+/// When the tokenizer fails.
+pub fn split_token(tokenizer: &dyn TextTokenizer, sentence: &str) -> Result<Option<String>, ModelError> {
+    let Some((word, _)) = sentence.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')) else { return Ok(None) };
+    if word.is_empty() || !word.chars().all(char::is_alphabetic) || !tokenizer.may_have_added_tokens() {
+        return Ok(None);
+    }
+    let token = format!("[{word}]");
+    let pieces = tokenizer.pieces(&token)?.len();
+    Ok((pieces != 1).then(|| {
+        format!(
+            "{token} is no token of this model's tokenizer, which reads it as {pieces} pieces of text; weights that know it have {ADDED} beside them (text.added_tokens in training)"
+        )
+    }))
 }
 
 /// A tokenizer with new words, as [`RunTokenizer::with_words`] gives it.
@@ -304,6 +338,9 @@ mod tests {
         assert_eq!(ids(&one, "[semantic] hair"), [vec![next], ids(&plain, "hair")].concat());
         assert_eq!(ids(&one, "hair"), ids(&plain, "hair"));
         assert_ne!(ids(&plain, "[semantic] hair")[0], next);
+        let warning = plain.split_tokens(["hair", "[semantic] hair", "[0] hair", "[semantic] cat"]).unwrap().unwrap();
+        assert!(warning.contains("2 sentences") && warning.contains("\"[semantic] hair\": [semantic] is no token"), "{warning}");
+        assert_eq!(one.split_tokens(["[semantic] hair"]).unwrap(), None);
         // The files alone give the same tokenizer, and what is a token already stays.
         let again = RunTokenizer::from_bytes(&semantic, &one.files()).unwrap();
         assert_eq!(ids(&again, "[semantic] hair"), ids(&one, "[semantic] hair"));

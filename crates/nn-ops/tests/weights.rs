@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use half::{bf16, f16};
-use nn_ops::weights::{Allow, KeyMap, StateDict, WeightsError, export, glob, load, load_formula, parameters};
+use nn_ops::weights::{
+    Allow, KeyMap, StateDict, WeightsError, export, glob, halve, load, load_formula, load_halving, parameters,
+};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use tempfile::TempDir;
 
 const EXACT: [f32; 4] = [1.5, -2.0, 0.25, 1024.0];
 const PTH: &[u8] = include_bytes!("fixtures/tiny.pth");
 const NESTED: &[u8] = include_bytes!("fixtures/nested.pth");
+const SCRIPTED: &[u8] = include_bytes!("fixtures/scripted.pt");
 const TRAINED: &[u8] = include_bytes!("fixtures/trained.pth");
 
 fn put(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
@@ -119,7 +122,7 @@ fn shards_are_one_file() {
     let index = r#"{"metadata":{"total_size":1},"weight_map":{"single":"one.safetensors","whole":"two.pth"}}"#;
     let file = StateDict::open(put(&folder, "model.safetensors.index.json", index.as_bytes())).unwrap();
     assert_eq!(file.names().collect::<Vec<_>>(), ["single", "whole"]);
-    assert_eq!((file.read("single").unwrap().len(), file.read("whole").unwrap().len()), (4, 12));
+    assert_eq!((file.read("attn_mask").unwrap().len(), file.read("whole").unwrap().len()), (4, 12));
     // A shard that exists, but outside the index's own folder.
     let (inner, outside) = (folder.path().join("inner"), folder.path().join("one.safetensors"));
     std::fs::create_dir(&inner).unwrap();
@@ -464,5 +467,60 @@ fn bytes_are_read_as_files_are() {
     for end in [0, 7, 8, 40, bytes.len() - 1] {
         let error = StateDict::from_bytes("memory", bytes[..end].to_vec()).unwrap_err().to_string();
         assert!(error.contains("memory"), "{error}");
+    }
+}
+
+#[test]
+fn what_half_precision_cannot_hold_is_named() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("half.safetensors");
+    let mut file = StateDict::empty("export");
+    file.insert("fits", &[2], vec![65504.0, -1.0]);
+    file.save_half(&path, &[]).unwrap();
+    file.insert("layer.weight", &[2, 2], vec![0.0, 1.0, -70000.0, 2.0]);
+    let error = file.save_half(&path, &[]).unwrap_err().to_string();
+    assert!(error.contains("`layer.weight`") && error.contains("70000") && error.contains("65504"), "{error}");
+    assert_eq!(StateDict::open(&path).unwrap().len(), 1, "the file from before stays");
+
+    let device = Device::flex();
+    let names = KeyMap::new(&[("^weight", "official")]);
+    let layer = || LinearConfig::new(2, 2).with_bias(false).init(&device);
+    let read = |file: &StateDict| load_halving(layer(), file, &names, &Allow::default(), &|path| path == "weight");
+    let mut file = StateDict::empty("a file");
+    file.insert("official", &[2, 2], vec![0.1, 1.0, -2.0, 3.0]);
+    let (half, _) = read(&file).unwrap();
+    assert_eq!(half.weight.val().dtype(), DType::F16);
+    let again = halve(half.clone(), &names, |_| true).unwrap();
+    assert_eq!(again.weight.val().into_data(), half.weight.val().into_data());
+    file.insert("official", &[2, 2], vec![0.0, 1.0, -70000.0, 2.0]);
+    let whole = load(layer(), &file, &names, &Allow::default()).unwrap().0;
+    for error in [read(&file).unwrap_err(), halve(whole, &names, |_| true).unwrap_err()] {
+        assert!(error.to_string().contains("`official`"), "{error}");
+    }
+}
+
+/// Made by `torch.jit.save`: names, shapes and numbers are those of the module's state dict, and no code of it is run.
+#[test]
+fn tensors_of_a_torchscript_archive() {
+    let folder = TempDir::new().unwrap();
+    let path = put(&folder, "scripted.pt", SCRIPTED);
+    for file in [StateDict::open(&path).unwrap(), StateDict::open_model(&path).unwrap()] {
+        assert_eq!(file.len(), 32);
+        let block = "transformer.resblocks.1";
+        assert_eq!(file.shape(&format!("{block}.attn.in_proj_weight")), Some(&[12, 4][..]));
+        let fused = file.read(&format!("{block}.attn.in_proj_weight")).unwrap();
+        assert!(fused.iter().enumerate().all(|(i, v)| *v == i as f32 / 64.0), "{fused:?}");
+        assert_eq!(file.read(&format!("{block}.ln_1.bias")).unwrap(), [-1.0, -0.9375, -0.875, -0.8125]);
+        assert_eq!((file.shape("logit_scale"), file.read("logit_scale").unwrap()), (Some(&[][..]), vec![2.5]));
+        assert_eq!(file.read("attn_mask").unwrap(), [0.1, -3.0]);
+        let error = file.read("vocab_size").unwrap_err().to_string();
+        assert!(error.contains("holds integers"), "{error}");
+    }
+    // Whatever byte is lost or changed: an error or other numbers, never a panic.
+    for at in (0..SCRIPTED.len()).step_by(61) {
+        let mut bytes = SCRIPTED.to_vec();
+        bytes[at] ^= 0x55;
+        let _ = read_all(&put(&folder, "changed.pt", &bytes));
+        let _ = read_all(&put(&folder, "cut.pt", &SCRIPTED[..at]));
     }
 }

@@ -359,6 +359,10 @@ pub struct EvalSection {
     pub threshold: Option<f64>,
     /// What evaluation and prediction compute in. Default "f32".
     pub precision: Precision,
+    /// Whether evaluation and prediction keep the matrices of the encoders' blocks in half precision: about half the memory, while
+    /// arithmetic stays as it is. Not for training. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub half_weights: bool,
     /// What the model is told. Default "text".
     pub prompt: PromptKind,
     /// Items a batch of one process; where several ranks judge, each takes whole batches. Default 8.
@@ -380,6 +384,7 @@ impl Default for EvalSection {
             profile: Profile::Saymask,
             threshold: None,
             precision: Precision::F32,
+            half_weights: false,
             prompt: PromptKind::Text,
             batch_size: 8,
             limit: None,

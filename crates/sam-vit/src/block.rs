@@ -4,9 +4,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use nn_ops::activation::Activation;
-use nn_ops::attention::split_qkv;
+use nn_ops::attention::{softmax, split_qkv};
 use nn_ops::linear::linear;
 use nn_ops::norm::LayerNorm;
+use nn_ops::precision::to_f32;
 use nn_ops::relative_position::{Grid, relative_attention, windowed_relative_attention};
 
 use crate::config::ImageEncoderConfig;
@@ -53,6 +54,31 @@ impl RelPosAttention {
 
     fn tables(&self) -> [Tensor<2>; 2] {
         [self.rel_pos_h.val(), self.rel_pos_w.val()]
+    }
+
+    /// How much tokens of the grid attend to each token of the grid, relative position included, mean over heads: the one query that
+    /// is named, or the mean over all of them.
+    ///
+    /// # Shapes
+    /// `x`: [B, prefix + h w, C]; output: [B, h w]
+    pub fn attention_map(&self, x: Tensor<3>, grid: &Grid, query: Option<usize>) -> Tensor<2> {
+        let [batch, _, _] = x.dims();
+        let (prefix, image) = (grid.prefix, grid.height * grid.width);
+        let [q, k, _] = self.project(x);
+        let [table_h, table_w] = self.tables();
+        let (q, k) = grid.widen(q, k, table_h, table_w);
+        let (from, count) = query.map_or((prefix, image), |query| (prefix + query.min(image.saturating_sub(1)), 1));
+        let [_, heads, length, width] = q.dims();
+        // Head by head: all maps of 4096 tokens at once would be 0.8 GB.
+        let maps = (0..heads).map(|head| {
+            let of = |x: &Tensor<4>, from: usize, count: usize| {
+                x.clone().narrow(1, head, 1).narrow(2, from, count).reshape([batch, count, width])
+            };
+            let logits = of(&q, from, count).matmul(of(&k, 0, length).swap_dims(1, 2)) / (width as f64).sqrt();
+            to_f32(softmax(logits, 2)).mean_dim(1).reshape([batch, length])
+        });
+        let sum = maps.reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([batch, length], &k.device()));
+        (sum / heads.max(1) as f64).narrow(1, prefix, image)
     }
 
     /// Queries, keys and values, each [B, heads, S, D].

@@ -263,7 +263,7 @@ impl Sam {
     /// # Errors
     /// A weight beyond 65504, or a device without f16.
     pub fn with_half_weights(self) -> Result<Self, SamError> {
-        Ok(halve(self, in_blocks)?)
+        Ok(halve(self, &facebook_names(), in_blocks)?)
     }
 
     /// The weights in single precision under official names, ready for [`StateDict::save`]. The Hugging Face naming

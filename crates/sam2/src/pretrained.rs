@@ -161,7 +161,7 @@ impl Sam2 {
     /// # Errors
     /// A weight beyond 65504, or a device without f16.
     pub fn with_half_weights(self) -> Result<Self, Sam2Error> {
-        Ok(halve(self, in_blocks)?)
+        Ok(halve(self, &Naming::Meta.names(), in_blocks)?)
     }
 
     /// The weights in single precision under official names, ready for [`StateDict::save`].

@@ -10,7 +10,7 @@ use models::Attention;
 use crate::device;
 use crate::images::open_image;
 use crate::outputs::Outputs;
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, Source, warn_unread};
 
 /// Options of `attend`.
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub struct AttendArgs {
     /// Only this word; repeatable. All words if absent.
     #[arg(long = "word", value_name = "WORD")]
     words: Vec<String>,
+    /// What the region at this place attends to, in pixels from the upper left: words (RISAM) or other regions (DIT).
+    #[arg(long, value_name = "X,Y", value_parser = place, conflicts_with = "words")]
+    region: Option<[f32; 2]>,
     /// The figure to write.
     #[arg(long, value_name = "FILE", default_value = "attention.png")]
     out: PathBuf,
@@ -29,13 +32,26 @@ pub struct AttendArgs {
     source: Source,
 }
 
+/// Two numbers of pixels.
+fn place(word: &str) -> Result<[f32; 2], String> {
+    let numbers: Option<Vec<f32>> =
+        word.split(',').map(|part| part.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+    numbers
+        .and_then(|numbers| numbers.try_into().ok())
+        .ok_or_else(|| "X,Y in pixels from the upper left, such as 120,80".to_owned())
+}
+
 /// Runs the command.
 pub fn run(args: &AttendArgs) -> Result<()> {
     let image = open_image(&args.image)?;
     let found = args.source.find("attend", ANSWERING)?;
     let model = found.model(&device::open(args.source.device())?)?;
-    warn_truncated(&model, &args.sentence)?;
-    let Attention { maps, notes } = model.attention(&image, &args.sentence)?;
+    warn_unread(&model, &args.sentence)?;
+    let Attention { maps, notes } = match args.region {
+        Some(place) => model.attention_of_region(&image, &args.sentence, place)?,
+        None => model.attention(&image, &args.sentence)?,
+    };
+    notes.iter().for_each(|note| crate::say!("{note}"));
     let maps = chosen(maps, &args.words)?;
     let page = HeatPage::new(format!("\"{}\"", args.sentence), format!("attention to the image, {}", found.label));
     let page = HeatPage { notes, ..page };

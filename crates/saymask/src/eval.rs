@@ -25,7 +25,7 @@ use trainer::world::World;
 
 use crate::progress::Progress;
 use crate::ranks::{Launched, RankArgs};
-use crate::session::{JUDGING, Source};
+use crate::session::{HalfWeights, JUDGING, Source};
 use crate::{device, ranks, table};
 pub(crate) use line::head;
 use targets::Target;
@@ -36,6 +36,8 @@ pub(crate) use words::{split_words, word_kind};
 pub struct EvalArgs {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    half: HalfWeights,
     /// Splits to judge, such as val,testA; those of the config if absent, and with --on all that a paper's table has.
     #[arg(long, value_name = "SPLIT", value_delimiter = ',')]
     split: Vec<String>,
@@ -46,7 +48,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Score what a program wrote, without a model: COCO results, JSONL, or a folder of masks.
-    #[arg(long, value_name = "RESULTS", conflicts_with_all = ["config", "weights", "shuffled_text", "probe"])]
+    #[arg(long, value_name = "RESULTS", conflicts_with_all = ["config", "weights", "half_weights", "shuffled_text", "probe"])]
     from: Option<PathBuf>,
     /// With --from: grey levels of mask images are probabilities times 255.
     #[arg(long, requires = "from")]
@@ -148,7 +150,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 /// Judges as one of the ranks: each has its part of every split, and the first one keeps what came out.
 fn judge(args: &EvalArgs, launched: &Launched) -> Result<()> {
     let world = launched.world();
-    let found = args.source.find("eval", JUDGING)?;
+    let found = args.source.find_kept("eval", JUDGING, args.half)?;
     let run_config = &found.run_config;
     if args.probe.is_some() && run_config.eval.prompt != PromptKind::Text {
         bail!("--probe words: the config judges with points or boxes, which no words change; add --set eval.prompt=text");
@@ -216,8 +218,11 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn split(&self, target: &Target, first: bool, args: &EvalArgs, progress: &mut Progress, judged: &mut Judged) -> Result<()> {
-        let data = EvalData::of(self.run_config, target.dataset.clone(), self.evaluator.inputs())?.with_world(self.world);
+        let data = self.evaluator.data(self.run_config, target.dataset.clone())?.with_world(self.world);
         let (of, name) = (data.items.len(), target.name());
+        if let Some(split) = self.tokenizer.split_tokens(data.sentences())? {
+            crate::note!("warning: {name}: {split}");
+        }
         if let Some(cut) = self.tokenizer.truncated(self.run_config, data.sentences())? {
             crate::note!("warning: {name}: {cut}");
         }

@@ -24,6 +24,9 @@ pub struct ExportArgs {
     /// In half precision, as EVF-SAM is published.
     #[arg(long)]
     half: bool,
+    /// Only if the scripts of the method's authors can read what is written: EVF-SAM as they published it. Refused otherwise.
+    #[arg(long)]
+    published: bool,
     #[command(flatten)]
     source: Source,
 }
@@ -43,6 +46,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         bail!("{}: weights are written as safetensors; choose a name that ends in .safetensors", out.display());
     }
     let found = args.source.find("export", &["model.", "text."])?;
+    if args.published {
+        found.check_published().context("--published: the authors' scripts cannot read this model")?;
+    }
     let weights = found.state_dict(&device::open(args.source.device())?)?;
     let method = found.run_config.model.method.name();
     let says = [("format", "pt"), ("method", method), ("source", found.label.as_str())];

@@ -16,7 +16,7 @@ use crate::device;
 use crate::error::chain;
 use crate::images::{images, open_image};
 use crate::outputs::Outputs;
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, HalfWeights, Source, warn_unread};
 use crate::shards::{self, ShardArgs};
 
 /// Options of `predict`.
@@ -41,6 +41,8 @@ pub struct PredictArgs {
     polygons: Option<f64>,
     #[command(flatten)]
     shards: ShardArgs,
+    #[command(flatten)]
+    half: HalfWeights,
     #[command(flatten)]
     source: Source,
 }
@@ -82,7 +84,8 @@ fn tolerance(word: &str) -> Result<f64, String> {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let image = match (&args.shards.shards, &args.image) {
         (Some(pattern), first) => {
-            return shards::run(&args.shards, pattern, &words(first.as_deref(), &args.sentences), &args.out, &args.source);
+            let words = words(first.as_deref(), &args.sentences);
+            return shards::run(&args.shards, pattern, &words, &args.out, &args.source, args.half);
         }
         (None, Some(image)) => image,
         (None, None) => bail!("names no image"),
@@ -94,13 +97,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if args.polygons.is_some() && !matches!(args.format, Some(Format::Coco | Format::Yolo)) {
         bail!("--polygons: only --format coco and --format yolo have polygons");
     }
-    let found = args.source.find("predict", ANSWERING)?;
+    let found = args.source.find_kept("predict", ANSWERING, args.half)?;
     if let Some(format) = args.format {
         return stream::run(args, format, &images, &found);
     }
     let model = found.model(&device::open(args.source.device())?)?;
     for sentence in &args.sentences {
-        warn_truncated(&model, sentence)?;
+        warn_unread(&model, sentence)?;
     }
     let mut outputs = Outputs::open(&args.out, &images)?;
     let suffix = |number: usize| if args.sentences.len() == 1 { String::new() } else { format!("-{}", number + 1) };

@@ -11,7 +11,7 @@ use sam_vit::{Sam, Weights};
 use serve::{Limits, Options, SamEngine, TextEngine};
 
 use crate::device;
-use crate::session::{ANSWERING, Source};
+use crate::session::{ANSWERING, HalfWeights, Source};
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -51,6 +51,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 50)]
     max_megapixels: u64,
     #[command(flatten)]
+    half: HalfWeights,
+    #[command(flatten)]
     source: Source,
 }
 
@@ -63,13 +65,14 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let ready = |addr: std::net::SocketAddr| crate::say!("http://{addr}/");
     let name = |default: String| args.name.clone().unwrap_or(default);
     if let Some(path) = &args.sam {
-        let sam = Sam::from_state_dict(&StateDict::open_model(path)?, Weights::Single, &device)?;
+        let weights = if args.half.half_weights { Weights::Half } else { Weights::Single };
+        let sam = Sam::from_state_dict(&StateDict::open_model(path)?, weights, &device)?;
         let label = path.display().to_string();
         let stem = path.file_stem().map_or_else(|| "sam".into(), |stem| stem.to_string_lossy().into_owned());
         crate::note!("weights: {label}");
         return Ok(serve::run(listener, SamEngine::new(sam, &name(stem), &label), options, ready)?);
     }
-    let found = args.source.find("serve", ANSWERING)?;
+    let found = args.source.find_kept("serve", ANSWERING, args.half)?;
     let model = found.model(&device)?;
     let own = match &found.dir {
         Some(_) => found.run_config.run.name.clone(),

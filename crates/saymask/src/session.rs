@@ -29,8 +29,19 @@ pub struct Source {
     set: Vec<String>,
 }
 
-/// Says on stderr what of a sentence is not read, if anything.
-pub fn warn_truncated(model: &AnyModel, sentence: &str) -> Result<()> {
+/// Whether weights are kept in half precision.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct HalfWeights {
+    /// Keep the encoders' matrices in half precision: about half the memory; arithmetic stays in single.
+    #[arg(long)]
+    pub half_weights: bool,
+}
+
+/// Says on stderr what of a sentence is not read, or not as it is meant.
+pub fn warn_unread(model: &AnyModel, sentence: &str) -> Result<()> {
+    if let Some(warning) = model.split_token(sentence)? {
+        crate::note!("warning: \"{sentence}\": {warning}");
+    }
     if let Some(truncation) = model.truncation(sentence)? {
         crate::note!("warning: \"{sentence}\": {truncation}");
     }
@@ -38,9 +49,10 @@ pub fn warn_truncated(model: &AnyModel, sentence: &str) -> Result<()> {
 }
 
 /// Keys of a config that decide what a model answers, by how they begin.
-pub const ANSWERING: &[&str] = &["model.", "text.", "data.image_size", "data.fit", "eval.precision", "eval.threshold"];
+pub const ANSWERING: &[&str] =
+    &["model.", "text.", "data.image_size", "data.fit", "eval.precision", "eval.half_weights", "eval.threshold"];
 /// Keys that decide how a set is judged.
-pub const JUDGING: &[&str] = &["model.", "text.", "data.", "eval.", "run.seed"];
+pub const JUDGING: &[&str] = &["model.", "text.", "data.", "eval.", "run.seed", "train.feature_cache"];
 
 impl Source {
     /// The device as it was asked for.
@@ -51,6 +63,11 @@ impl Source {
     /// Finds config, tokenizer and weights, and says on stderr what the weights are. `used` are the keys that the command
     /// `name` reads, by how they begin.
     pub fn find(&self, name: &str, used: &[&str]) -> Result<Found> {
+        self.find_kept(name, used, HalfWeights::default())
+    }
+
+    /// As [`Source::find`], with weights kept as `half` says.
+    pub fn find_kept(&self, name: &str, used: &[&str], half: HalfWeights) -> Result<Found> {
         for setting in &self.set {
             let key = setting.split('=').next().unwrap_or_default().trim();
             if !used.iter().any(|prefix| key.starts_with(prefix)) {
@@ -62,7 +79,11 @@ impl Source {
             (None, Some(folder)) => models::Source::Run(folder.clone()),
             (None, None) => models::Source::newest_run_or_shipped("runs".as_ref()),
         };
-        let found = source.find(&self.set)?;
+        let mut set = self.set.clone();
+        if half.half_weights {
+            set.push("eval.half_weights=true".to_owned());
+        }
+        let found = source.find(&set)?;
         crate::note!("weights: {}", found.label);
         Ok(found)
     }

@@ -34,12 +34,13 @@ pub struct Demonstration {
     config: &'static str,
 }
 
-/// All of them: one per method, and EVF-SAM on several kinds of data.
-const DEMONSTRATIONS: [Demonstration; 4] = [
+/// All of them: one per method, EVF-SAM on several kinds of data, and RISAM's equations as they are printed.
+const DEMONSTRATIONS: [Demonstration; 5] = [
     Demonstration { name: "dit", config: include_str!("../demos/dit.toml") },
     Demonstration { name: "evf", config: include_str!("../demos/evf.toml") },
     Demonstration { name: "risam", config: include_str!("../demos/risam.toml") },
     Demonstration { name: "evf-multitask", config: include_str!("../demos/evf-multitask.toml") },
+    Demonstration { name: "risam-as-printed", config: include_str!("../demos/risam-as-printed.toml") },
 ];
 
 impl FromStr for Demonstration {
@@ -57,7 +58,8 @@ pub struct TrainArgs {
     /// Config, a TOML file; without one, the built-in demonstration.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Method of the built-in demonstration: dit, evf, risam, or evf-multitask, which is EVF-SAM on sentences, classes and parts.
+    /// Method of the built-in demonstration: dit, evf, risam; evf-multitask, which is EVF-SAM on sentences, classes and parts;
+    /// risam-as-printed, which is RISAM without what its paper leaves open or out.
     #[arg(long, value_name = "METHOD", default_value = "dit", conflicts_with = "config")]
     method: Demonstration,
     /// Continue the run of that name from its last whole checkpoint.
@@ -109,6 +111,9 @@ fn train(args: TrainArgs, launched: &Launched) -> Result<()> {
     let mut on_event = |event: Event<'_>| progress.on_event(event);
     let resumed = if args.resume { RunDir::of(&run_config).latest_whole()?.checkpoint } else { None };
     let tokenizer = open_tokenizer(&run_config, &data, resumed.as_ref())?;
+    if let Some(split) = tokenizer.split_tokens(data.texts())? {
+        crate::note!("warning: {split}");
+    }
     if let Some(cut) = tokenizer.truncated(&run_config, data.texts())? {
         crate::note!("warning: {}: {cut}", run_config.data.train_split);
     }
@@ -184,5 +189,29 @@ fn report(summary: &Summary) {
     if let Some((image, sentence)) = &summary.example {
         crate::say!();
         crate::say!("Next: {} predict {} \"{sentence}\" --run {root}", program(), image.display());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// The two demonstrations of RISAM differ in what the paper does not print, and in their name.
+    #[test]
+    fn the_printed_risam_is_the_demonstration_without_additions() {
+        let read = |name: &str| RunConfig::from_toml_str(Demonstration::from_str(name).unwrap().config).unwrap();
+        let (ours, printed) = (read("risam"), read("risam-as-printed"));
+        let keys: Vec<String> = ours.differences(&printed).unwrap().into_iter().map(|d| d.key).collect();
+        let added = ["dice_smooth", "ffn", "language_softmax", "norm", "tap_layer_norm", "upsampling", "visual_position"];
+        assert_eq!(keys, added.map(|key| format!("model.risam.{key}")));
+        let config: fusion_risam::RisamConfig = printed.method_section().unwrap();
+        let defaults = fusion_risam::RisamConfig::default();
+        assert_eq!((config.norm, config.ffn, config.language_softmax), (defaults.norm, 0, defaults.language_softmax));
+        assert_eq!(
+            (config.upsampling, config.visual_position, config.dice_smooth),
+            (defaults.upsampling, defaults.visual_position, 0.0)
+        );
+        assert_eq!((ours.run.name.as_str(), printed.run.name.as_str()), ("demo-risam", "demo-risam-as-printed"));
     }
 }

@@ -17,6 +17,8 @@ mod own;
 mod photo;
 #[path = "cli/reliability.rs"]
 mod reliability;
+#[path = "cli/reproduce.rs"]
+mod reproduce;
 #[path = "cli/segment.rs"]
 mod segment;
 #[path = "cli/segment_others.rs"]
@@ -209,6 +211,16 @@ fn evf_trains_shows_exports_and_comes_back_from_its_published_layout() {
     let hub = "hub/models--somebody--small-evf";
     let snapshot = format!("{hub}/snapshots/abc");
     s.ok(&["export", &format!("{snapshot}/model.safetensors")]);
+    // Its sizes are nobody's, so no published name stands for them; the class is that of the vocabulary's file.
+    let config = json(&s.path(&format!("{snapshot}/config.json")));
+    assert!(
+        config["architectures"][0] == "EvfSamModel" && config["sam_scale"].is_null() && config["mm_extractor_scale"].is_null()
+    );
+    assert_eq!(json(&s.path(&format!("{snapshot}/tokenizer_config.json")))["tokenizer_class"], "BertTokenizer");
+    let message = s.refused(&["export", "--published", "other/model.safetensors"]);
+    assert!(message.contains("--published") && message.contains("text.tokenizer"), "{message}");
+    assert!(!s.path("other").exists());
+    s.ok(&["predict", image, "the red circle", "left one", "--half-weights", "--out", "halved"]);
     std::fs::create_dir_all(s.path(&format!("{hub}/refs"))).unwrap();
     std::fs::write(s.path(&format!("{hub}/refs/main")), "abc").unwrap();
     let name = "COCO_train2014_000000000001.json";
@@ -240,6 +252,12 @@ fn risam_trains_and_shows() {
     assert_eq!(&std::fs::read(s.path("seen.png")).unwrap()[1..4], b"PNG");
     let message = s.refused(&["attend", image, "the red circle", "--word", "blue"]);
     assert!(message.contains("blue") && message.contains("circle"), "{message}");
+    let said = s.ok(&["attend", image, "the red circle", "--region", "30,40", "--out", "region.png"]);
+    assert!(said.contains("block 2: the region at 30,40 sees the ") && said.contains("circle 0."), "{said}");
+    let message = s.refused(&["attend", image, "the red circle", "--region", "300,40"]);
+    assert!(message.contains("300,40") && message.contains("outside"), "{message}");
+    let message = s.refused(&["attend", image, "the red circle", "--region", "30"]);
+    assert!(message.contains("X,Y in pixels"), "{message}");
     s.ok(&["predict", image, "the red circle", "--out", "found"]);
 }
 

@@ -194,6 +194,11 @@ pub trait TextTokenizer: Send + Sync {
     /// The id that fills a row.
     fn pad_id(&self) -> u32;
 
+    /// Whether texts such as `[semantic]` may have been made tokens beside the vocabulary's pieces.
+    fn may_have_added_tokens(&self) -> bool {
+        false
+    }
+
     /// Special tokens around a text; a limit must be larger.
     fn special_tokens(&self) -> usize {
         2

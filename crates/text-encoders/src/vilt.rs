@@ -8,6 +8,7 @@ use nn_ops::ConfigError;
 use nn_ops::activation::gelu;
 use nn_ops::config::{check_dropout, check_multiple};
 use nn_ops::conv::patch_conv;
+use nn_ops::linear;
 use nn_ops::norm::LayerNorm;
 use nn_ops::resize::Resize;
 use nn_ops::weights::{Allow, KeyMap, LoadReport, StateDict, WeightsError, load};
@@ -173,11 +174,11 @@ impl Layer {
     fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let maps = &self.attention_attention;
         let h = self.layernorm_before.forward(x.clone());
-        let qkv = [&maps.query, &maps.key, &maps.value].map(|map| map.forward(h.clone()));
-        let attended = self.attention_output.forward(self_attention(qkv, self.heads, mask, &self.dropout));
+        let qkv = [&maps.query, &maps.key, &maps.value].map(|map| linear::linear(map, h.clone()));
+        let attended = linear::linear(&self.attention_output, self_attention(qkv, self.heads, mask, &self.dropout));
         let x = x + self.dropout.forward(attended);
-        let h = gelu(self.intermediate.forward(self.layernorm_after.forward(x.clone())));
-        x + self.dropout.forward(self.output.forward(h))
+        let h = gelu(linear::linear(&self.intermediate, self.layernorm_after.forward(x.clone())));
+        x + self.dropout.forward(linear::linear(&self.output, h))
     }
 }
 

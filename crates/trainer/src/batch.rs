@@ -67,8 +67,8 @@ pub struct HostBatch {
     pub letterboxes: Vec<Letterbox>,
     /// Side S of the canvas.
     pub side: usize,
-    /// What the method's frozen part makes of each image, where it was read from a
-    /// [`FeatureCache`](crate::cache::FeatureCache) instead of being computed.
+    /// What the method's image encoder makes of each image, where it is not to be computed: from a
+    /// [`FeatureCache`](crate::cache::FeatureCache), or from the batch before.
     pub features: Vec<Vec<HostTensor>>,
     /// What could not be read while the batch was made; other samples stand in its place.
     pub unreadable: Vec<String>,
@@ -208,6 +208,13 @@ impl HostBatch {
     /// The images on a device, [B, 3, S, S].
     pub fn images(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.images.clone(), [self.image_count(), 3, self.side, self.side]), device)
+    }
+
+    /// One of the images on a device, [1, 3, S, S].
+    pub fn image(&self, number: usize, device: &Device) -> Tensor<4> {
+        let values = 3 * self.side * self.side;
+        let of = self.images.get(number * values..(number + 1) * values).unwrap_or_default();
+        Tensor::from_data(TensorData::new(of.to_vec(), [of.len() / values.max(1), 3, self.side, self.side]), device)
     }
 
     /// The second inputs on a device, [B, 3, s, s]; absent for methods without.

@@ -5,8 +5,9 @@
 //! FOLDER/KEY/IMAGE.safetensors      f16 tensors 0, 1, ... of one image; their SHA-256 in the metadata
 //! ```
 //!
-//! The key is a hash of the frozen weights, of the method's settings and of the preprocessing, so that nothing stale is
-//! ever read. Files are written whole and renamed: a run that was stopped goes on where it was.
+//! The key is a hash of the frozen weights, of the settings that the frozen part depends on and of the preprocessing, so that nothing
+//! stale is ever read, and runs that differ elsewhere share what is kept. Files are written whole and renamed: a run that was stopped
+//! goes on where it was.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::batch::{HostTensor, Inputs};
+use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::event::{Event, OnEvent};
 use crate::items::host_batch;
@@ -30,8 +32,10 @@ use models::manifest::hex;
 use models::run_dir::write_whole;
 use run_config::RunConfig;
 
-/// Images computed together.
+/// Images read together.
 const TOGETHER: usize = 8;
+/// The config's key.
+const KEY: &str = "train.feature_cache";
 /// Key of the checksum in a file's metadata.
 const SUM: &str = "sha256";
 
@@ -41,10 +45,13 @@ pub struct FeatureCache {
     folder: PathBuf,
     /// File name of each image of the data set.
     names: Vec<String>,
+    /// What the key stands for.
+    settings: Vec<u8>,
 }
 
 impl FeatureCache {
-    /// The cache that the config asks for, filled: images that are not there yet are computed. The size is told before.
+    /// The cache that the config asks for, of images that are trained on, filled: images that are not there yet are computed. The size
+    /// is told before.
     ///
     /// # Errors
     /// A method without a frozen image encoder, training that changes images, a system that refuses.
@@ -56,7 +63,6 @@ impl FeatureCache {
         device: &Device,
         on_event: &mut OnEvent<'_>,
     ) -> Result<Option<Self>, TrainError> {
-        const KEY: &str = "train.feature_cache";
         let Some(folder) = &run_config.train.feature_cache else { return Ok(None) };
         let wrong = |expected: String| run_config.value_error(KEY, folder.display(), expected);
         let Some(prefix) = segmenter.frozen_prefix() else {
@@ -69,21 +75,66 @@ impl FeatureCache {
         if run_config.data.augment != refcoco_data::Augment::default() {
             return Err(wrong("nothing, for data.augment changes the images in every epoch".into()).into());
         }
+        let mut shown = vec![false; data.images.len()];
+        data.referents.iter().map(|r| r.image).chain(data.class_images.iter().map(|c| c.image)).for_each(|i| shown[i] = true);
+        let used: Vec<usize> = (0..shown.len()).filter(|image| shown[*image]).collect();
+        Self::filled(segmenter, net, run_config, (data, &used), device, on_event)
+    }
+
+    /// As [`FeatureCache::prepare`], of the images that a split is judged on.
+    ///
+    /// # Errors
+    /// A system that refuses.
+    pub fn prepare_to_judge<S: Segmenter>(
+        segmenter: &S,
+        net: &S::Net,
+        run_config: &RunConfig,
+        data: &EvalData,
+        device: &Device,
+        on_event: &mut OnEvent<'_>,
+    ) -> Result<Option<Self>, TrainError> {
+        Self::filled(segmenter, net, run_config, (&data.dataset, &data.images()), device, on_event)
+    }
+
+    fn filled<S: Segmenter>(
+        segmenter: &S,
+        net: &S::Net,
+        run_config: &RunConfig,
+        (data, used): (&Dataset, &[usize]),
+        device: &Device,
+        on_event: &mut OnEvent<'_>,
+    ) -> Result<Option<Self>, TrainError> {
+        let Some(cache) = Self::open(segmenter, net, run_config, data)? else { return Ok(None) };
+        std::fs::create_dir_all(&cache.folder)
+            .map_err(|e| TrainError::File { path: cache.folder.clone(), what: e.to_string() })?;
+        write_whole(&cache.folder.join("cache.json"), &cache.settings)?;
+        cache.fill(segmenter, &net.valid(), run_config, (data, used), device, on_event)?;
+        Ok(Some(cache))
+    }
+
+    /// What is kept already of a data set's images, if the config asks for a cache and the method has a frozen image encoder.
+    ///
+    /// # Errors
+    /// Settings of the method that cannot be read.
+    pub fn open<S: Segmenter>(
+        segmenter: &S,
+        net: &S::Net,
+        run_config: &RunConfig,
+        data: &Dataset,
+    ) -> Result<Option<Self>, TrainError> {
+        let (Some(folder), Some(prefix)) = (&run_config.train.feature_cache, segmenter.frozen_prefix()) else { return Ok(None) };
+        let normalisation = segmenter.inputs().normalisation;
         let settings = serde_json::json!({
             "weights": digest(net, segmenter, prefix),
             "method": run_config.model.method.name(),
-            "settings": run_config.method_section::<toml::Table>()?,
+            "settings": segmenter.frozen_settings(),
             "image_size": run_config.data.image_size,
             "fit": run_config.data.fit,
-            "normalisation": { "mean": segmenter.inputs().normalisation.mean, "std": segmenter.inputs().normalisation.std },
+            "normalisation": { "mean": normalisation.mean, "std": normalisation.std },
         });
-        let text = serde_json::to_vec_pretty(&settings).unwrap_or_default();
-        let folder = folder.join(&hex(&Sha256::digest(&text))[..16]);
-        std::fs::create_dir_all(&folder).map_err(|e| TrainError::File { path: folder.clone(), what: e.to_string() })?;
-        write_whole(&folder.join("cache.json"), &text)?;
-        let cache = Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder };
-        cache.fill(segmenter, &net.valid(), run_config, data, device, on_event)?;
-        Ok(Some(cache))
+        let settings = serde_json::to_vec_pretty(&settings).unwrap_or_default();
+        let folder = folder.join(&hex(&Sha256::digest(&settings))[..16]);
+        Ok(Some(Self { names: data.images.iter().map(|info| name(&info.path)).collect(), folder, settings }))
     }
 
     fn fill<S: Segmenter>(
@@ -91,47 +142,41 @@ impl FeatureCache {
         segmenter: &S,
         net: &S::Net,
         run_config: &RunConfig,
-        data: &Dataset,
+        (data, used): (&Dataset, &[usize]),
         device: &Device,
         on_event: &mut OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        let mut shown = vec![false; data.images.len()];
-        data.referents.iter().map(|r| r.image).chain(data.class_images.iter().map(|c| c.image)).for_each(|i| shown[i] = true);
-        let used: Vec<usize> = (0..shown.len()).filter(|image| shown[*image]).collect();
-        let missing = |image: &usize| !self.path(*image).exists();
-        let of = used.iter().filter(|image| missing(image)).count();
+        let new: Vec<usize> = used.iter().copied().filter(|image| !self.has(*image)).collect();
         let transform = Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?;
         let transform = transform.with_photo(segmenter.inputs().canvas.is_some());
         let images = ImageCache::new(0);
         // The features are of the canvas alone.
         let canvas = Inputs { photo: None, ..segmenter.inputs() };
         let mut done = 0;
-        // Groups are the same whatever is there already: sums over another group may round otherwise, and a run that was stopped
-        // here must go on as an unbroken one.
-        for group in used.chunks(TOGETHER).filter(|group| group.iter().any(missing)) {
+        for group in new.chunks(TOGETHER) {
             let alone = |image: &usize| Draw::Item(Item { target: Target::Image(*image), key: 0 });
             let draws: Vec<Draw> = group.iter().map(alone).collect();
             let (_, batch) = host_batch(data, &draws, &transform, &images, &canvas)?;
-            let features = segmenter.features(net, batch.images(device))?;
-            let features = features.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
-            let new = group.par_iter().enumerate().filter(|(_, image)| missing(image));
-            let written = new.map(|(row, image)| {
-                let of: Vec<&HostTensor> = features.iter().map(|f| &f[row]).collect();
-                self.write(*image, &of)
-            });
+            let mut features = Vec::with_capacity(group.len());
+            for row in 0..group.len() {
+                // One at a time: sums over several images may round otherwise, and what is kept must not depend on what was there.
+                let tensors = segmenter.features(net, batch.image(row, device))?;
+                features.push(tensors.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?.concat());
+            }
+            let written = group.par_iter().zip(&features).map(|(image, of)| self.write(*image, of));
             let bytes: Vec<usize> = written.collect::<Result<_, _>>()?;
             if done == 0 {
                 let each = bytes[0] as f64 / 1e6;
                 on_event(Event::Note(format!(
                     "{}: {} of {} images to compute, {each:.2} MB each, {:.1} MB in all",
                     self.folder.display(),
-                    of,
+                    new.len(),
                     used.len(),
                     each * used.len() as f64,
                 )));
             }
             done += bytes.len();
-            on_event(Event::Caching { done, of });
+            on_event(Event::Caching { done, of: new.len() });
         }
         Ok(())
     }
@@ -144,16 +189,29 @@ impl FeatureCache {
         images.par_iter().map(|image| read(&self.path(*image))).collect()
     }
 
+    /// As [`FeatureCache::read`]; empty for images that are not kept.
+    ///
+    /// # Errors
+    /// A file that is cut or changed.
+    pub fn read_kept(&self, images: &[usize]) -> Result<Vec<Vec<HostTensor>>, DataError> {
+        images.par_iter().map(|image| if self.has(*image) { read(&self.path(*image)) } else { Ok(Vec::new()) }).collect()
+    }
+
+    /// Whether an image's features are kept.
+    pub fn has(&self, image: usize) -> bool {
+        self.path(image).exists()
+    }
+
     fn path(&self, image: usize) -> PathBuf {
         self.folder.join(&self.names[image])
     }
 
     /// Writes the features of one image; the number of bytes.
-    fn write(&self, image: usize, features: &[&HostTensor]) -> Result<usize, TrainError> {
+    fn write(&self, image: usize, features: &[HostTensor]) -> Result<usize, TrainError> {
         let path = self.path(image);
         let wrong = |what: String| TrainError::File { path: path.clone(), what };
-        if features.iter().any(|f| f.values.iter().any(|v| !f16::from_f32(*v).is_finite())) {
-            return Err(wrong("a feature is beyond half precision; train without train.feature_cache".into()));
+        if features.iter().any(|f| !fits_half(f)) {
+            return Err(wrong(BEYOND_HALF.into()));
         }
         let bytes: Vec<Vec<u8>> =
             features.iter().map(|f| f.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()).collect();
@@ -167,6 +225,20 @@ impl FeatureCache {
         write_whole(&path, &file)?;
         Ok(file.len())
     }
+}
+
+const BEYOND_HALF: &str = "a feature is beyond half precision; leave train.feature_cache out";
+
+fn fits_half(tensor: &HostTensor) -> bool {
+    tensor.values.iter().all(|v| f16::from_f32(*v).is_finite())
+}
+
+/// Features as they come back from a file.
+pub(crate) fn rounded(tensor: HostTensor) -> Result<HostTensor, TrainError> {
+    if !fits_half(&tensor) {
+        return Err(TrainError::Device { what: "features", reason: BEYOND_HALF.into() });
+    }
+    Ok(HostTensor { values: tensor.values.into_iter().map(|v| f16::from_f32(v).to_f32()).collect(), ..tensor })
 }
 
 /// Reads and checks one file.
@@ -199,7 +271,7 @@ fn read(path: &Path) -> Result<Vec<HostTensor>, DataError> {
 }
 
 /// A batch of features as one host tensor an image.
-fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
+pub(crate) fn rows(batch: Tensor<4>) -> Result<Vec<HostTensor>, TrainError> {
     let [count, a, b, c] = batch.dims();
     let lost = |e| TrainError::Device { what: "features", reason: format!("{e}") };
     let values = batch.try_into_vec_as::<f32>().map_err(lost)?;

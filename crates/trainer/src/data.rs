@@ -1,6 +1,7 @@
 //! The config's data, opened and checked.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -183,6 +184,16 @@ impl TrainData {
     }
 }
 
+/// A batch of an evaluation.
+pub struct EvalBatch {
+    /// The number of each sentence in [`EvalData::items`].
+    pub items: Vec<usize>,
+    /// The images that it shows, as numbers in [`Dataset::images`].
+    pub images: Vec<usize>,
+    /// The batch; features are those that are kept, empty for images of which none are.
+    pub batch: HostBatch,
+}
+
 /// Evaluation items in order, in batches.
 pub struct EvalData {
     /// The split.
@@ -191,6 +202,7 @@ pub struct EvalData {
     pub items: Vec<Item>,
     transform: Transform,
     cache: Arc<ImageCache>,
+    features: Option<Arc<FeatureCache>>,
     inputs: Inputs,
     prompt: PromptKind,
     batch: usize,
@@ -215,6 +227,7 @@ impl EvalData {
         Ok(Self {
             dataset,
             items,
+            features: None,
             transform: Transform::eval(run_config.data.image_size as usize, run_config.data.fit)?.with_photo(inputs.need_photo()),
             cache: Arc::new(ImageCache::new(CACHE_BYTES)),
             inputs,
@@ -222,6 +235,30 @@ impl EvalData {
             batch: run_config.eval.batch_size.max(1),
             world: World::default(),
         })
+    }
+
+    /// Takes features of the image encoder from a cache, if there is one; where all are there, images are not put into their canvas.
+    #[must_use]
+    pub fn with_features(self, cache: Option<FeatureCache>) -> Self {
+        let Some(cache) = cache else { return self };
+        let all = self.images().iter().all(|image| cache.has(*image));
+        let transform = if all { self.transform.without_canvas() } else { self.transform };
+        Self { features: Some(Arc::new(cache)), transform, ..self }
+    }
+
+    /// Whether features of the image encoder may come from a cache, and are rounded as it rounds them.
+    #[must_use]
+    pub fn keeps_features(&self) -> bool {
+        self.features.is_some()
+    }
+
+    /// The images that will be judged, as numbers in [`Dataset::images`], without repetition.
+    #[must_use]
+    pub fn images(&self) -> Vec<usize> {
+        let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
+        images.sort_unstable();
+        images.dedup();
+        images
     }
 
     /// Judged by several ranks together. Batches are those of one process, so masks are the same to the last bit.
@@ -253,33 +290,49 @@ impl EvalData {
     /// # Errors
     /// The first image, in order, that cannot be read.
     pub fn check_images(&self) -> Result<(), DataError> {
-        let mut images: Vec<usize> = self.items.iter().map(|item| self.dataset.image_index(item)).collect();
-        images.sort_unstable();
-        images.dedup();
+        let images = self.images();
         let images = &images[self.world.part(images.len())];
         let read = images.par_iter().map(|image| self.cache.get(&self.dataset.images[*image]).map(|_| ()));
         read.collect::<Vec<_>>().into_iter().collect()
     }
 
-    /// This rank's batches in order, made ahead on another thread, with the number of their first item.
-    pub fn batches(&self) -> Prefetcher<(usize, HostBatch)> {
+    /// This rank's batches, made ahead on another thread: the sentences of an image follow each other, images come in the order of their
+    /// first sentence.
+    pub fn batches(&self) -> Prefetcher<EvalBatch> {
         let (dataset, transform, cache) = (self.dataset.clone(), self.transform.clone(), self.cache.clone());
-        let (items, batch, inputs, prompt) = (self.items.clone(), self.batch, self.inputs.clone(), self.prompt);
+        let (items, order, features) = (self.items.clone(), by_image(&self.dataset, &self.items), self.features.clone());
+        let (batch, inputs, prompt) = (self.batch, self.inputs.clone(), self.prompt);
         let part = self.world.part(items.len().div_ceil(batch));
         Prefetcher::spawn(2, move |i| {
             let number = part.start + i as usize;
             if number >= part.end {
                 return Ok(None);
             }
-            let first = number * batch;
-            let rest = &items[first..];
-            let draws: Vec<Draw> = rest[..batch.min(rest.len())].iter().copied().map(Draw::from).collect();
+            let rest = &order[number * batch..];
+            let numbers = rest[..batch.min(rest.len())].to_vec();
+            let of_batch: Vec<Item> = numbers.iter().map(|item| items[*item]).collect();
+            let draws: Vec<Draw> = of_batch.iter().copied().map(Draw::from).collect();
             let (_, batch) = host_batch(&dataset, &draws, &transform, &cache, &inputs)?;
             // An evaluation item has no key of its own: its number decides its points.
-            let keys = (first..).map(|item| item as u64);
-            Ok::<_, DataError>(Some((first, batch.with_prompts(&[prompt], keys))))
+            let mut batch = batch.with_prompts(&[prompt], numbers.iter().map(|item| *item as u64));
+            let images = images(&dataset, &of_batch);
+            if let Some(features) = &features {
+                batch.features = features.read_kept(&images)?;
+            }
+            Ok::<_, DataError>(Some(EvalBatch { items: numbers, images, batch }))
         })
     }
+}
+
+/// The numbers of items, those of an image behind each other, images in the order of their first item.
+fn by_image(dataset: &Dataset, items: &[Item]) -> Vec<usize> {
+    let mut first = HashMap::new();
+    for (number, item) in items.iter().enumerate() {
+        first.entry(dataset.image_index(item)).or_insert(number);
+    }
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|number| (first.get(&dataset.image_index(&items[*number])).copied(), *number));
+    order
 }
 
 #[cfg(test)]

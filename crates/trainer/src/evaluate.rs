@@ -8,10 +8,12 @@ use coco_mask::Rle;
 use metrics::{Confusion, EvalProfile, Meter, Report, Resample, Sample, Space};
 use pil_ops::Letterbox;
 use rayon::prelude::*;
+use refcoco_data::Item;
 use sam_vit::{Prediction, SamError};
 use serde::{Deserialize, Serialize};
 
-use crate::data::EvalData;
+use crate::data::{EvalBatch, EvalData};
+use crate::encoded::Encoded;
 use crate::error::TrainError;
 use crate::segmenter::Segmenter;
 use run_config::RunConfig;
@@ -88,7 +90,7 @@ impl ProbabilityMap {
     }
 }
 
-/// What hears the map of each item, in their order.
+/// What hears the map of each item, image by image.
 pub type MapSink<'a> = dyn FnMut(usize, ProbabilityMap) -> Result<(), TrainError> + 'a;
 
 /// What [`evaluate_with`] does besides.
@@ -117,20 +119,24 @@ pub fn evaluate_with<S: Segmenter>(
     debug_assert!(net.devices().iter().all(|d| !d.is_autodiff()), "an evaluation on an autodiff device would keep every graph");
     debug_assert!(sentences.is_none_or(|s| s.len() == data.items.len()), "one sentence per item");
     let mut counted = Vec::with_capacity(data.items.len());
-    for batch in data.batches() {
-        let (first, mut batch) = batch?;
-        if let Some(other) = sentences.and_then(|s| s.get(first..first + batch.len())) {
-            batch.sentences = other.to_vec();
+    let mut encoded = Encoded::new(segmenter, net, device, data.keeps_features());
+    for of_batch in data.batches() {
+        let mut of_batch = of_batch?;
+        encoded.fill(&mut of_batch)?;
+        let EvalBatch { items: numbers, mut batch, .. } = of_batch;
+        if let Some(other) = sentences {
+            batch.sentences = numbers.iter().map(|item| other[*item].clone()).collect();
         }
         let logits = segmenter.judged(net, &batch, device)?;
         let side = logits.dims()[3];
         let maps = split(logits)?;
         let wanted = sink.is_some();
-        let truths = data.dataset.masks(&data.items[first..first + batch.len()])?;
+        let items: Vec<Item> = numbers.iter().map(|item| data.items[*item]).collect();
+        let truths = data.dataset.masks(&items)?;
         let results: Vec<Result<Judged, TrainError>> = (0..batch.len())
             .into_par_iter()
             .map(|i| {
-                let item = &data.items[first + i];
+                let item = &items[i];
                 let truth = &truths[i];
                 let letterbox = batch.letterboxes[batch.image_of[i]];
                 // A map of another side is one that a stretched image fills.
@@ -148,7 +154,7 @@ pub fn evaluate_with<S: Segmenter>(
                     ..Sample::new(Confusion::from_rle(&mask, truth)?, truth.area())
                 };
                 let map = wanted.then(|| ProbabilityMap::new(&maps[i], &letterbox)).transpose()?;
-                Ok((ItemResult { item: first + i, sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample, map))
+                Ok((ItemResult { item: numbers[i], sentence: batch.sentences[i].clone(), mask, score, iou: 0.0 }, sample, map))
             })
             .collect();
         for result in results {
@@ -165,6 +171,7 @@ pub fn evaluate_with<S: Segmenter>(
         let own: Vec<Sent> = counted.iter().map(|(one, sample)| Sent::new(one, sample)).collect();
         counted = data.world().gather(own)?.into_iter().flatten().map(Sent::into_parts).collect::<Result<_, _>>()?;
     }
+    counted.sort_by_key(|(one, _)| one.item);
     // Sums run in item order, so a report depends neither on threads nor on ranks.
     let mut meter = Meter::new(profile.clone());
     let mut judged = Vec::with_capacity(counted.len());

@@ -6,6 +6,7 @@ use nn_ops::weights::KeyMap;
 
 use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
+use crate::memory::Stack;
 
 /// A loss and what it is made of.
 #[derive(Debug, Clone)]
@@ -85,7 +86,20 @@ pub trait Segmenter: Send + Sync {
         None
     }
 
-    /// What the frozen part makes of images: the same in every epoch, so that it may be kept.
+    /// What the frozen part depends on besides its weights and the preparation of images: sizes that no shape shows, choices. Kept
+    /// features of networks that agree in this are shared.
+    fn frozen_settings(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Whether no sentence changes what [`Segmenter::features`] makes of an image, and [`Segmenter::judged`] takes it from the batch:
+    /// an evaluation then encodes each image once.
+    fn encodes_once(&self) -> bool {
+        false
+    }
+
+    /// What the image encoder makes of images, before any sentence: where it is frozen the same in every epoch, so that it may be
+    /// kept.
     ///
     /// # Shapes
     /// `images`: [B, 3, S, S]; output: each [B, ...]
@@ -94,6 +108,12 @@ pub trait Segmenter: Send + Sync {
     /// Images that do not fit.
     fn features(&self, _net: &Self::Net, _images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
         Ok(Vec::new())
+    }
+
+    /// The parts of the network whose activations a training step needs memory for, for an estimate before the first step. Nothing
+    /// where no estimate is wanted.
+    fn stacks(&self) -> Vec<Stack> {
+        Vec::new()
     }
 
     /// Why a batch cannot be cut into parts that run side by side, if it cannot: random numbers drawn in training (Burn's

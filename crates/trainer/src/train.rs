@@ -17,6 +17,7 @@ use crate::data::{EvalData, TrainData};
 use crate::error::TrainError;
 use crate::evaluate::{ItemResult, evaluate, profile};
 use crate::event::{Event, OnEvent};
+use crate::memory;
 use crate::report;
 use crate::run_log::{EvalLine, RunLog, Skipped, StepLine, TimingLine, read_log, resident_mb};
 use crate::schedule::Schedule;
@@ -101,6 +102,10 @@ pub fn train_on_ranks<S: Segmenter>(
     let training = if world.ranks().share_process() { world.in_turn(|| context.begin())? } else { context.begin()? };
     let cache = world.in_turn(|| FeatureCache::prepare(segmenter, &training.net, run_config, &data, device, on_event))?;
     let train_data = train_data.with_features(cache);
+    let first = match first {
+        Some(first) => Some(world.in_turn(|| keep_features(segmenter, &training.net, run_config, first, device, on_event))?),
+        None => None,
+    };
     let (dir, log, training) =
         if resume { continued(run_config, training, world, on_event)? } else { started(run_config, training, world)? };
     world.agree_on_weights(&training.net)?;
@@ -108,6 +113,9 @@ pub fn train_on_ranks<S: Segmenter>(
     if trainable == 0 {
         let expected = "patterns that leave something to train; to judge weights as they are, use eval";
         return Err(run_config.value_error("model.freeze", format!("{:?}", run_config.model.freeze), expected).into());
+    }
+    if let Some(forecast) = memory::forecast(segmenter, &training.net, run_config, world.size()) {
+        on_event(Event::Note(forecast));
     }
     on_event(Event::Start {
         step: training.step,
@@ -121,6 +129,19 @@ pub fn train_on_ranks<S: Segmenter>(
         Run { segmenter, run_config, device, context, world, schedule, train_data, first, dir, log, begun, unreadable, on_event };
     let training = run.steps(training)?;
     run.finish(training)
+}
+
+/// A split that takes the features of its images from the config's cache, filled.
+fn keep_features<S: Segmenter>(
+    segmenter: &S,
+    net: &S::Net,
+    run_config: &RunConfig,
+    split: EvalData,
+    device: &Device,
+    on_event: &mut OnEvent<'_>,
+) -> Result<EvalData, TrainError> {
+    let cache = FeatureCache::prepare_to_judge(segmenter, net, run_config, &split, device, on_event)?;
+    Ok(split.with_features(cache))
 }
 
 /// Optimiser steps of an epoch.
@@ -381,7 +402,12 @@ impl<S: Segmenter> Run<'_, '_, S> {
                 |split: &String| Ok::<_, TrainError>(EvalData::open(run_config, split, segmenter.inputs())?.with_world(&world));
             let rest = run_config.data.val_splits.iter().skip(1).map(open);
             for (number, split) in first.into_iter().map(Ok).chain(rest).enumerate() {
-                let judged = self.judge_split(&net, &split?, number == 0)?;
+                let mut split = split?;
+                if !split.keeps_features() {
+                    let (device, on_event) = (self.device, &mut *self.on_event);
+                    split = world.in_turn(|| keep_features(segmenter, &net, run_config, split, device, on_event))?;
+                }
+                let judged = self.judge_split(&net, &split, number == 0)?;
                 reports.push(judged.report);
                 shuffled = shuffled.or(judged.shuffled);
                 example = example.or(judged.example);

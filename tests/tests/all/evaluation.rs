@@ -1,16 +1,22 @@
 //! From folders to reports, for sets whose expressions mean several objects or none.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use nn_ops::weights::KeyMap;
+use models::methods::{EvfMethod, RisamMethod};
+use nn_ops::weights::{KeyMap, load_formula};
 use refcoco_data::{Fit, SynthConfig, SynthFormat, generate};
 use run_config::{Method, RunConfig};
 use serde_json::{Value, json};
-use tests::{found, toy};
+use tests::{found, parts, toy};
 use trainer::TrainError;
-use trainer::batch::HostBatch;
+use trainer::batch::{HostBatch, Inputs};
+use trainer::cache::FeatureCache;
 use trainer::data::EvalData;
 use trainer::evaluate::{evaluate, profile};
+use trainer::event::Event;
 use trainer::methods::evaluator;
 use trainer::segmenter::{Loss, Segmenter};
 
@@ -133,4 +139,132 @@ fn phrases_of_a_generated_set() {
     let sum: f64 =
         ["s_small", "s_mid", "s_large"].iter().filter_map(|k| report.kinds.get(*k)).map(|k| k.miou * k.samples as f64).sum();
     assert!((sum / 8.0 - report.miou).abs() < 1e-12);
+}
+
+/// A method that counts the images that it encodes; unless `once`, one that does not say that an image has to be encoded once only.
+struct Counted<S> {
+    method: S,
+    once: bool,
+    encoded: AtomicUsize,
+}
+
+impl<S: Segmenter> Segmenter for Counted<S> {
+    type Net = S::Net;
+
+    fn init(&self, device: &Device) -> Result<S::Net, TrainError> {
+        self.method.init(device)
+    }
+
+    fn names(&self) -> KeyMap {
+        self.method.names()
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.method.inputs()
+    }
+
+    fn logits(&self, net: &S::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        self.method.logits(net, batch, device)
+    }
+
+    fn judged(&self, net: &S::Net, batch: &HostBatch, device: &Device) -> Result<Tensor<4>, TrainError> {
+        if batch.features.is_empty() {
+            self.encoded.fetch_add(batch.image_count(), Ordering::Relaxed);
+        }
+        self.method.judged(net, batch, device)
+    }
+
+    fn loss(&self, logits: Tensor<4>, masks: Tensor<4>, batch: &HostBatch) -> Result<Loss, TrainError> {
+        self.method.loss(logits, masks, batch)
+    }
+
+    fn frozen_prefix(&self) -> Option<&'static str> {
+        self.method.frozen_prefix()
+    }
+
+    fn frozen_settings(&self) -> Value {
+        self.method.frozen_settings()
+    }
+
+    fn encodes_once(&self) -> bool {
+        self.once && self.method.encodes_once()
+    }
+
+    fn features(&self, net: &S::Net, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
+        self.encoded.fetch_add(images.dims()[0], Ordering::Relaxed);
+        self.method.features(net, images)
+    }
+
+    fn sharding_blocker(&self) -> Option<&'static str> {
+        self.method.sharding_blocker()
+    }
+}
+
+fn encodes_each_image_once<S: Segmenter>(folder: &Path, method: impl Fn(&RunConfig) -> S, run_config: &RunConfig, other: &str) {
+    let device = Device::flex();
+    let counted = |once: bool, run_config: &RunConfig| {
+        let counted = Counted { method: method(run_config), once, encoded: AtomicUsize::new(0) };
+        let (net, _) = load_formula(counted.init(&device).unwrap(), "once", &counted.names());
+        (counted, net)
+    };
+    let judge = |(counted, net): &(Counted<S>, S::Net), data: &EvalData| {
+        counted.encoded.store(0, Ordering::Relaxed);
+        let (_, results) = evaluate(counted, net, data, &profile(run_config).unwrap(), None, &device, |_| {}).unwrap();
+        (counted.encoded.load(Ordering::Relaxed), results)
+    };
+    let (once, each) = (counted(true, run_config), counted(false, run_config));
+    let open = |run_config: &RunConfig| EvalData::open(run_config, "val", once.0.inputs()).unwrap();
+    let data = open(run_config);
+    let images = data.images().len();
+    let (count, results) = judge(&once, &data);
+    assert_eq!(count, images, "of {} sentences", results.len());
+    assert!(results.iter().enumerate().all(|(item, result)| result.item == item), "in the order of the file");
+    let (count, want) = judge(&each, &data);
+    assert!(count > images, "{count} of {images}: batches of three cut images in two");
+    for (got, want) in results.iter().zip(&want) {
+        assert_eq!(got.sentence, want.sentence);
+        assert!((got.score - want.score).abs() < 1e-4, "{} against {}", got.score, want.score);
+    }
+
+    // Kept features are read, and those that are not kept are rounded as if they were.
+    let kept = run_config.with_overrides(&[format!("train.feature_cache={}", folder.display())]).unwrap();
+    let (once, split) = (counted(true, &kept), open(&kept));
+    let empty = FeatureCache::open(&once.0, &once.1, &kept, &split.dataset).unwrap();
+    let (count, rounded) = judge(&once, &open(&kept).with_features(empty));
+    assert_eq!(count, images);
+    let mut notes = Vec::new();
+    let mut on_event = |event: Event<'_>| {
+        if let Event::Note(note) = event {
+            notes.push(note);
+        }
+    };
+    let cache = FeatureCache::prepare_to_judge(&once.0, &once.1, &kept, &split, &device, &mut on_event).unwrap();
+    let (count, read) = judge(&once, &split.with_features(cache));
+    assert_eq!(count, 0);
+    for (read, rounded) in read.iter().zip(&rounded) {
+        assert_eq!((&read.mask, read.score), (&rounded.mask, rounded.score));
+    }
+    // What the frozen part does not depend on shares them.
+    let prepared = |set: &str| {
+        let run_config = kept.with_overrides(&[set]).unwrap();
+        let ((counted, net), split) = (counted(true, &run_config), open(&run_config));
+        let cache = FeatureCache::prepare_to_judge(&counted, &net, &run_config, &split, &device, &mut |_| {}).unwrap();
+        let (count, _) = judge(&(counted, net), &split.with_features(cache));
+        (count, std::fs::read_dir(folder).unwrap().count())
+    };
+    assert_eq!(prepared(other), (0, 1));
+    assert_eq!(prepared(&format!("model.{}.sam.image_encoder.heads=1", run_config.model.method.name())), (0, 2));
+    assert!(notes.iter().any(|note| note.contains("images to compute")), "{notes:?}");
+}
+
+#[test]
+fn each_image_is_encoded_once_and_kept_features_serve_judging() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["eval.batch_size=3", "data.augment.flip=0"];
+    let run_config = toy(Method::Evf, folder.path(), "evf", &set);
+    let evf = |run_config: &RunConfig| EvfMethod::new(run_config, parts(run_config).1).unwrap();
+    encodes_each_image_once(&folder.path().join("evf"), evf, &run_config, "model.evf.encoder=beit3_text");
+    let run_config = toy(Method::Risam, folder.path(), "risam", &set);
+    let risam = |run_config: &RunConfig| RisamMethod::new(run_config, parts(run_config).1).unwrap();
+    encodes_each_image_once(&folder.path().join("risam"), risam, &run_config, "model.risam.interaction_blocks=1");
 }

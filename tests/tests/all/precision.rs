@@ -215,3 +215,36 @@ fn recomputing_operations_changes_no_bit() {
         }
     }
 }
+
+/// Predictions of every method with half weights: nearly those of single ones, and training with them is refused.
+#[test]
+fn half_weights_predict_and_judge_and_do_not_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let image = Image::new(40, 30, 3, (0..3600u32).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
+    for method in [Method::Dit, Method::Evf, Method::Risam] {
+        let run_config = dry_config(method, folder.path(), &["train.steps=2", "schedule.kind=constant", "eval.limit=4"]);
+        let summary = run(&run_config, false);
+        let checkpoint = models::run_dir::Checkpoint::open(&summary.dir.checkpoint_path(2)).unwrap();
+        let half = run_config.with_overrides(&["eval.half_weights=true"]).unwrap();
+        let scores = |run_config: &RunConfig| {
+            let found = found(run_config, Some(checkpoint.clone()));
+            let predictions = found.model(&device).unwrap().predict(&image, &["the red circle", "left"]).unwrap();
+            let data = trainer::data::EvalData::open(run_config, "val", {
+                let evaluator = trainer::methods::evaluator(&found, &device).unwrap();
+                evaluator.inputs()
+            });
+            let evaluator = trainer::methods::evaluator(&found, &device).unwrap();
+            let profile = trainer::evaluate::profile(run_config).unwrap();
+            let (_, results) = evaluator.evaluate(&data.unwrap(), &profile, None, &mut |_| ()).unwrap();
+            predictions.iter().map(|p| p.score).chain(results.iter().map(|r| r.score)).collect::<Vec<f32>>()
+        };
+        let (single, rounded) = (scores(&run_config), scores(&half));
+        let off = worst(&single, &rounded);
+        assert!(single != rounded && off < 0.02, "{method:?}: scores differ by {off}");
+        let folder = half.with_overrides(&["run.name=refused"]).unwrap();
+        let (data, tokenizer) = parts(&folder);
+        let refused = trainer::methods::train(&folder, tokenizer, data, &device, false, &mut |_| ()).unwrap_err().to_string();
+        assert!(refused.contains("eval.half_weights"), "{refused}");
+    }
+}

@@ -139,6 +139,12 @@ fn eight_samples_are_learned_by_heart() {
             "train.ema.decay=0.9",
         ],
     );
+    let miou = judged_on_eight(run_config);
+    assert!(miou > 0.95, "training mIoU {miou}");
+}
+
+/// Trains on the first eight referents, a sentence each, and judges the weights on them.
+fn judged_on_eight(run_config: RunConfig) -> f64 {
     let (data, tokenizer) = parts(&run_config);
     let mut eight = (*data).clone();
     eight.referents.truncate(8);
@@ -156,7 +162,48 @@ fn eight_samples_are_learned_by_heart() {
     let judged = EvalData::of(&run_config, eight, model.inputs()).unwrap();
     let (report, _) = model.evaluate(&judged, &profile(&run_config).unwrap(), None, &mut |_| {}).unwrap();
     assert_eq!(report.samples, 8);
-    assert!(report.miou > 0.95, "training mIoU {}", report.miou);
+    report.miou
+}
+
+/// RISAM's equations as they are printed: no norms, no feed-forward part, no activation between upscalings, dice without smoothing.
+#[test]
+fn the_printed_risam_learns_eight_samples_by_heart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SynthConfig { images: 24, size: 48, seed: 3, max_objects: 2, scale: 1.3, ..SynthConfig::default() };
+    generate(&config, &folder.path().join("data")).unwrap();
+    let sizes = [
+        "data.image_size=48",
+        "model.risam.sam.image_encoder.image_size=48",
+        "model.risam.sam.image_encoder.embed_dim=48",
+        "model.risam.sam.image_encoder.heads=4",
+        "model.risam.sam.image_encoder.patch_size=4",
+        "model.risam.train_image_encoder=true",
+        "model.risam.text_frozen=false",
+        "model.risam.width=32",
+        "model.risam.heads=4",
+        "model.risam.up_channels=[16, 8]",
+        "model.risam.clip.width=32",
+        "model.risam.dice_smooth=0",
+    ];
+    let training = [
+        "train.steps=700",
+        "train.batch_size=8",
+        "optim.lr=2e-3",
+        "optim.grad_clip=1",
+        "data.augment.flip=0",
+        "train.eval_every=never",
+        "train.save_every=never",
+        "train.log_every=100",
+        "train.ema.enabled=false",
+        "eval.limit=4",
+    ];
+    let run_config = toy(Method::Risam, folder.path(), "printed", &[&sizes[..], &training].concat());
+    let printed: fusion_risam::RisamConfig = run_config.method_section().unwrap();
+    assert_eq!((printed.norm, printed.ffn, printed.tap_layer_norm), (fusion_risam::NormPlacement::None, 0, false));
+    assert_eq!(printed.language_softmax, fusion_risam::LanguageSoftmax::Words);
+    assert_eq!(printed.upsampling, fusion_risam::Upsampling::Plain);
+    let miou = judged_on_eight(run_config);
+    assert!(miou > 0.9, "training mIoU {miou}");
 }
 
 #[test]

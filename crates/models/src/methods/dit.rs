@@ -4,8 +4,10 @@ use burn::tensor::Device;
 use fusion_dit::{DitConfig, DitModel, TextKind};
 use nn_ops::weights::{KeyMap, StateDict};
 use run_config::{Init, PromptKind, RunConfig, Tokenizer};
+use sam_vit::Weights;
 
 use crate::ModelError;
+use crate::source::FoundWeights;
 use crate::tokenizer::RunTokenizer;
 
 /// DIT: sizes, tokenizer and first weights.
@@ -15,6 +17,7 @@ pub struct DitMethod {
     /// The tokenizer.
     pub tokenizer: RunTokenizer,
     pub(super) init: Init,
+    weights: Weights,
     /// Trained and judged without text.
     prompts_only: bool,
 }
@@ -46,7 +49,7 @@ impl DitMethod {
         }
         let text = |kind: &PromptKind| *kind == PromptKind::Text;
         let prompts_only = !text(&run_config.eval.prompt) && !run_config.train.prompts.iter().any(text);
-        Ok(Self { config, tokenizer, init: run_config.model.init.clone(), prompts_only })
+        Ok(Self { config, tokenizer, init: run_config.model.init.clone(), weights: super::weights(run_config), prompts_only })
     }
 
     /// The network with fresh weights, or those of the files that the config names.
@@ -59,7 +62,7 @@ impl DitMethod {
             let state_dict = StateDict::open_model(path)?;
             // Judged under points and boxes only, SAM itself is a whole model.
             let sam = self.prompts_only && state_dict.names().any(|name| name.starts_with("image_encoder."));
-            let loaded = if sam { model.load_sam(&state_dict) } else { model.load(&state_dict) };
+            let loaded = if sam { model.load_sam(&state_dict) } else { model.load_as(&state_dict, self.weights) };
             return Ok(loaded?.0);
         }
         if let Some(path) = &self.init.sam {
@@ -73,6 +76,26 @@ impl DitMethod {
             (model, _) = model.load_encoder(&StateDict::open_model(path)?)?;
         }
         Ok(model)
+    }
+
+    /// The network with the weights that were found, its encoders' matrices kept as `eval.half_weights` says.
+    ///
+    /// # Errors
+    /// Weights that are missing, do not fit, or are beyond half precision.
+    pub fn open(&self, device: &Device, weights: &FoundWeights) -> Result<DitModel, ModelError> {
+        let net = weights.fill(self.build(device)?, &self.names())?;
+        Ok(match self.weights {
+            Weights::Single => net,
+            Weights::Half => net.with_half_weights()?,
+        })
+    }
+
+    /// As [`DitMethod::open`], from a file that is open.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_state_dict(&self, device: &Device, state_dict: &StateDict) -> Result<DitModel, ModelError> {
+        Ok(self.build(device)?.load_as(state_dict, self.weights)?.0)
     }
 
     /// Official names of the parameters.

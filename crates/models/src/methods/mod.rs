@@ -15,6 +15,7 @@ use nn_ops::ConfigError;
 use nn_ops::config::quoted;
 use pil_ops::Fit;
 use run_config::{Init, Method, RunConfig};
+use sam_vit::Weights;
 use serde_json::Value;
 
 use crate::ModelError;
@@ -72,6 +73,11 @@ macro_rules! with_method {
             $crate::methods::AnyMethod::Risam($method) => $body,
         }
     };
+}
+
+/// How the config keeps the matrices of encoders.
+fn weights(run_config: &RunConfig) -> Weights {
+    if run_config.eval.half_weights { Weights::Half } else { Weights::Single }
 }
 
 /// What makes weights a folder that `from_pretrained` reads: the tokenizer's files and `config.json`.

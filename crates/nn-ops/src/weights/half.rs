@@ -6,23 +6,24 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::error::WeightsError;
-use super::key_map::Location;
+use super::key_map::{KeyMap, Location};
 
 /// Keeps the weights of the linear layers that `which` names by their module paths in f16: 11 bits per number, nothing above
 /// 65504. Only layers that [`crate::linear`] computes may be named; it widens them where they are used, so results differ
-/// from those of single precision by the rounding of the weights alone.
+/// from those of single precision by the rounding of the weights alone. Weights in f16 stay as they are.
 ///
 /// Parameters that were not initialised yet are, one after the other, so that memory never holds all of them in f32.
 ///
 /// # Errors
-/// [`WeightsError::Tensor`] for a weight that f16 cannot hold, and on a device without f16.
-pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, WeightsError> {
-    struct Halver<F> {
+/// [`WeightsError::Tensor`], by the official name that `names` gives, for a weight that f16 cannot hold, and on a device without f16.
+pub fn halve<M: Module>(module: M, names: &KeyMap, which: impl Fn(&str) -> bool) -> Result<M, WeightsError> {
+    struct Halver<'a, F> {
         at: Location,
+        names: &'a KeyMap,
         which: F,
         failed: Option<WeightsError>,
     }
-    impl<F: Fn(&str) -> bool> ModuleMapper for Halver<F> {
+    impl<F: Fn(&str) -> bool> ModuleMapper for Halver<'_, F> {
         fn enter_module(&mut self, name: &str, container_type: &str) {
             self.at.enter(name, container_type);
         }
@@ -35,7 +36,10 @@ pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, We
                 return param;
             }
             let (id, value, mapper) = param.consume();
-            match rounded(value.clone(), Path::new("the model"), &path) {
+            if value.dtype() == DType::F16 {
+                return Param::from_mapped_value(id, value, mapper);
+            }
+            match rounded(value.clone(), Path::new("the model"), &self.names.official(&path)) {
                 Ok(value) => Param::from_mapped_value(id, value, mapper),
                 Err(error) => {
                     self.failed = Some(error);
@@ -44,7 +48,7 @@ pub fn halve<M: Module>(module: M, which: impl Fn(&str) -> bool) -> Result<M, We
             }
         }
     }
-    let mut halver = Halver { at: Location::default(), which, failed: None };
+    let mut halver = Halver { at: Location::default(), names, which, failed: None };
     let module = module.map(&mut halver);
     match halver.failed {
         Some(error) => Err(error),
@@ -60,9 +64,13 @@ pub(super) fn rounded<const D: usize>(value: Tensor<D>, path: &Path, name: &str)
         return Err(WeightsError::Tensor { path: path.to_owned(), name: name.to_owned(), what });
     }
     let largest = value.clone().abs().max().into_scalar::<f32>();
-    if largest > half::f16::MAX.to_f32() {
-        let what = format!("holds {largest}, and half precision ends at {}", half::f16::MAX);
+    if let Some(what) = beyond_half(largest) {
         return Err(WeightsError::Tensor { path: path.to_owned(), name: name.to_owned(), what });
     }
     Ok(value.cast(FloatDType::F16))
+}
+
+/// What is wrong with a tensor whose largest magnitude is this, if f16 cannot hold it.
+pub(super) fn beyond_half(largest: f32) -> Option<String> {
+    (largest > half::f16::MAX.to_f32()).then(|| format!("holds {largest}, and half precision ends at {}", half::f16::MAX))
 }

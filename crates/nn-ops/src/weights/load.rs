@@ -219,7 +219,7 @@ where
                     tensor = contiguous_transpose(tensor);
                     let path = self.at.dotted();
                     if let Some(file) = (self.halved)(&path) {
-                        match rounded(tensor, file, &path) {
+                        match rounded(tensor, file, &self.names.official(&path)) {
                             Ok(rounded) => tensor = rounded,
                             Err(error) => {
                                 self.failed = Some(error);

@@ -14,7 +14,9 @@ mod load;
 mod lora;
 mod nested;
 mod state_dict;
+mod torchscript;
 mod trained;
+mod unpickle;
 
 pub use error::WeightsError;
 pub use folder::PretrainedFolder;

@@ -11,13 +11,15 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::error::WeightsError;
+use super::half::beyond_half;
+use super::torchscript;
 
 /// A safetensors header larger than this is hostile: ViT-H has 594 tensors and needs 60 kB.
 const MAX_HEADER: u64 = 64 << 20;
 
 /// How one number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Element {
+pub(super) enum Element {
     F64,
     F32,
     F16,
@@ -26,7 +28,7 @@ enum Element {
 }
 
 impl Element {
-    fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         match self {
             Element::F64 => 8,
             Element::F32 => 4,
@@ -37,26 +39,31 @@ impl Element {
 }
 
 /// A file, or bytes in memory.
-trait ReadSeek: Read + Seek + Send {}
+pub(super) trait ReadSeek: Read + Seek + Send {}
 
 impl<R: Read + Seek + Send> ReadSeek for R {}
 
-type SharedReader = Arc<Mutex<Box<dyn ReadSeek>>>;
+pub(super) type SharedReader = Arc<Mutex<Box<dyn ReadSeek>>>;
 
 #[derive(Clone)]
-enum Source {
+pub(super) enum Source {
     Memory(Arc<Vec<f32>>),
-    SafeTensors { file: SharedReader, offset: u64, bytes: usize },
+    /// Bytes of a file that lie behind each other: safetensors, TorchScript.
+    Plain {
+        file: SharedReader,
+        offset: u64,
+        bytes: usize,
+    },
     Pytorch(Box<pytorch_reader::Tensor>),
 }
 
 #[derive(Clone)]
-struct Entry {
-    shape: Vec<usize>,
-    element: Element,
-    source: Source,
+pub(super) struct Entry {
+    pub(super) shape: Vec<usize>,
+    pub(super) element: Element,
+    pub(super) source: Source,
     /// Rows of the leading axis that this entry stands for, when it was cut from a fused tensor.
-    rows: Option<Range<usize>>,
+    pub(super) rows: Option<Range<usize>>,
 }
 
 /// Named tensors of a weight file, in the file's own names and PyTorch's layouts.
@@ -79,7 +86,8 @@ impl std::fmt::Debug for StateDict {
 }
 
 impl StateDict {
-    /// Opens `.safetensors`, a sharded `*.index.json`, or PyTorch's `.pth`, `.pt`, `.bin` (also with `.zip` behind).
+    /// Opens `.safetensors`, a sharded `*.index.json`, or PyTorch's `.pth`, `.pt`, `.bin` (also with `.zip` behind), TorchScript
+    /// archives among them, whose code is not run.
     ///
     /// # Errors
     /// A file that is absent, cut, damaged or of another kind.
@@ -117,6 +125,10 @@ impl StateDict {
     pub fn from_bytes(label: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         let length = bytes.len() as u64;
         read_safetensors(&label.into(), Box::new(std::io::Cursor::new(bytes)), length)
+    }
+
+    pub(super) fn from_entries(path: &Path, entries: BTreeMap<String, Entry>) -> Self {
+        Self { path: path.to_owned(), entries, ..Self::default() }
     }
 
     /// An empty state dict, to be filled by [`StateDict::insert`]. `label` stands for the path in messages.
@@ -242,7 +254,7 @@ impl StateDict {
                     .ok_or_else(|| fail("is shorter than its shape".into()));
             }
             _ if size == 0 => return Err(fail("holds integers, not weights".into())),
-            Source::SafeTensors { file, offset, bytes } => {
+            Source::Plain { file, offset, bytes } => {
                 if (start + count) * size > *bytes {
                     return Err(fail("is shorter than its shape".into()));
                 }
@@ -291,8 +303,14 @@ impl StateDict {
     /// As [`StateDict::save`], in half precision: half the bytes, 11 bits per number, nothing above 65504.
     ///
     /// # Errors
-    /// As [`StateDict::save`].
+    /// As [`StateDict::save`], and a tensor with a number above that.
     pub fn save_half(&self, path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<(), WeightsError> {
+        for name in self.names() {
+            let largest = self.read(name)?.into_iter().fold(0.0, |most: f32, v| most.max(v.abs()));
+            if let Some(what) = beyond_half(largest) {
+                return Err(WeightsError::Tensor { path: self.path.clone(), name: name.to_owned(), what });
+            }
+        }
         self.write(path.as_ref(), metadata, Dtype::F16, |v, raw| raw.extend(f16::from_f32(v).to_le_bytes()))
     }
 
@@ -396,7 +414,7 @@ fn read_safetensors(path: &Path, mut file: Box<dyn ReadSeek>, length: u64) -> Re
             Dtype::BF16 => Element::Bf16,
             _ => Element::Integer,
         };
-        let source = Source::SafeTensors { file: shared.clone(), offset: data_start + from as u64, bytes: to - from };
+        let source = Source::Plain { file: shared.clone(), offset: data_start + from as u64, bytes: to - from };
         entries.insert(name, Entry { shape: info.shape.clone(), element, source, rows: None });
     }
     let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -434,6 +452,12 @@ fn open_pytorch(path: &Path, top_level_key: Option<&str>) -> Result<StateDict, W
     use pytorch_reader::{DType, PytorchReader};
     if let Err(source) = File::open(path) {
         return Err(WeightsError::Io { path: path.to_owned(), source });
+    }
+    if let Some(archive) = torchscript::open(path)? {
+        return match top_level_key {
+            None => Ok(archive),
+            Some(key) => archive.under(&format!("{key}.")),
+        };
     }
     let reader = match top_level_key {
         Some(key) => PytorchReader::with_top_level_key(path, key),

@@ -15,7 +15,7 @@ use super::{Format, PredictArgs, formats};
 use crate::device;
 use crate::error::chain;
 use crate::images::open_image;
-use crate::session::warn_truncated;
+use crate::session::warn_unread;
 
 /// The file of lines.
 pub(super) const LINES: &str = "predictions.jsonl";
@@ -72,7 +72,7 @@ pub(super) fn run(args: &PredictArgs, format: Format, images: &[PathBuf], found:
     if !rest.is_empty() {
         let model = found.model(&device::open(args.source.device())?)?;
         for sentence in &args.sentences {
-            warn_truncated(&model, sentence)?;
+            warn_unread(&model, sentence)?;
         }
         for (number, (name, path)) in rest.iter().enumerate() {
             match ask(&model, name, path, &args.sentences) {

@@ -12,7 +12,7 @@ use models::{AnyModel, Found, FoundWeights};
 use shards::{Claim, Output, Part, Report, State, expand};
 
 use crate::device;
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, HalfWeights, Source, warn_unread};
 
 /// Options of `predict --shards`.
 #[derive(Debug, Args)]
@@ -36,18 +36,18 @@ pub struct ShardArgs {
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Runs the command; `words` are the sentences of the command line.
-pub fn run(args: &ShardArgs, pattern: &str, words: &[String], out: &Path, source: &Source) -> Result<()> {
+pub fn run(args: &ShardArgs, pattern: &str, words: &[String], out: &Path, source: &Source, half: HalfWeights) -> Result<()> {
     if words.iter().any(|word| word.trim().is_empty()) {
         bail!("a sentence is empty; say what to look for, such as \"the red circle\"");
     }
     let tars =
         part(&args.part)?.map_or_else(|| Ok::<_, anyhow::Error>(expand(pattern)?), |part| Ok(part.of(&expand(pattern)?)))?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create it", out.display()))?;
-    let found = source.find("predict", ANSWERING)?;
+    let found = source.find_kept("predict", ANSWERING, half)?;
     let job = job(&found, words)?;
     let model = found.model(&device::open(source.device())?)?;
     for word in words {
-        warn_truncated(&model, word)?;
+        warn_unread(&model, word)?;
     }
     Worker { args, model: &model, words, out, job: &job }.all(&tars)
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::device;
 use crate::segment::{ModelName, Segmenter};
-use crate::session::{ANSWERING, Source, warn_truncated};
+use crate::session::{ANSWERING, Source, warn_unread};
 use folder::{Film, TrackFolder};
 use frames::{Frames, NumberedFrame};
 use prompts::{PromptArgs, Prompts};
@@ -164,7 +164,7 @@ fn open_model(args: &TrackArgs) -> Result<(Model, String)> {
     }
     let found = args.source.find("track", ANSWERING)?;
     let model = found.model(&device)?;
-    args.sentences.iter().try_for_each(|sentence| warn_truncated(&model, sentence))?;
+    args.sentences.iter().try_for_each(|sentence| warn_unread(&model, sentence))?;
     let AnyModel::Evf(evf) = model else {
         bail!("only EVF-SAM on SAM-2 follows objects through films; these weights are of another method");
     };

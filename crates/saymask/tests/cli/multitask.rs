@@ -43,5 +43,5 @@ fn every_kind_is_judged() {
     assert!(kinds[0]["several"].is_null());
     // The built-in names are told where another is asked for.
     let out = s.run(&["train", "--method", "lisa"]);
-    assert!(String::from_utf8_lossy(&out.stderr).contains("dit, evf, risam, evf-multitask"));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("dit, evf, risam, evf-multitask, risam-as-printed"));
 }

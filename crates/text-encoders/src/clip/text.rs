@@ -41,6 +41,9 @@ pub struct ClipTextConfig {
     /// Whether token features go through the text projection, too. It is trained on the end-of-text vector only, so
     /// per-token users (RISAM) take them before it.
     pub project_tokens: bool,
+    /// Whether there is a text projection, through which the end-of-text feature becomes the pooled vector; without one it is that
+    /// vector itself.
+    pub project_pooled: bool,
     /// Token tables of more bytes than this stay on the host.
     pub host_table_above: Option<u64>,
 }
@@ -58,6 +61,7 @@ impl Default for ClipTextConfig {
             activation: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
             project_tokens: false,
+            project_pooled: true,
             host_table_above: None,
         }
     }
@@ -120,7 +124,17 @@ impl ClipTextConfig {
             ("max_positions", self.max_positions),
             ("projection_dim", self.projection_dim),
         ];
-        check_sizes(&sizes, self.width, self.heads)
+        check_sizes(&sizes, self.width, self.heads)?;
+        if self.project_tokens && !self.project_pooled {
+            let expected = "false where project_pooled is, for there is no projection then";
+            return Err(ConfigError::new("project_tokens", true, expected));
+        }
+        Ok(())
+    }
+
+    /// Width of the pooled vector.
+    pub fn pooled_width(&self) -> usize {
+        if self.project_pooled { self.projection_dim } else { self.width }
     }
 
     /// A tower with fresh weights.
@@ -140,7 +154,7 @@ impl ClipTextConfig {
                 layers: (0..self.layers).map(|_| ClipLayer::new(&sizes, device)).collect(),
                 final_layer_norm: norm(self.width, self.layer_norm_eps, device),
             },
-            text_projection: projection(self.width, self.projection_dim, device),
+            text_projection: self.project_pooled.then(|| projection(self.width, self.projection_dim, device)),
             project_tokens: self.project_tokens,
         }
     }
@@ -155,9 +169,10 @@ impl ClipTextConfig {
         let mut model = self.init(device);
         let table = "text_model.embeddings.token_embedding.weight";
         let on_host = model.text_model.token_embedding.read_to_host(&state_dict, table, self.host_table_above)?;
-        let unused: &[&str] =
-            &["vision_model.*", "visual_projection.weight", "logit_scale", "text_model.embeddings.position_ids", table];
-        let allow = Allow { missing: &[], unused: &unused[..4 + usize::from(on_host)] };
+        let mut unused = vec!["vision_model.*", "visual_projection.weight", "logit_scale", "text_model.embeddings.position_ids"];
+        unused.extend(on_host.then_some(table));
+        unused.extend((!self.project_pooled).then_some("text_projection.weight"));
+        let allow = Allow { missing: &[], unused: &unused };
         load(model, &state_dict, &ClipText::names(), &allow)
     }
 }
@@ -173,11 +188,11 @@ struct TextTower {
 /// CLIP's text tower. Built by [`ClipTextConfig::init`] or [`ClipTextConfig::load`].
 ///
 /// Attention is causal, so what follows the end-of-text token never reaches a real one. Token features are those after
-/// the final norm; the pooled vector is the end-of-text feature through the text projection.
+/// the final norm; the pooled vector is the end-of-text feature, through the text projection where there is one.
 #[derive(Module, Debug)]
 pub struct ClipText {
     text_model: TextTower,
-    text_projection: Linear,
+    text_projection: Option<Linear>,
     project_tokens: bool,
 }
 
@@ -221,10 +236,10 @@ impl ClipText {
         Ok(tower.final_layer_norm.forward(x))
     }
 
-    /// The projected end-of-text vector of each row: the token of the largest id.
+    /// The end-of-text vector of each row, projected where there is a projection: the token of the largest id.
     ///
     /// # Shapes
-    /// tokens [Q, T, C] -> [Q, P]
+    /// tokens [Q, T, C] -> [Q, P], or [Q, C] without projection
     pub fn pool(&self, tokens: Tensor<3>, batch: &TextBatch) -> Tensor<2> {
         let ends = (0..batch.rows()).zip(batch.lengths()).map(|(row, &length)| {
             let ids = &batch.row(row)[..length];
@@ -236,7 +251,14 @@ impl ClipText {
         let [rows, width, channels] = tokens.dims();
         let count = ends.len();
         let ends = Tensor::<1, burn::tensor::Int>::from_data(TensorData::new(ends, [count]), &tokens.device());
-        self.text_projection.forward(tokens.reshape([rows * width, channels]).select(0, ends))
+        self.projected(tokens.reshape([rows * width, channels]).select(0, ends))
+    }
+
+    fn projected<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match &self.text_projection {
+            Some(projection) => projection.forward(x),
+            None => x,
+        }
     }
 }
 
@@ -246,11 +268,15 @@ impl TextEncoder for ClipText {
     }
 
     fn width(&self) -> usize {
-        if self.project_tokens { self.pooled_width() } else { self.text_projection.weight.lazy_shape().dims::<2>()[0] }
+        if self.project_tokens {
+            self.pooled_width()
+        } else {
+            self.text_model.position_embedding.weight.lazy_shape().dims::<2>()[1]
+        }
     }
 
     fn pooled_width(&self) -> usize {
-        self.text_projection.weight.lazy_shape().dims::<2>()[1]
+        self.text_projection.as_ref().map_or_else(|| self.width(), |projection| projection.weight.lazy_shape().dims::<2>()[1])
     }
 
     fn max_len(&self) -> usize {
@@ -261,7 +287,7 @@ impl TextEncoder for ClipText {
         let tokens = self.tokens(batch)?;
         let pooled = self.pool(tokens.clone(), batch);
         let mask = batch.mask_tensor(&tokens.device());
-        let tokens = if self.project_tokens { self.text_projection.forward(tokens) } else { tokens };
+        let tokens = if self.project_tokens { self.projected(tokens) } else { tokens };
         Ok(TextFeatures { tokens, mask, pooled })
     }
 }

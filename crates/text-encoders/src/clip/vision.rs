@@ -43,6 +43,10 @@ pub struct ClipVisionConfig {
     pub activation: Activation,
     /// Added to variances.
     pub layer_norm_eps: f64,
+    /// Mean of the three channels that images are normalised with, of values from 0 to 1.
+    pub mean: [f32; 3],
+    /// Their standard deviation.
+    pub std: [f32; 3],
 }
 
 impl Default for ClipVisionConfig {
@@ -57,12 +61,14 @@ impl Default for ClipVisionConfig {
             projection_dim: 768,
             activation: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
+            mean: Self::MEAN,
+            std: Self::STD,
         }
     }
 }
 
 impl ClipVisionConfig {
-    /// Mean of the three channels that images are normalised with, of values in [0, 1].
+    /// OpenAI's mean of the three channels, of values from 0 to 1; OpenCLIP's H/14 has it, too.
     pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
     /// Their standard deviation.
     pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
@@ -75,6 +81,11 @@ impl ClipVisionConfig {
     /// OpenAI ViT-L/14: 303,966,208 parameters.
     pub fn openai_l14() -> Self {
         Self::default()
+    }
+
+    /// OpenCLIP ViT-L/14 (LAION-2B), whose images are normalised to -1 to 1.
+    pub fn openclip_l14() -> Self {
+        Self { activation: Activation::Gelu, mean: [0.5; 3], std: [0.5; 3], ..Self::default() }
     }
 
     /// OpenCLIP ViT-H/14.
@@ -101,6 +112,9 @@ impl ClipVisionConfig {
             ("projection_dim", self.projection_dim),
         ];
         check_sizes(&sizes, self.width, self.heads)?;
+        if self.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) {
+            return Err(ConfigError::new("std", format!("{:?}", self.std), "three numbers above 0"));
+        }
         check_multiple(("image_size", self.image_size), ("patch_size", self.patch_size))
     }
 

@@ -115,6 +115,10 @@ impl TextTokenizer for Beit3Tokenizer {
         PAD
     }
 
+    fn may_have_added_tokens(&self) -> bool {
+        true
+    }
+
     fn pieces(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
         let plain = |part: &str, ids: &mut Vec<u32>| -> Result<(), TextError> {

@@ -155,6 +155,30 @@ fn clip_of_hugging_face_and_of_openai() {
     mismatch(text_config.load(with(theirs, &["transformer.extra"]), &device).map(drop), "transformer.extra");
 }
 
+/// OpenAI publishes CLIP as TorchScript archives.
+#[test]
+fn clip_from_a_torchscript_archive() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn-ops/tests/fixtures/scripted.pt");
+    let config = ClipTextConfig {
+        vocab_size: 7,
+        width: 4,
+        layers: 2,
+        heads: 2,
+        ffn: 8,
+        max_positions: 6,
+        projection_dim: 3,
+        ..ClipTextConfig::default()
+    };
+    let (tower, report) = config.load(StateDict::open_model(&path).unwrap(), &Device::flex()).unwrap();
+    assert_eq!((report.missing.len(), report.unused), (0, vec!["logit_scale".to_owned()]));
+    let read = export(&tower, &ClipText::names(), "read");
+    // x @ P there, P transposed here.
+    let projection = read.read("text_projection.weight").unwrap();
+    assert_eq!(projection, [0.0, 3.0, 6.0, 9.0, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0]);
+    let keys = read.read("text_model.encoder.layers.1.self_attn.k_proj.weight").unwrap();
+    assert!(keys.iter().enumerate().all(|(i, v)| *v == (16 + i) as f32 / 64.0), "{keys:?}");
+}
+
 #[test]
 fn beit3_as_published() {
     let device = Device::flex();

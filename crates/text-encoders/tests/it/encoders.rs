@@ -320,3 +320,29 @@ fn images_for_beit3_keep_their_range() {
     assert_eq!(ready.dims(), [1, 3, 32, 32]);
     assert!((ready - 0.5).abs().max().into_scalar::<f32>() < 1e-6);
 }
+
+/// Without text projection the vector of a text is the end-of-text feature itself, and a published file's projection is left alone.
+#[test]
+fn a_clip_tower_may_end_without_projection() {
+    let device = Device::flex();
+    let plain = ClipTextConfig { project_pooled: false, ..ClipTextConfig::tiny(VOCAB) };
+    let projected = fill(ClipTextConfig::tiny(VOCAB).init(&device));
+    let file = nn_ops::weights::export(&projected, &ClipText::names(), "published");
+    let (tower, report) = plain.load(file, &device).unwrap();
+    assert_eq!(report.unused, ["text_projection.weight"]);
+    let texts = batch(&[LONG, SHORT], 6, 0);
+    let (features, want) = (tower.encode(&texts).unwrap(), projected.encode(&texts).unwrap());
+    assert_eq!((tower.width(), tower.pooled_width(), plain.pooled_width()), (64, 64, 64));
+    assert!(difference(features.tokens.clone(), want.tokens) == 0.0);
+    // The end of a text is its largest id; the fixture's rows hold it once.
+    for (row, ids) in [LONG, SHORT].into_iter().enumerate() {
+        let end = (0..ids.len()).max_by_key(|place| (ids[*place], std::cmp::Reverse(*place))).unwrap();
+        let token = features.tokens.clone().narrow(0, row, 1).narrow(1, end, 1).reshape([1, 64]);
+        assert!(difference(features.pooled.clone().narrow(0, row, 1), token) == 0.0);
+    }
+    let wrong = ClipTextConfig { project_tokens: true, ..plain };
+    assert_eq!(wrong.validate().unwrap_err().key, "project_tokens");
+    let published = ClipVisionConfig::openclip_l14();
+    assert_eq!((published.mean, published.std, published.validate()), ([0.5; 3], [0.5; 3], Ok(())));
+    assert_eq!(ClipVisionConfig { std: [0.0; 3], ..published }.validate().unwrap_err().key, "std");
+}

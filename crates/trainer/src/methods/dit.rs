@@ -8,6 +8,7 @@ use nn_ops::weights::KeyMap;
 
 use crate::batch::HostBatch;
 use crate::error::TrainError;
+use crate::memory::Stack;
 use crate::segmenter::{Loss, Segmenter};
 
 impl Segmenter for DitMethod {
@@ -37,6 +38,10 @@ impl Segmenter for DitMethod {
         let dice = dice(logits.clone().flatten(1, 3), masks.clone().flatten(1, 3), 1.0, 1.0).mean();
         let bce = loss(logits, masks);
         Ok(Loss { total: bce.clone() + dice.clone() * weight, terms: vec![("bce", bce), ("dice", dice)] })
+    }
+
+    fn stacks(&self) -> Vec<Stack> {
+        super::stacks::dit(&self.config)
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {

@@ -1,13 +1,17 @@
 //! A method with its weights, whatever its type, for evaluation.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use metrics::{EvalProfile, Report};
 use models::methods::AnyMethod;
 use models::precision;
-use models::{Found, FoundWeights, with_method};
+use models::{Found, with_method};
+use refcoco_data::Dataset;
 use run_config::RunConfig;
 
 use crate::batch::Inputs;
+use crate::cache::FeatureCache;
 use crate::data::EvalData;
 use crate::error::TrainError;
 use crate::evaluate::{ItemResult, Options, evaluate, evaluate_with};
@@ -17,6 +21,14 @@ use crate::segmenter::Segmenter;
 pub trait Evaluator: Send + Sync {
     /// See [`Segmenter::inputs`].
     fn inputs(&self) -> Inputs;
+
+    /// A split as this method judges it; the image encoder's features are taken from `train.feature_cache` where they are kept there.
+    ///
+    /// # Errors
+    /// Settings out of range, or a label map that cannot be used.
+    fn data(&self, run_config: &RunConfig, dataset: Arc<Dataset>) -> Result<EvalData, TrainError> {
+        EvalData::of(run_config, dataset, self.inputs())
+    }
 
     /// See [`evaluate`].
     ///
@@ -54,6 +66,11 @@ impl<S: Segmenter> Evaluator for Loaded<S> {
         self.segmenter.inputs()
     }
 
+    fn data(&self, run_config: &RunConfig, dataset: Arc<Dataset>) -> Result<EvalData, TrainError> {
+        let cache = FeatureCache::open(&self.segmenter, &self.net, run_config, &dataset)?;
+        Ok(EvalData::of(run_config, dataset, self.inputs())?.with_features(cache))
+    }
+
     fn evaluate(
         &self,
         data: &EvalData,
@@ -75,23 +92,16 @@ impl<S: Segmenter> Evaluator for Loaded<S> {
     }
 }
 
-fn load<S: Segmenter + 'static>(
-    segmenter: S,
-    run_config: &RunConfig,
-    device: &Device,
-    weights: &FoundWeights,
-) -> Result<Box<dyn Evaluator>, TrainError> {
-    precision::check_evaluation(run_config, device)?;
-    let net = weights.fill(segmenter.init(device)?, &segmenter.names())?;
-    let net = precision::seen(&net, run_config.eval.precision);
-    Ok(Box::new(Loaded { segmenter, net, device: device.clone() }))
-}
-
 /// What was found, on a device and in the precision of `eval.precision`.
 ///
 /// # Errors
 /// Settings that contradict each other, weights that do not fit.
 pub fn evaluator(found: &Found, device: &Device) -> Result<Box<dyn Evaluator>, TrainError> {
-    let method = AnyMethod::for_weights(&found.run_config, found.tokenizer.clone(), &found.weights)?;
-    with_method!(method, method => load(method, &found.run_config, device, &found.weights))
+    let Found { run_config, tokenizer, weights, .. } = found;
+    let method = AnyMethod::for_weights(run_config, tokenizer.clone(), weights)?;
+    precision::check_evaluation(run_config, device)?;
+    with_method!(method, method => {
+        let net = precision::seen(&method.open(device, weights)?, run_config.eval.precision);
+        Ok(Box::new(Loaded { segmenter: method, net, device: device.clone() }))
+    })
 }

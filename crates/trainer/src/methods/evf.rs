@@ -8,9 +8,11 @@ use models::methods::EvfMethod;
 use nn_ops::resize::Resize;
 use nn_ops::weights::KeyMap;
 use pil_ops::{Image, Letterbox};
+use serde_json::json;
 
 use crate::batch::{HostBatch, HostTensor, Inputs, PhotoInput};
 use crate::error::TrainError;
+use crate::memory::Stack;
 use crate::segmenter::{Loss, Segmenter};
 
 impl Segmenter for EvfMethod {
@@ -84,8 +86,26 @@ impl Segmenter for EvfMethod {
         (!self.config.train_image_encoder).then_some(frozen)
     }
 
+    fn frozen_settings(&self) -> serde_json::Value {
+        let config = &self.config;
+        let sizes = match config.visual {
+            VisualKind::Sam => json!(config.sam.image_encoder),
+            VisualKind::EfficientSam => json!(config.efficient_sam),
+            VisualKind::Sam2 => json!(config.sam2),
+        };
+        json!({ "visual": config.visual, "sizes": sizes, "input": config.input() })
+    }
+
+    fn encodes_once(&self) -> bool {
+        true
+    }
+
     fn features(&self, net: &EvfModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
         Ok(net.net.encode(images))
+    }
+
+    fn stacks(&self) -> Vec<Stack> {
+        super::stacks::evf(&self.config)
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {

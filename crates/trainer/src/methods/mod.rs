@@ -4,6 +4,7 @@ mod dit;
 mod evaluator;
 mod evf;
 mod risam;
+mod stacks;
 
 pub use evaluator::{Evaluator, evaluator};
 

@@ -1,12 +1,14 @@
 //! RISAM under the trainer.
 
 use burn::tensor::{Device, Tensor};
-use fusion_risam::{RisamFeatures, RisamLoss, RisamModel, RisamOutput, loss, valid_areas};
+use fusion_risam::{Backbone, RisamFeatures, RisamLoss, RisamModel, RisamOutput, loss, valid_areas};
 use models::methods::RisamMethod;
 use nn_ops::weights::KeyMap;
+use serde_json::json;
 
 use crate::batch::{HostBatch, Inputs};
 use crate::error::TrainError;
+use crate::memory::Stack;
 use crate::segmenter::{Loss, Segmenter};
 
 impl Segmenter for RisamMethod {
@@ -49,8 +51,28 @@ impl Segmenter for RisamMethod {
         (!self.config.train_image_encoder).then_some("image_encoder.")
     }
 
+    fn frozen_settings(&self) -> serde_json::Value {
+        let config = &self.config;
+        let sizes = match config.backbone {
+            Backbone::Sam => json!(config.sam.image_encoder),
+            Backbone::Clip => json!(config.clip_vision),
+            Backbone::Swin => json!(config.swin),
+        };
+        // The baseline takes what comes out at the end, whatever the taps.
+        let taps = if config.baseline { json!(null) } else { json!(config.taps) };
+        json!({ "backbone": config.backbone, "sizes": sizes, "taps": taps })
+    }
+
+    fn encodes_once(&self) -> bool {
+        true
+    }
+
     fn features(&self, net: &RisamModel, images: Tensor<4>) -> Result<Vec<Tensor<4>>, TrainError> {
         Ok(net.encode_images(images)?.into_tensors())
+    }
+
+    fn stacks(&self) -> Vec<Stack> {
+        super::stacks::risam(&self.config)
     }
 
     fn sharding_blocker(&self) -> Option<&'static str> {

@@ -63,6 +63,8 @@ const ROWS: &[Row] = &[
     row("dit/table5/clip", false, true, P, 2, 40),
     row("dit/table6/sam-points", false, false, &[], 2, 40),
     row("dit/table6/sam-box", false, false, &[], 2, 40),
+    row("dit/table6/sam-points-official", false, false, &[], 2, 40),
+    row("dit/table6/sam-box-official", false, false, &[], 2, 40),
     row("dit/table6/default-text", true, true, &[], 2, 25),
     row("dit/table6/mix-text", true, true, P, 2, 40),
     row("dit/table6/mix-points", true, true, P, 2, 40),
@@ -206,4 +208,22 @@ fn berts_layer_is_the_released_one_unless_named() {
     assert_eq!(layer(""), Some(1));
     assert_eq!(layer("[model.dit.bert]\ndropout = 0.0"), Some(1));
     assert_eq!(layer("[model.dit.bert]\noutput_layer = 12"), Some(12));
+}
+
+/// The two protocols of the rows that judge SAM itself, as both headers state them.
+#[test]
+fn sam_is_judged_by_two_protocols() {
+    use fusion_dit::{DitConfig, PromptMask};
+    use refcoco_data::Fit;
+    for kind in ["box", "points"] {
+        let read = |row: String| RunConfig::from_path(&super::configs().join(format!("dit/table6/{row}.toml"))).unwrap();
+        let says = |config: &RunConfig| {
+            let mask = config.method_section::<DitConfig>().unwrap().prompt_mask;
+            (config.data.image_size, config.data.fit, mask, config.eval.threshold, config.eval.profile.name(), config.eval.prompt)
+        };
+        let (ours, official) = (read(format!("sam-{kind}")), read(format!("sam-{kind}-official")));
+        let prompt = ours.eval.prompt;
+        assert_eq!(says(&ours), (512, Fit::Centre, PromptMask::First, Some(0.35), "dit", prompt));
+        assert_eq!(says(&official), (1024, Fit::TopLeft, PromptMask::BestOfThree, Some(0.5), "saymask", prompt));
+    }
 }

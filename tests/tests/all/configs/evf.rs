@@ -220,3 +220,28 @@ fn check(row: &Row, toy: &Toy) -> Result<(), String> {
 fn every_row_trains_what_its_table_says() {
     rows_hold("evf", ROWS.iter().map(|row| row.file), |toy, i| check(&ROWS[i], toy));
 }
+
+/// What the towers of the CLIP rows end with, and how their images are normalised.
+#[test]
+fn clip_rows_are_the_published_towers() {
+    let toy = Toy { folder: tempfile::tempdir().unwrap() };
+    let device = burn::tensor::Device::flex();
+    for (row, projected, parameters, mean) in [
+        ("evf/table3/clip-l-text", false, 123_060_480, 0.481),
+        ("evf/table1/clip-l-text", false, 123_060_480, 0.481),
+        ("evf/table6/clip-l", false, 123_060_480, 0.481),
+        ("evf/table3/openclip-l-text", false, 123_060_480, 0.5),
+        ("evf/table3/clip-l-late", true, 123_650_304, 0.481),
+        ("evf/table3/openclip-l-late", true, 123_650_304, 0.5),
+        ("evf/table3/openclip-h-late", true, 354_032_640, 0.481),
+    ] {
+        let whole = toy.whole(row).unwrap();
+        assert_eq!(whole.train.precision, run_config::Precision::Bf16, "{row}");
+        let config: fusion_evf::EvfConfig = whole.method_section().unwrap();
+        assert_eq!(config.clip_text.project_pooled, projected, "{row}");
+        assert_eq!(config.clip_text.validate(), Ok(()));
+        let all = nn_ops::weights::parameters(&config.clip_text.init(&device), &text_encoders::clip::ClipText::names());
+        assert_eq!(all.iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), parameters, "{row}");
+        assert!((config.clip_vision.mean[0] - mean).abs() < 1e-3, "{row}: {:?}", config.clip_vision.mean);
+    }
+}
