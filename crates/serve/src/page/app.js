@@ -285,7 +285,9 @@ function hideAlert() {
 function failed(error, again) {
   if (error.status === 401) return askToken(again);
   const later = error.retryAfter ? ` (in ${error.retryAfter} s)` : '';
-  showAlert(error.message + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
+  // The API's messages begin in lower case, behind the name of what they are about.
+  const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  showAlert(message + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
 }
 
 function askToken(again) {
