@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use burn::tensor::Device;
+use efficient_sam::{EfficientSamConfig, efficient_sam_names};
+use nn_ops::weights::load_formula;
 use serde_json::Value;
 use test_support::http::{get, post_form};
 use test_support::{Session, json};
@@ -95,7 +98,15 @@ fn what_it_cannot_do_is_said_before_it_starts() {
     says(&["--addr", "0.0.0.0:0", "--sam", "toy.safetensors"], "--token");
     says(&["--addr", "127.0.0.1:0", "--sam", "toy.safetensors", "--media", "no-folder"], "no-folder");
 
-    let served = Served::start(&s, &["--sam", "toy.safetensors"]);
-    let models = get(served.addr, "/v1/models").json();
-    assert_eq!((&models["models"][0]["method"], &models["models"][0]["name"]), (&Value::from("sam"), &Value::from("toy")));
+    let model = |args: &[&str]| {
+        let served = Served::start(&s, args);
+        let models = get(served.addr, "/v1/models").json();
+        [&models["models"][0]["method"], &models["models"][0]["name"]].map(|value| value.as_str().unwrap_or_default().to_owned())
+    };
+    let light = EfficientSamConfig { embed_dim: 64, heads: 1, depth: 1, decoder_mlp_dim: 64, ..EfficientSamConfig::small() };
+    let light = load_formula(light.init(&Device::flex()).unwrap(), "serve", &efficient_sam_names()).0;
+    light.export().save(s.path("light.safetensors"), &[]).unwrap();
+    assert_eq!(model(&["--sam", "toy.safetensors"]), ["sam", "toy"]);
+    assert_eq!(model(&["--sam", "light.safetensors"]), ["efficient-sam", "light"]);
+    assert_eq!(model(&[]), ["dit", "saymask-small"], "what comes with the program");
 }
