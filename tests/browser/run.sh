@@ -1,6 +1,7 @@
 #!/bin/sh
 # The page of `saymask serve` in a real browser: sh tests/browser/run.sh SAYMASK RUN [SCREENSHOTS]
-#   SAYMASK  the program; RUN a run folder whose model takes clicks (DIT or EVF-SAM); SCREENSHOTS a folder to write them to.
+#   SAYMASK  the program; RUN a run folder whose model takes clicks (DIT or EVF-SAM), or - for the model that comes with the program;
+#   SCREENSHOTS  a folder for the screenshots of docs/serve.md, which are made by: sh tests/browser/run.sh SAYMASK - docs
 # Installs playwright-core and axe-core beside this file, and looks for Chromium; where it finds none it says so and ends with 0.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
