@@ -157,10 +157,11 @@ step('the keyboard alone suffices', async () => {
   await page.waitForFunction(() => /2 clicks/.test(document.querySelector('#masks .figures').textContent));
   await page.keyboard.press('u');
   await page.keyboard.press('u');
-  await page.waitForFunction(() => !/click/.test(document.querySelector('#masks .figures').textContent));
+  await answered(2);
+  assert.doesNotMatch(await figures(0), /click/);
 });
 
-step('masks are copied as COCO, curl and Python', async () => {
+step('masks are copied as COCO, curl, Python and PNG', async () => {
   for (const [what, holds] of [['coco', '"annotations"'], ['curl', '/v1/segment'], ['python', 'requests.post']]) {
     await page.click(`[data-copy="${what}"]`);
     await page.waitForFunction(() => document.getElementById('status').textContent === 'Copied.');
@@ -196,14 +197,17 @@ step('an example is chosen and asked by its suggestions', async () => {
 
 step('progress is shown while the image is read', async () => {
   await page.reload();
+  let release;
+  const held = new Promise((done) => { release = done; });
   await page.route('**/v1/images', async (route) => {
-    await new Promise((done) => setTimeout(done, 500));
+    await held;
     await route.continue();
   });
   await page.locator('#examples button').nth(1).click();
   await page.waitForSelector('#progress:not([hidden])');
   assert.match(await text('#status'), /^Reading the image/);
   assert.equal(await page.getAttribute('#work', 'aria-busy'), 'true');
+  release();
   await page.waitForFunction(() => /Ready/.test(document.getElementById('status').textContent));
   assert.ok(await page.isHidden('#progress'));
   await page.unroute('**/v1/images');

@@ -41,6 +41,7 @@ async function open(file, hints = []) {
   colours = 0;
   $('empty').hidden = true;
   $('work').hidden = $('replace').hidden = false;
+  $('work').style.setProperty('--ratio', bitmap.width / bitmap.height);
   stage.show(bitmap, bitmap.width, bitmap.height);
   $('canvas').setAttribute('aria-label', `The image, ${bitmap.width} by ${bitmap.height} pixels`);
   showHints(hints);

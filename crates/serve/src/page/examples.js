@@ -77,7 +77,7 @@ export const EXAMPLES = [
       ground(c, [132, 128, 120], bricks);
       put(c, 'circle', [84, 168, 48], RED);
       put(c, 'square', [176, 78, 50], BLUE);
-      put(c, 'star', [252, 180, 52], GREEN);
+      put(c, 'star', [252, 176, 54], YELLOW);
     },
   },
   {

@@ -33,7 +33,6 @@ export class Stage {
     this.scale = Math.max(1, Math.min(4, Math.round(1280 / width)));
     this.canvas.width = this.scale * width;
     this.canvas.height = this.scale * height;
-    this.canvas.parentElement.style.setProperty('--ratio', width / height);
     this.items = [];
     this.cross = null;
     this.draw();
