@@ -49,8 +49,8 @@ def start_label_studio(folder):
     port = free_port()
     environment = os.environ | {
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true", "LABEL_STUDIO_USER_TOKEN": TOKEN, "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false",
-        # Backends on the same machine are refused otherwise.
-        "ML_BLOCK_LOCAL_IP": "false",
+        # Backends on the same machine, and the webhooks that come with them, are refused otherwise.
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
     }
     program = os.path.join(os.path.dirname(sys.executable), "label-studio")
     arguments = ["start", "--no-browser", "--data-dir", folder, "--port", str(port), "--username", "a@example.org", "--password", "password-of-a-test", "--user-token", TOKEN]
