@@ -23,9 +23,9 @@ use load::{Load, load};
 /// Options of `bench serve`.
 #[derive(Debug, Args)]
 pub struct ServeBenchArgs {
-    /// Finished run whose model is served.
+    /// Finished run whose model is served; if absent, the small model that comes with the program.
     #[arg(long, value_name = "FOLDER")]
-    run: PathBuf,
+    run: Option<PathBuf>,
     /// Image that is asked about.
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
@@ -38,6 +38,9 @@ pub struct ServeBenchArgs {
     /// Clients that ask at once.
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
+    /// Megabytes of encoded images that the server keeps: few, so that they are full before memory is first read.
+    #[arg(long, value_name = "MB", default_value_t = 2)]
+    keep: usize,
     /// Pairs of `predict` and a request, one after the other.
     #[arg(long, value_name = "N", default_value_t = 60)]
     pairs: usize,
@@ -50,6 +53,7 @@ struct Figures {
     origin: Origin,
     model: String,
     image: String,
+    keep_mb: usize,
     start_seconds: f64,
     /// Milliseconds of `predict` in this process: decoding, encoding, one sentence.
     predict: Percentiles,
@@ -80,15 +84,19 @@ impl Percentiles {
 pub(crate) fn run(args: &ServeBenchArgs) -> Result<()> {
     let file = std::fs::read(&args.image).with_context(|| args.image.display().to_string())?;
     let size = images::open_image(&args.image)?;
-    let server = Server::start(&args.run)?;
+    let server = Server::start(args.run.as_deref(), args.keep)?;
     let (predict, request) = pairs(args, &file, server.addr)?;
     let kept = kept(args, &file, server.addr)?;
     saymask::note!("{} mixed requests ...", args.requests);
     let load = load(server.addr, server.child.id(), &file, &args.sentence, args.requests, args.clients)?;
     let figures = Figures {
         origin: Origin::here(&command_line()),
-        model: args.run.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        model: match args.run.as_deref().and_then(Path::file_name) {
+            Some(name) => format!("`{}`", name.to_string_lossy()),
+            None => "that comes with the program".to_owned(),
+        },
         image: format!("{} x {}", size.width(), size.height()),
+        keep_mb: args.keep,
         start_seconds: server.started.as_secs_f64(),
         predict,
         request,
@@ -113,7 +121,7 @@ fn table(figures: &Figures) -> String {
     }
     block += &format!(
         "\nThe server adds {:.1} ms to `predict` (medians). It answered {:.1} s after its start. {} requests by {} clients at once in {:.0} s: \
-         {} failures, {} times 429; resident memory {:.0} MB after a tenth, {:.0} MB at the end ({:+.1} %). Model `{}`, image {}. {}.",
+         {} failures, {} times 429; resident memory {:.0} MB after a tenth, {:.0} MB at the end ({:+.1} %), {} MB of encoded images kept. Model {}, image {}. {}.",
         request.p50 - predict.p50,
         figures.start_seconds,
         load.requests,
@@ -124,6 +132,7 @@ fn table(figures: &Figures) -> String {
         load.memory_mb[0],
         load.memory_mb[1],
         100.0 * (load.memory_mb[1] / load.memory_mb[0] - 1.0),
+        figures.keep_mb,
         figures.model,
         figures.image,
         figures.origin.line(),
@@ -134,7 +143,8 @@ fn table(figures: &Figures) -> String {
 /// The same image and sentence by `predict` here and by the server, in turn. Bytes behind the image's end make each file another
 /// one, so that nothing is kept.
 fn pairs(args: &ServeBenchArgs, file: &[u8], addr: SocketAddr) -> Result<(Percentiles, Percentiles)> {
-    let model = models::Source::Run(args.run.clone()).find::<&str>(&[])?.model(&device::open("cpu")?)?;
+    let source = args.run.clone().map_or(models::Source::Shipped, models::Source::Run);
+    let model = source.find::<&str>(&[])?.model(&device::open("cpu")?)?;
     let mut connection = Connection::open(addr)?;
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for number in 0..args.pairs + 3 {
@@ -185,14 +195,16 @@ struct Server {
 }
 
 impl Server {
-    fn start(run: &Path) -> Result<Self> {
+    fn start(run: Option<&Path>, keep: usize) -> Result<Self> {
         let begun = Instant::now();
-        let mut child = Command::new(super::reliability::program()?)
-            .args(["serve", "--addr", "127.0.0.1:0", "--run"])
-            .arg(run)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the server could not be started")?;
+        let mut command = Command::new(super::reliability::program()?);
+        command.args(["serve", "--addr", "127.0.0.1:0", "--keep", &keep.to_string()]);
+        match run {
+            Some(run) => command.arg("--run").arg(run),
+            // Where no run lies that would be served instead.
+            None => command.current_dir(std::env::temp_dir()),
+        };
+        let mut child = command.stdout(Stdio::piped()).spawn().context("the server could not be started")?;
         let mut line = String::new();
         let out = child.stdout.take().context("the server's output")?;
         BufReader::new(out).read_line(&mut line)?;

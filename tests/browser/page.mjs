@@ -4,15 +4,19 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { resolve } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const [program, run, screenshots] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 if (screenshots) mkdirSync(screenshots, { recursive: true });
 
-/** Starts the server; its address once it is printed. */
+/** Starts the server; its address once it is printed. Without a run it serves the model that comes with it. */
 function serve(...more) {
-  const child = spawn(program, ['serve', '--run', run, '--addr', '127.0.0.1:0', ...more], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const model = run === '-' ? [] : ['--run', resolve(run)];
+  const options = { cwd: tmpdir(), stdio: ['ignore', 'pipe', 'inherit'] };
+  const child = spawn(resolve(program), ['serve', ...model, '--addr', '127.0.0.1:0', ...more], options);
   const address = new Promise((done, failed) => {
     child.stdout.on('data', (data) => { const found = /http:\S+/.exec(String(data)); if (found) done(found[0]); });
     child.on('exit', (code) => failed(new Error(`the server ended with ${code}`)));
@@ -46,11 +50,12 @@ async function accessible(screen) {
   assert.deepEqual(shown, [], `axe-core on ${screen}`);
 }
 
+/** A screenshot for docs/serve.md. */
 async function shot(name) {
-  if (screenshots) await page.screenshot({ path: `${screenshots}/${name}.png` });
+  if (screenshots) await page.screenshot({ path: `${screenshots}/serve-${name}.png` });
 }
 
-/** Pixels of the canvas that are not the image's own. */
+/** A sum over the canvas's pixels, by which drawings are told apart. */
 async function painted() {
   // What the pointer is over stands out.
   await page.mouse.move(0, 0);
@@ -80,17 +85,20 @@ const drop = (how = 'drop') => page.evaluate(async (how) => {
   document.dispatchEvent(event);
 }, how);
 
+// MORE is a folder for looks at the other screens.
+const more = async (name) => { if (process.env.MORE) await page.screenshot({ path: `${process.env.MORE}/${name}.png` }); };
+
 const steps = [];
 const step = (name, body) => steps.push({ name, body });
 
 step('the empty page says what to do, in both themes', async () => {
   await page.waitForFunction(() => document.getElementById('model').textContent.length > 0);
   await accessible('the empty page');
-  await shot('empty-light');
+  await shot('empty');
   await page.click('#theme');
   assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
   await accessible('the empty page in the dark');
-  await shot('empty-dark');
+  await more('empty-dark');
   await page.click('#theme');
 });
 
@@ -105,8 +113,17 @@ step('an image is dropped and two sentences are asked', async () => {
   await answered(2);
   if (await isThere(0) || await isThere(1)) assert.notEqual(await painted(), plain, 'masks are drawn');
   const took = Number(/(\d+) ms/.exec(await text('#status'))[1]);
-  assert.ok(took < 1000, `a sentence took ${took} ms`);
+  // `bench serve` measures it; here other programs may be busy.
+  assert.ok(took < 5000, `a sentence took ${took} ms`);
   await accessible('two masks');
+});
+
+step('what is pointed at stands out', async () => {
+  const plain = await painted();
+  await masks().nth(1).hover();
+  assert.match(await masks().nth(1).getAttribute('class'), /hovered/);
+  await page.mouse.move(0, 0);
+  assert.equal(await painted(), plain);
 });
 
 step('a mask is hidden and shown', async () => {
@@ -141,15 +158,18 @@ step('the keyboard alone suffices', async () => {
   await page.waitForFunction(() => /2 clicks/.test(document.querySelector('#masks .figures').textContent));
   await page.keyboard.press('u');
   await page.keyboard.press('u');
-  await page.waitForFunction(() => !/click/.test(document.querySelector('#masks .figures').textContent));
+  await answered(2);
+  assert.doesNotMatch(await figures(0), /click/);
 });
 
-step('masks are copied as COCO, curl and Python', async () => {
+step('masks are copied as COCO, curl, Python and PNG', async () => {
   for (const [what, holds] of [['coco', '"annotations"'], ['curl', '/v1/segment'], ['python', 'requests.post']]) {
     await page.click(`[data-copy="${what}"]`);
     await page.waitForFunction(() => document.getElementById('status').textContent === 'Copied.');
     assert.ok((await page.evaluate(() => navigator.clipboard.readText())).includes(holds), what);
   }
+  await page.click('[data-copy="png"]');
+  await page.waitForFunction(() => /clipboard/.test(document.getElementById('status').textContent));
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('[data-copy="overlay"]')]);
   assert.equal(download.suggestedFilename(), 'overlay.png');
 });
@@ -176,6 +196,24 @@ step('an example is chosen and asked by its suggestions', async () => {
   await page.click('#theme');
 });
 
+step('progress is shown while the image is read', async () => {
+  await page.reload();
+  let release;
+  const held = new Promise((done) => { release = done; });
+  await page.route('**/v1/images', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.locator('#examples button').nth(1).click();
+  await page.waitForSelector('#progress:not([hidden])');
+  assert.match(await text('#status'), /^Reading the image/);
+  assert.equal(await page.getAttribute('#work', 'aria-busy'), 'true');
+  release();
+  await page.waitForFunction(() => /Ready/.test(document.getElementById('status').textContent));
+  assert.ok(await page.isHidden('#progress'));
+  await page.unroute('**/v1/images');
+});
+
 step('a reload begins anew, and the same image, pasted, is ready at once', async () => {
   await page.reload();
   assert.ok(await page.isVisible('#empty'));
@@ -195,7 +233,7 @@ step('380 pixels are enough', async () => {
   await page.reload();
   assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 380);
   await accessible('the narrow empty page');
-  await shot('narrow-empty');
+  await more('narrow-empty');
   await page.setViewportSize({ width: 1280, height: 860 });
 });
 
@@ -204,7 +242,7 @@ step('a broken file is named', async () => {
   await page.waitForSelector('#alert:not([hidden])');
   assert.match(await text('#alert-text'), /no image that can be read/);
   await accessible('the message about a broken file');
-  await shot('broken');
+  await more('broken');
   await page.click('#alert-close');
 });
 
@@ -217,7 +255,7 @@ step('a server that has gone is named, and trying again is offered', async () =>
   await page.waitForSelector('#alert:not([hidden])');
   assert.match(await text('#alert-text'), /does not answer/);
   assert.ok(await page.isVisible('#alert-retry'));
-  await shot('gone');
+  await more('gone');
 });
 
 step('a server with a token asks for it', async () => {

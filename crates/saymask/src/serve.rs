@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use models::FoundWeights;
 use nn_ops::weights::StateDict;
-use sam_vit::{Sam, Weights};
+use sam_vit::Weights;
 use serve::{Limits, Options, SamEngine, TextEngine};
 
 use crate::device;
+use crate::segment::{ModelName, Segmenter};
 use crate::session::{ANSWERING, HalfWeights, Source};
 
 /// Options of `serve`.
@@ -29,7 +31,8 @@ pub struct ServeArgs {
     /// Label Studio's media folder, in which the images of its tasks lie.
     #[arg(long, value_name = "FOLDER")]
     media: Option<PathBuf>,
-    /// Serve Segment Anything itself from sam_vit_*.pth: points and boxes, no sentences.
+    /// Serve SAM, EfficientSAM or SAM-2 itself from sam_vit_*.pth, efficient_sam_vit*.pt, sam2*_hiera_*.pt or the safetensors of
+    /// the Hugging Face ports: points and boxes, no sentences.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "config", "weights", "set"])]
     sam: Option<PathBuf>,
     /// The model's name in addresses; that of its run or weights if absent.
@@ -66,17 +69,24 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let name = |default: String| args.name.clone().unwrap_or(default);
     if let Some(path) = &args.sam {
         let weights = if args.half.half_weights { Weights::Half } else { Weights::Single };
-        let sam = Sam::from_state_dict(&StateDict::open_model(path)?, weights, &device)?;
+        let model = Segmenter::open(&StateDict::open_model(path)?, ModelName::Auto, weights, &device)?;
         let label = path.display().to_string();
         let stem = path.file_stem().map_or_else(|| "sam".into(), |stem| stem.to_string_lossy().into_owned());
         crate::note!("weights: {label}");
-        return Ok(serve::run(listener, SamEngine::new(sam, &name(stem), &label), options, ready)?);
+        let name = name(stem);
+        return Ok(match model {
+            Segmenter::Sam(sam) => serve::run(listener, SamEngine::new(*sam, &name, &label), options, ready)?,
+            Segmenter::Efficient(sam) => serve::run(listener, SamEngine::new(*sam, &name, &label), options, ready)?,
+            Segmenter::Sam2(sam2) => serve::run(listener, SamEngine::new(*sam2, &name, &label), options, ready)?,
+        });
     }
     let found = args.source.find_kept("serve", ANSWERING, args.half)?;
     let model = found.model(&device)?;
-    let own = match &found.dir {
-        Some(_) => found.run_config.run.name.clone(),
-        None => found.label.rsplit('/').next().unwrap_or_default().to_owned(),
+    let own = match (&found.dir, &found.weights) {
+        (Some(_), _) => found.run_config.run.name.clone(),
+        // The label of the model that comes with the program is a sentence.
+        (None, FoundWeights::Memory(_)) => "saymask-small".to_owned(),
+        (None, _) => found.label.rsplit('/').next().unwrap_or_default().to_owned(),
     };
     let engine = TextEngine::new(model, &name(own), &found.label);
     Ok(serve::run(listener, engine, options, ready)?)

@@ -1,4 +1,4 @@
-//! `Engine`: what the model thread asks, which is a text-prompted model or Segment Anything itself.
+//! `Engine`: what the model thread asks, which is a text-prompted model or a Segment Anything model itself.
 
 use std::any::Any;
 
@@ -16,7 +16,7 @@ pub struct ModelInfo {
     pub name: String,
     /// What its weights are, in words.
     pub weights: String,
-    /// Its method: `dit`, `evf`, `risam` or `sam`.
+    /// Its method: `dit`, `evf`, `risam`, `sam`, `efficient-sam` or `sam2`.
     pub method: String,
     /// Whether it reads sentences.
     pub sentences: bool,

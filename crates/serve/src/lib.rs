@@ -53,5 +53,5 @@ pub use app::OPENAPI;
 pub use engine::{Engine, ModelInfo, TextEngine};
 pub use options::{Limits, Options};
 pub use refusal::Refusal;
-pub use sam_engine::SamEngine;
+pub use sam_engine::{Promptable, SamEngine};
 pub use server::{ServeError, Server, run};

@@ -162,7 +162,7 @@ impl Service {
     /// # Errors
     /// A full queue, an image that cannot be used or is not kept, a question that makes no sense, a deadline that has passed.
     pub async fn submit(&self, image: ImageSource, work: Work) -> Result<Done, Refusal> {
-        let image = self.find(image)?;
+        let image = self.find(image, &work)?;
         let (reply, answer) = oneshot::channel();
         let arrived = Instant::now();
         let deadline = arrived + self.limits.deadline;
@@ -187,13 +187,15 @@ impl Service {
         }
     }
 
-    /// The image of a request: kept, or a file whose header promises an image within the limits.
-    fn find(&self, image: ImageSource) -> Result<JobImage, Refusal> {
+    /// The image of a request: kept, or a file whose header promises an image within the limits. Attention maps are drawn over the
+    /// file itself, whose pixels no encoding has.
+    fn find(&self, image: ImageSource, work: &Work) -> Result<JobImage, Refusal> {
         match image {
             ImageSource::Kept(id) => self.kept.get(&id).map(JobImage::Kept).ok_or_else(|| gone(&id)),
             ImageSource::File(bytes) => {
                 let id = ImageId::of(&bytes);
-                if let Some(kept) = self.kept.get(&id) {
+                let needs_pixels = matches!(work, Work::Attention { .. });
+                if !needs_pixels && let Some(kept) = self.kept.get(&id) {
                     return Ok(JobImage::Kept(kept));
                 }
                 decode(&self.limits).check(&bytes)?;

@@ -41,6 +41,7 @@ async function open(file, hints = []) {
   colours = 0;
   $('empty').hidden = true;
   $('work').hidden = $('replace').hidden = false;
+  $('work').style.setProperty('--ratio', bitmap.width / bitmap.height);
   stage.show(bitmap, bitmap.width, bitmap.height);
   $('canvas').setAttribute('aria-label', `The image, ${bitmap.width} by ${bitmap.height} pixels`);
   showHints(hints);
@@ -285,7 +286,9 @@ function hideAlert() {
 function failed(error, again) {
   if (error.status === 401) return askToken(again);
   const later = error.retryAfter ? ` (in ${error.retryAfter} s)` : '';
-  showAlert(error.message + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
+  // The API's messages begin in lower case, behind the name of what they are about.
+  const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  showAlert(message + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
 }
 
 function askToken(again) {

@@ -31,7 +31,7 @@ export function decode({ size: [height, width], counts }) {
   return { width, height, data: mask };
 }
 
-/** A canvas with the mask in a colour: faint inside, firm along its border. */
+/** A canvas with the mask in a colour: faint inside, firm along its border, with a light rim that shows on its own colour, too. */
 export function paint(mask, [r, g, b]) {
   const { width, height, data } = mask;
   const canvas = document.createElement('canvas');
@@ -43,9 +43,10 @@ export function paint(mask, [r, g, b]) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && data[y * width + x];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if (!data[y * width + x]) continue;
-      const edge = !(inside(x - reach, y) && inside(x + reach, y) && inside(x, y - reach) && inside(x, y + reach));
-      pixels.data.set([r, g, b, edge ? 255 : 110], 4 * (y * width + x));
+      const [left, right, above, below] = [inside(x - reach, y), inside(x + reach, y), inside(x, y - reach), inside(x, y + reach)];
+      const at = 4 * (y * width + x);
+      if (data[y * width + x]) pixels.data.set([r, g, b, left && right && above && below ? 110 : 255], at);
+      else if (left || right || above || below) pixels.data.set([255, 255, 255, 210], at);
     }
   }
   context.putImageData(pixels, 0, 0);

@@ -93,13 +93,12 @@ export class Stage {
     }
   }
 
-  /** Pixel of the image under the pointer; the canvas may be letterboxed by `object-fit`. */
+  /** Pixel of the image under the pointer. */
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
     const { width, height } = this;
-    const scale = Math.min(box.width / width, box.height / height);
-    const x = (event.clientX - box.left - (box.width - scale * width) / 2) / scale;
-    const y = (event.clientY - box.top - (box.height - scale * height) / 2) / scale;
+    const x = (event.clientX - box.left) * width / box.width;
+    const y = (event.clientY - box.top) * height / box.height;
     const inside = x >= 0 && y >= 0 && x < width && y < height;
     return inside ? [Math.floor(x), Math.floor(y)] : null;
   }

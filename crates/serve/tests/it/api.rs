@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use coco_mask::Rle;
 use models::Question;
 use pil_ops::Decode;
-use sam_vit::{Output, PromptSet};
+use sam_vit::{MaskPrediction, Output, PromptSet};
 use serde_json::{Value, json};
-use serve::Options;
+use serve::{Engine, Options, SamEngine};
 use test_support::http::{get, post, post_form, request};
 
 use crate::common::*;
@@ -147,22 +147,49 @@ fn exif_turns_images_as_everywhere() {
     assert_eq!(mask(&answer["predictions"][0]), want.unwrap()[0].mask);
 }
 
-#[test]
-fn segment_anything_itself_takes_clicks_and_boxes() {
-    let (server, sam, file) = (start(sam_engine(), Options::default()), toy_sam(), photo(6));
-    let embedding = sam.embed(&Decode::UPRIGHT.bytes(&file).unwrap()).unwrap();
-    let best = |prompt: PromptSet, output| {
-        let masks = sam.predict(&embedding, &prompt, output).unwrap();
-        masks.into_iter().max_by(|a, b| a.iou.total_cmp(&b.iou)).unwrap().mask
-    };
-    let click = post_form(server.addr(), "/v1/segment", &[("image", &file), ("points", b"[[20, 30]]")]).json();
-    assert_eq!(mask(&click["predictions"][0]), best(PromptSet::click(20.0, 30.0), Output::Multi));
-    let boxed = post_form(server.addr(), "/v1/segment", &[("image", &file), ("boxes", b"[[2, 3, 40, 41]]")]).json();
-    assert_eq!(mask(&boxed["predictions"][0]), best(PromptSet::boxed([2.0, 3.0, 40.0, 41.0]), Output::Single));
-    let refused = post_form(server.addr(), "/v1/segment", &[("image", &file), ("sentence", b"ab")]);
+/// The best of masks of a model that `saymask segment` asks.
+fn best<E: std::fmt::Debug>(masks: Result<Vec<MaskPrediction>, E>) -> Rle {
+    masks.unwrap().into_iter().max_by(|a, b| a.iou.total_cmp(&b.iou)).unwrap().mask
+}
+
+/// What a server of a model without text answers to a click, and to a box.
+fn prompted(engine: impl Engine, method: &str, file: &[u8]) -> [Rle; 2] {
+    let server = start(engine, Options::default());
+    let models = get(server.addr(), "/v1/models").json();
+    assert_eq!((&models["models"][0]["method"], &models["models"][0]["sentences"]), (&json!(method), &json!(false)));
+    let refused = post_form(server.addr(), "/v1/segment", &[("image", file), ("sentence", b"ab")]);
     assert_eq!(refused.status, 422);
     assert!(refused.text().contains("reads no sentences"));
-    assert_eq!(post_form(server.addr(), "/v1/attention", &[("image", &file), ("sentence", b"ab")]).status, 422);
+    assert_eq!(post_form(server.addr(), "/v1/attention", &[("image", file), ("sentence", b"ab")]).status, 422);
+    let asked: [(&str, &[u8]); 2] = [("points", b"[[20, 30]]"), ("boxes", b"[[2, 3, 40, 41]]")];
+    asked.map(|prompt| {
+        let answer = post_form(server.addr(), "/v1/segment", &[("image", file), prompt]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        mask(&answer.json()["predictions"][0])
+    })
+}
+
+#[test]
+fn segment_anything_models_themselves_take_clicks_and_boxes() {
+    let file = photo(6);
+    let image = Decode::UPRIGHT.bytes(&file).unwrap();
+    let (click, boxed) = (PromptSet::click(20.0, 30.0), PromptSet::boxed([2.0, 3.0, 40.0, 41.0]));
+
+    let sam = toy_sam();
+    let at = sam.embed(&image).unwrap();
+    let want = [best(sam.predict(&at, &click, Output::Multi)), best(sam.predict(&at, &boxed, Output::Single))];
+    assert_eq!(prompted(sam_engine(), "sam", &file), want);
+
+    let sam = toy_efficient_sam();
+    let at = sam.embed(&image).unwrap();
+    let want = [&click, &boxed].map(|prompt| best(sam.predict(&at, prompt, Output::Multi)));
+    assert_eq!(prompted(SamEngine::new(sam, "toy", "formula weights"), "efficient-sam", &file), want);
+
+    let sam = toy_sam2();
+    let at = sam.embed(&image).unwrap();
+    let want =
+        [best(sam.predict(&at, &click, sam2::Answer::BestOfThree)), best(sam.predict(&at, &boxed, sam2::Answer::StableElseBest))];
+    assert_eq!(prompted(SamEngine::new(sam, "toy", "formula weights"), "sam2", &file), want);
 }
 
 #[test]
@@ -170,8 +197,13 @@ fn the_rest_of_the_addresses_answer() {
     let server = server();
     let models = get(server.addr(), "/v1/models").json();
     assert_eq!((models["models"][0]["method"].as_str(), models["models"][0]["points"].as_bool()), (Some("evf"), Some(true)));
-    let maps = post_form(server.addr(), "/v1/attention", &[("image", &photo(7)), ("sentence", b"ab")]);
-    assert_eq!((maps.status, maps.header("content-type"), &maps.body[1..4]), (200, Some("image/png"), &b"PNG"[..]));
+    // Maps are drawn over the pixels, whether or not the image's encoding is kept.
+    for kept in [false, true] {
+        let maps = post_form(server.addr(), "/v1/attention", &[("image", &photo(7)), ("sentence", b"ab")]);
+        let found = (maps.status, maps.header("content-type"), maps.body.get(1..4));
+        assert_eq!(found, (200, Some("image/png"), Some(&b"PNG"[..])), "kept: {kept}");
+        post_form(server.addr(), "/v1/images", &[("image", &photo(7))]);
+    }
     for path in
         ["/health/live", "/health/ready", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready", "/label-studio/health"]
     {

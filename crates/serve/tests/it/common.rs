@@ -1,4 +1,4 @@
-//! A toy EVF-SAM, a toy SAM and servers of them that the tests share.
+//! A toy EVF-SAM, a toy SAM, EfficientSAM and SAM-2, and servers of them that the tests share.
 
 use std::io::Cursor;
 use std::net::TcpListener;
@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use efficient_sam::{EfficientSam, EfficientSamConfig};
 use fusion_evf::{EvfConfig, EvfPredictor};
 use image::{ImageFormat, RgbImage};
 use models::{AnyModel, Question};
 use nn_ops::weights::load_formula;
 use pil_ops::Image;
 use sam_vit::{ImageEncoderConfig, Sam, SamConfig};
+use sam2::{HieraConfig, Sam2, Sam2Config};
 use serve::engine::{Answer, Encoded, EngineError};
 use serve::{Engine, Limits, ModelInfo, Options, SamEngine, Server, TextEngine};
 use text_encoders::beit3::Beit3Config;
@@ -64,8 +66,26 @@ pub(crate) fn text_engine() -> TextEngine {
     TextEngine::new(toy(), "toy", "formula weights")
 }
 
-pub(crate) fn sam_engine() -> SamEngine {
+pub(crate) fn sam_engine() -> SamEngine<Sam> {
     SamEngine::new(toy_sam(), "toy-sam", "formula weights")
+}
+
+pub(crate) fn toy_efficient_sam() -> EfficientSam {
+    let model = EfficientSamConfig::toy().init(&Device::flex()).unwrap();
+    load_formula(model, "toy", &efficient_sam::efficient_sam_names()).0
+}
+
+pub(crate) fn toy_sam2() -> Sam2 {
+    let image_encoder = HieraConfig {
+        image_size: 64,
+        embed_dim: 8,
+        stages: [1, 1, 1, 1],
+        global_blocks: vec![2],
+        windows: [8, 4, 4, 2],
+        ..HieraConfig::default()
+    };
+    let config = Sam2Config { image_encoder, channels: 32, memory_channels: 16, decoder_mlp_dim: 32, ..Sam2Config::default() };
+    load_formula(config.init(&Device::flex()), "toy", &sam2::Naming::Meta.names()).0
 }
 
 pub(crate) fn start(engine: impl Engine, options: Options) -> Server {
