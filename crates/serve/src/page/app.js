@@ -44,7 +44,7 @@ async function open(file, hints = []) {
   $('work').style.setProperty('--ratio', bitmap.width / bitmap.height);
   stage.show(bitmap, bitmap.width, bitmap.height);
   $('canvas').setAttribute('aria-label', `The image, ${bitmap.width} by ${bitmap.height} pixels`);
-  showHints(hints);
+  suggested = hints;
   render();
   await embed(file, bitmap, mine);
 }
@@ -250,11 +250,6 @@ function button(text, path, key, action) {
   return button;
 }
 
-function showHints(hints) {
-  suggested = hints;
-  renderHints();
-}
-
 // Suggestions that were not taken yet.
 function renderHints() {
   const left = suggested.filter((hint) => !items.some((item) => item.sentence === hint));
@@ -286,9 +281,8 @@ function hideAlert() {
 function failed(error, again) {
   if (error.status === 401) return askToken(again);
   const later = error.retryAfter ? ` (in ${error.retryAfter} s)` : '';
-  // The API's messages begin in lower case, behind the name of what they are about.
-  const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
-  showAlert(message + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
+  // The API's messages begin in lower case.
+  showAlert(error.message.charAt(0).toUpperCase() + error.message.slice(1) + later, error.gone || error.status === 429 || error.status >= 500 ? again : null);
 }
 
 function askToken(again) {
