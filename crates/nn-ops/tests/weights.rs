@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use half::{bf16, f16};
-use nn_ops::weights::{
-    Allow, KeyMap, StateDict, WeightsError, export, glob, halve, load, load_formula, load_halving, parameters,
-};
+use nn_ops::weights::{Allow, KeyMap, StateDict, WeightsError, export, glob, load, load_formula, parameters};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use tempfile::TempDir;
 
@@ -122,7 +120,7 @@ fn shards_are_one_file() {
     let index = r#"{"metadata":{"total_size":1},"weight_map":{"single":"one.safetensors","whole":"two.pth"}}"#;
     let file = StateDict::open(put(&folder, "model.safetensors.index.json", index.as_bytes())).unwrap();
     assert_eq!(file.names().collect::<Vec<_>>(), ["single", "whole"]);
-    assert_eq!((file.read("attn_mask").unwrap().len(), file.read("whole").unwrap().len()), (4, 12));
+    assert_eq!((file.read("single").unwrap().len(), file.read("whole").unwrap().len()), (4, 12));
     // A shard that exists, but outside the index's own folder.
     let (inner, outside) = (folder.path().join("inner"), folder.path().join("one.safetensors"));
     std::fs::create_dir(&inner).unwrap();
@@ -467,35 +465,6 @@ fn bytes_are_read_as_files_are() {
     for end in [0, 7, 8, 40, bytes.len() - 1] {
         let error = StateDict::from_bytes("memory", bytes[..end].to_vec()).unwrap_err().to_string();
         assert!(error.contains("memory"), "{error}");
-    }
-}
-
-#[test]
-fn what_half_precision_cannot_hold_is_named() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("half.safetensors");
-    let mut file = StateDict::empty("export");
-    file.insert("fits", &[2], vec![65504.0, -1.0]);
-    file.save_half(&path, &[]).unwrap();
-    file.insert("layer.weight", &[2, 2], vec![0.0, 1.0, -70000.0, 2.0]);
-    let error = file.save_half(&path, &[]).unwrap_err().to_string();
-    assert!(error.contains("`layer.weight`") && error.contains("70000") && error.contains("65504"), "{error}");
-    assert_eq!(StateDict::open(&path).unwrap().len(), 1, "the file from before stays");
-
-    let device = Device::flex();
-    let names = KeyMap::new(&[("^weight", "official")]);
-    let layer = || LinearConfig::new(2, 2).with_bias(false).init(&device);
-    let read = |file: &StateDict| load_halving(layer(), file, &names, &Allow::default(), &|path| path == "weight");
-    let mut file = StateDict::empty("a file");
-    file.insert("official", &[2, 2], vec![0.1, 1.0, -2.0, 3.0]);
-    let (half, _) = read(&file).unwrap();
-    assert_eq!(half.weight.val().dtype(), DType::F16);
-    let again = halve(half.clone(), &names, |_| true).unwrap();
-    assert_eq!(again.weight.val().into_data(), half.weight.val().into_data());
-    file.insert("official", &[2, 2], vec![0.0, 1.0, -70000.0, 2.0]);
-    let whole = load(layer(), &file, &names, &Allow::default()).unwrap().0;
-    for error in [read(&file).unwrap_err(), halve(whole, &names, |_| true).unwrap_err()] {
-        assert!(error.to_string().contains("`official`"), "{error}");
     }
 }
 
