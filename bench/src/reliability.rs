@@ -12,6 +12,7 @@ use serde::Serialize;
 use test_support::reliability::Stages;
 use trainer::run_log::TimingLine;
 
+use super::measure::median;
 use super::{OutputArgs, command_line};
 
 /// Options of `bench reliability`.
@@ -137,8 +138,8 @@ pub struct SoakArgs {
 struct Soak {
     run: String,
     steps: u64,
-    /// MB around step 300 and at the end.
-    memory: [f64; 2],
+    /// MB around step 300; medians of the second and of the last third of the steps after it.
+    memory: [f64; 3],
     /// Training items per second over the first and the last third of the steps after 300; medians.
     pace: [f64; 2],
 }
@@ -147,15 +148,17 @@ struct Soak {
 pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
     let runs = args.run.iter().map(|folder| of_run(folder)).collect::<Result<Vec<_>>>()?;
     let mut block = String::from(
-        "| run | steps | MB at step 300 | MB at the end | change | items/s early | late |\n|---|---|---|---|---|---|---|\n",
+        "| run | steps | MB at step 300 | MB, second third | MB, last third | change | items/s early | late |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for Soak { run, steps, memory: [early, late], pace: [first, last] } in &runs {
+    for Soak { run, steps, memory: [begin, middle, late], pace: [first, last] } in &runs {
         block += &format!(
-            "| {run} | {steps} | {early:.0} | {late:.0} | {:+.1} % | {first:.1} | {last:.1} |\n",
-            100.0 * (late / early - 1.0)
+            "| {run} | {steps} | {begin:.0} | {middle:.0} | {late:.0} | {:+.1} % | {first:.1} | {last:.1} |\n",
+            100.0 * (late / middle - 1.0)
         );
     }
-    block += &format!("\n{}.", Origin::here(&command_line()).line());
+    block += "\nThirds of the steps after 300, medians. What grows in the first one is the cache of decoded images, which fills as images are \
+              seen for the first time. ";
+    block += &format!("{}.", Origin::here(&command_line()).line());
     args.output.publish("soak", &runs, &block)
 }
 
@@ -171,19 +174,19 @@ fn of_run(folder: &std::path::Path) -> Result<Soak> {
     let (Some(first), Some(last)) = (later.first(), later.last()) else {
         anyhow::bail!("{}: no line after step 300", path.display());
     };
-    let memory = |line: &TimingLine| line.memory_mb.with_context(|| format!("{}: no memory in it", path.display()));
-    let median = |lines: &[&TimingLine]| {
-        let mut pace: Vec<f64> = lines.iter().map(|line| line.items_per_second).collect();
-        pace.sort_by(f64::total_cmp);
-        pace.get(pace.len() / 2).copied().unwrap_or_default()
+    let memory = |lines: &[&TimingLine]| {
+        let of = lines.iter().map(|line| line.memory_mb).collect::<Option<Vec<f64>>>();
+        of.map(|of| median(&of)).with_context(|| format!("{}: no memory in it", path.display()))
     };
+    let pace = |lines: &[&TimingLine]| median(&lines.iter().map(|line| line.items_per_second).collect::<Vec<_>>());
     let third = (later.len() / 3).max(1);
+    let end = later.len() - third;
     let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok(Soak {
         run: name,
         steps: last.step,
-        memory: [memory(first)?, memory(last)?],
-        pace: [median(&later[..third]), median(&later[later.len() - third..])],
+        memory: [memory(&[*first])?, memory(&later[third.min(end)..end.max(third.min(end) + 1)])?, memory(&later[end..])?],
+        pace: [pace(&later[..third]), pace(&later[end..])],
     })
 }
 
@@ -201,7 +204,7 @@ mod tests {
         let lines = [line(20, 50.0, 1.0), line(300, 100.0, 8.0), line(600, 101.0, 7.0), line(900, 102.0, 8.0)];
         std::fs::write(folder.path().join("timing.jsonl"), lines.join("\n")).unwrap();
         let soak = of_run(folder.path()).unwrap();
-        assert_eq!((soak.steps, soak.memory, soak.pace), (900, [100.0, 102.0], [8.0, 8.0]));
+        assert_eq!((soak.steps, soak.memory, soak.pace), (900, [100.0, 101.0, 102.0], [8.0, 8.0]));
         std::fs::write(folder.path().join("timing.jsonl"), line(20, 50.0, 1.0)).unwrap();
         assert!(of_run(folder.path()).is_err());
     }

@@ -130,6 +130,8 @@ fn records(root: &Path, count: usize) -> Result<u64> {
     const PER_IMAGE: usize = 3;
     let folder = root.join("Object365/raw/Objects365_v1/2019-08-02");
     std::fs::create_dir_all(folder.join("train"))?;
+    // Opening looks for the first image only.
+    std::fs::write(folder.join("train/obj365_train_000000000000.jpg"), [])?;
     let path = folder.join("o365_res_instances.json");
     let mut out = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
     let outline: Vec<f64> = (0..24)

@@ -70,10 +70,7 @@ fn answers_are_those_of_predict_and_sigterm_ends_it() {
     s.ok(&["predict", image, "the red circle", "left one", "--half-weights", "--out", "halved"]);
     let halved = json(&s.path("halved/COCO_train2014_000000000001.json"));
     let half = Served::start(&s, &["--half-weights"]);
-    let answer = post_form(half.addr, "/v1/segment", &fields).json();
-    for (found, want) in answer["predictions"].as_array().unwrap().iter().zip(halved["predictions"].as_array().unwrap()) {
-        assert_eq!((&found["segmentation"], &found["score"]), (&want["segmentation"], &want["score"]));
-    }
+    answers_as(&s, &half, image, &halved);
     assert_ne!(halved["predictions"], json(&s.path("found/COCO_train2014_000000000001.json"))["predictions"]);
 
     let killed = Command::new("kill").args(["-TERM", &served.child.id().to_string()]).status();

@@ -273,7 +273,8 @@ fn prompts_on_any_frame_are_followed_both_ways() {
     let whole = report(&s, "whole");
     assert!(whole.iter().all(|entry| objects(entry) == [1, 2, 3]), "{whole:?}");
     let mask = &whole[0]["masks"][2];
-    assert_eq!((mask["area"].as_u64(), mask["present"].as_bool()), (Some(600), Some(true)), "what is given is kept: {mask}");
+    // What is given is kept, on the map of a quarter of the input.
+    assert!((540..=660).contains(&mask["area"].as_u64().unwrap()) && mask["present"] == true, "{mask}");
     assert!(s.path("whole").join("masks/0000-2.png").exists());
     // Forwards only, an object is not there before its first frame.
     run("ahead", &["--until", "7"]);
@@ -337,7 +338,6 @@ fn prompts_that_make_no_sense_are_refused_first() {
         let said = s.refused(&[&["track", "film", "--weights", "evf", "--out", "no"][..], more].concat());
         assert!(said.contains(says), "{said}");
     };
-    refused(&[], "required");
     refused(&["--point", "3:5,5"], "has 3 frames, counted from 0, but a prompt is on frame 3");
     refused(&["--point", "5"], "a point is X,Y");
     refused(&["--box", "1:30,5,10,20"], "is it X,Y,WIDTH,HEIGHT?");
