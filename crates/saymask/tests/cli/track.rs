@@ -339,8 +339,10 @@ fn prompts_that_make_no_sense_are_refused_first() {
         assert!(said.contains(says), "{said}");
     };
     refused(&["--point", "3:5,5"], "has 3 frames, counted from 0, but a prompt is on frame 3");
-    refused(&["--point", "5"], "a point is X,Y");
-    refused(&["--box", "1:30,5,10,20"], "is it X,Y,WIDTH,HEIGHT?");
+    for (more, says) in [(["--point", "5"], "a point is X,Y"), (["--box", "1:30,5,10,20"], "is it X,Y,WIDTH,HEIGHT?")] {
+        let out = s.run(&[&["track", "film", "--weights", "evf", "--out", "no"][..], &more].concat());
+        assert!(out.status.code() == Some(2) && String::from_utf8_lossy(&out.stderr).contains(says), "{more:?}");
+    }
     refused(&["a", "b", "--point", "5,5"], "which object it belongs to");
     refused(&["--prompts", "none.json"], "none.json");
     std::fs::write(s.path("bad.json"), r#"{"object": 1}"#).unwrap();
