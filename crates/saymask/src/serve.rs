@@ -74,11 +74,12 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         let stem = path.file_stem().map_or_else(|| "sam".into(), |stem| stem.to_string_lossy().into_owned());
         crate::note!("weights: {label}");
         let name = name(stem);
-        return Ok(match model {
+        match model {
             Segmenter::Sam(sam) => serve::run(listener, SamEngine::new(*sam, &name, &label), options, ready)?,
             Segmenter::Efficient(sam) => serve::run(listener, SamEngine::new(*sam, &name, &label), options, ready)?,
             Segmenter::Sam2(sam2) => serve::run(listener, SamEngine::new(*sam2, &name, &label), options, ready)?,
-        });
+        }
+        return Ok(());
     }
     let found = args.source.find_kept("serve", ANSWERING, args.half)?;
     let model = found.model(&device)?;
