@@ -73,8 +73,7 @@ pub(crate) fn demos(args: &WriteArgs) -> Result<()> {
         block += &format!("| `--method {method}` | {own} | {shuffled} | {:.0} s |\n", figures.seconds);
     }
     block += "\n\"Text shuffled\" gives every sentence to another expression: what is left is what the model knows without its text. From \
-              scratch at this size, runs of EVF-SAM ended up to 19 points apart, and of RISAM 6 (crates/saymask/demos/evf.toml). The \
-              whole tables, with machine and commit: [docs/performance.md](docs/performance.md).";
+              scratch at this size, runs of EVF-SAM and RISAM end far apart from start to start (crates/saymask/demos/evf.toml). The whole tables, with machine and commit: [docs/performance.md](docs/performance.md).";
     saymask::say!("{block}");
     if args.write { fill("demos", &block) } else { Ok(()) }
 }

@@ -25,7 +25,7 @@ fn predictor(config: &DitConfig) -> DitPredictor {
 }
 
 fn vocabulary() -> Vec<(String, Vec<u8>)> {
-    let text: String = words().tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let text = words().vocabulary();
     vec![("vocab.txt".to_owned(), text.into_bytes())]
 }
 

@@ -21,7 +21,7 @@ fn save(folder: &Path, weights: Weights) -> EvfPredictor {
     let words = WordPiece::train(["the zebra on the left", "the last zebra"], 60).unwrap();
     let config = common::small(words.vocab_size());
     let (model, _) = load_formula(config.init(&device).unwrap(), "toy", &config.names());
-    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let vocabulary = words.vocabulary();
     let files = [("vocab.txt".to_owned(), vocabulary.into_bytes())];
     let predictor = EvfPredictor::new(&model, Arc::new(words)).unwrap();
     match weights {
@@ -61,7 +61,7 @@ fn parameters(evf: &EvfPredictor) -> u64 {
 fn every_encoder_has_a_folder() {
     let device = Device::flex();
     let words = WordPiece::train(["red zebra"], 30).unwrap();
-    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let vocabulary = words.vocabulary();
     let files = [("vocab.txt".to_owned(), vocabulary.into_bytes())];
     let photo = Image::new(50, 40, 3, (0..6000).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
     for encoder in [Encoder::ClipLate, Encoder::ViltText] {

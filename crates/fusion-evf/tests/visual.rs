@@ -269,7 +269,7 @@ fn mixed(path: &Path, weights: &StateDict, half: impl Fn(&str) -> bool) {
 fn published_folders_are_read() {
     let device = Device::flex();
     let words = WordPiece::train(["the zebra on the left", "the last zebra"], 60).unwrap();
-    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let vocabulary = words.vocabulary();
     for (config, added, halved) in [
         (common::toy(), false, "all"),
         (common::toy(), true, "all"),

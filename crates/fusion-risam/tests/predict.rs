@@ -102,7 +102,7 @@ fn assert_same(saved: &RisamPredictor, folder: &Path) {
 #[test]
 fn a_folder_is_written_and_read_back() {
     let words = WordPiece::train(["red zebra"], 30).unwrap();
-    let text: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let text = words.vocabulary();
     let vocabulary = [("vocab.txt".to_owned(), text.into_bytes())];
     for (_, config) in forms() {
         let folder = tempfile::tempdir().unwrap();

@@ -198,6 +198,19 @@ impl Sam2Config {
         })
     }
 
+    /// One narrow block per stage at 64 pixels, for tests.
+    pub fn toy() -> Self {
+        let image_encoder = HieraConfig {
+            image_size: 64,
+            embed_dim: 8,
+            stages: [1, 1, 1, 1],
+            global_blocks: vec![2],
+            windows: [8, 4, 4, 2],
+            ..HieraConfig::default()
+        };
+        Self { image_encoder, channels: 32, memory_channels: 16, decoder_mlp_dim: 32, ..Self::default() }
+    }
+
     /// The published sizes, with their names.
     pub fn published() -> [(&'static str, Self); 4] {
         [

@@ -167,7 +167,6 @@ fn judged_on_eight(run_config: RunConfig) -> f64 {
 
 /// RISAM's equations as they are printed: no norms, no feed-forward part, no activation between upscalings, dice without smoothing.
 #[test]
-#[ignore = "700 steps; it was not seen to end yet, so neither is what it claims"]
 fn the_printed_risam_learns_eight_samples_by_heart() {
     let folder = tempfile::tempdir().unwrap();
     let config = SynthConfig { images: 24, size: 48, seed: 3, max_objects: 2, scale: 1.3, ..SynthConfig::default() };

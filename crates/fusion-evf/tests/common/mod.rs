@@ -7,7 +7,7 @@ use fusion_evf::{Encoder, EvfConfig, EvfImages, EvfModel, Generation, PromptFeat
 use nn_ops::formula;
 use nn_ops::weights::load_formula;
 use sam_vit::{ImageEncoderConfig, SamConfig};
-use sam2::{HieraConfig, Sam2Config};
+use sam2::Sam2Config;
 use text_encoders::beit3::Beit3Config;
 use text_encoders::clip::{ClipTextConfig, ClipVisionConfig};
 use text_encoders::vilt::ViltConfig;
@@ -69,17 +69,8 @@ pub(crate) fn efficient() -> EvfConfig {
 
 /// On SAM-2, trained as released.
 pub(crate) fn on_sam2(generation: Generation) -> EvfConfig {
-    let image_encoder = HieraConfig {
-        image_size: 64,
-        embed_dim: 8,
-        stages: [1, 1, 1, 1],
-        global_blocks: vec![2],
-        windows: [8, 4, 4, 2],
-        ..HieraConfig::default()
-    };
-    let sam2 = Sam2Config { image_encoder, channels: 32, memory_channels: 16, decoder_mlp_dim: 32, ..Sam2Config::default() };
     let (train_prompt_encoder, train_mask_decoder) = (false, false);
-    EvfConfig { visual: VisualKind::Sam2, sam2, generation, train_prompt_encoder, train_mask_decoder, ..toy() }
+    EvfConfig { visual: VisualKind::Sam2, sam2: Sam2Config::toy(), generation, train_prompt_encoder, train_mask_decoder, ..toy() }
 }
 
 pub(crate) fn forms() -> Vec<EvfConfig> {

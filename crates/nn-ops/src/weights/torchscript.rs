@@ -20,6 +20,8 @@ use super::unpickle::{Value, Values, unpickle};
 const MAX_TREE: u64 = 64 << 20;
 /// Modules inside of modules; a deeper tree is hostile.
 const MAX_DEPTH: usize = 64;
+/// Attributes that are looked at; ViT-L/14's archive has some thousands. One module under many names would have no end.
+const MAX_ATTRIBUTES: usize = 1 << 20;
 /// What an archive has and a state dict of `torch.save` has not.
 const MARK: &str = "/constants.pkl";
 
@@ -40,8 +42,9 @@ pub(super) fn open(path: &Path) -> Result<Option<StateDict>, WeightsError> {
     }
     entry.take(MAX_TREE).read_to_end(&mut tree).map_err(io)?;
     let (values, top) = unpickle(&tree).map_err(|what| bad(format!("data.pkl: {what}")))?;
-    let mut found = Vec::new();
-    collect(&values, top, &mut String::new(), 0, &mut found).map_err(&bad)?;
+    let mut modules = Modules { values: &values, path: String::new(), looked_at: 0, found: Vec::new() };
+    modules.collect(top, 0).map_err(&bad)?;
+    let found = modules.found;
 
     let shared: SharedReader = Arc::new(Mutex::new(Box::new(File::open(path).map_err(io)?)));
     let mut entries = BTreeMap::new();
@@ -104,27 +107,38 @@ impl Found {
     }
 }
 
-/// Tensors among the attributes of a module and of the modules in it.
-fn collect(values: &Values, at: usize, path: &mut String, depth: usize, found: &mut Vec<(String, Found)>) -> Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("more than {MAX_DEPTH} modules inside of each other"));
-    }
-    if let Some(tensor) = tensor(values, at)? {
-        found.push((path.clone(), tensor));
-        return Ok(());
-    }
-    let Some(attributes) = values.attributes(at) else { return Ok(()) };
-    for (name, value) in attributes {
-        let Value::Text(name) = values.get(*name) else { continue };
-        let before = path.len();
-        if before > 0 {
-            path.push('.');
+/// A walk through modules and the modules in them.
+struct Modules<'a> {
+    values: &'a Values,
+    /// Attributes that lead to where the walk is.
+    path: String,
+    looked_at: usize,
+    found: Vec<(String, Found)>,
+}
+
+impl Modules<'_> {
+    /// Tensors among the attributes of the module at a value.
+    fn collect(&mut self, at: usize, depth: usize) -> Result<(), String> {
+        self.looked_at += 1;
+        if depth > MAX_DEPTH || self.looked_at > MAX_ATTRIBUTES {
+            return Err(format!("more than {MAX_DEPTH} modules inside of each other, or {MAX_ATTRIBUTES} attributes in all"));
         }
-        path.push_str(name);
-        collect(values, *value, path, depth + 1, found)?;
-        path.truncate(before);
+        if let Some(tensor) = tensor(self.values, at)? {
+            self.found.push((self.path.clone(), tensor));
+            return Ok(());
+        }
+        for (name, value) in self.values.attributes(at).unwrap_or_default() {
+            let Value::Text(name) = self.values.get(*name) else { continue };
+            let before = self.path.len();
+            if before > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(name);
+            self.collect(*value, depth + 1)?;
+            self.path.truncate(before);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The tensor at a value: a call of `torch._utils._rebuild_tensor_v2`, or of `_rebuild_parameter` around one.
@@ -151,4 +165,26 @@ fn tensor(values: &Values, at: usize) -> Result<Option<Found>, String> {
     }
     let kind = kind.strip_prefix("torch.").unwrap_or(kind).to_owned();
     Ok(Some(Found { key: key.clone(), kind, offset, shape, strides }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each module holds the one before it twice, so that forty of them have 2^40 names.
+    #[test]
+    fn modules_under_too_many_names_are_refused() {
+        let instance = |state: Vec<u8>| [b"cm\nC\n)\x81}(".as_slice(), &state, b"ub"].concat();
+        let named = |name: u8| [b"X\x01\0\0\0".as_slice(), &[name]].concat();
+        let mut pickle = [b"\x80\x02".to_vec(), instance(Vec::new()), b"q\x00".to_vec()].concat();
+        for place in 1..=40u8 {
+            let before = [b'h', place - 1];
+            let state = [named(b'a'), before.to_vec(), named(b'b'), before.to_vec()].concat();
+            pickle.extend([b"0".to_vec(), instance(state), vec![b'q', place]].concat());
+        }
+        pickle.push(b'.');
+        let (values, top) = unpickle(&pickle).unwrap();
+        let mut modules = Modules { values: &values, path: String::new(), looked_at: 0, found: Vec::new() };
+        assert!(modules.collect(top, 0).unwrap_err().contains("attributes in all"));
+    }
 }

@@ -32,24 +32,6 @@ hidden = 16
 layers = 2
 heads = 2
 ffn = 32
-[model.dit.sam]
-decoder_heads = 2
-decoder_mlp_dim = 16
-[model.dit.sam.image_encoder]
-image_size = 32
-patch_size = 8
-embed_dim = 16
-depth = 3
-heads = 2
-mlp_ratio = 2.0
-out_channels = 16
-window_size = 3
-global_blocks = [1]
-[optim]
-accumulate = 1
-[eval]
-limit = 4
-figures = 1
 "#;
 
 /// And of RISAM's.
@@ -68,10 +50,14 @@ layers = 1
 heads = 2
 ffn = 32
 projection_dim = 16
-[model.risam.sam]
+"#;
+
+/// And of the SAM in both, and of how long they are trained and judged.
+const SMALL_SAM: &str = r#"
+[model.METHOD.sam]
 decoder_heads = 2
 decoder_mlp_dim = 16
-[model.risam.sam.image_encoder]
+[model.METHOD.sam.image_encoder]
 image_size = 32
 patch_size = 8
 embed_dim = 16
@@ -106,7 +92,7 @@ fn configs(s: &Session, method: &str, small: &str) {
     };
     let to = s.path("configs").join(method);
     copy(&from.join("base.toml"), &to.join("official.toml"));
-    std::fs::write(to.join("base.toml"), small).unwrap();
+    std::fs::write(to.join("base.toml"), small.to_owned() + &SMALL_SAM.replace("METHOD", method)).unwrap();
     for entry in std::fs::read_dir(from.join("table1")).unwrap() {
         let path = entry.unwrap().path();
         copy(&path, &to.join("table1").join(path.file_name().unwrap()));

@@ -9,7 +9,7 @@ use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, RgbImage};
 use nn_ops::weights::{export, load_formula};
 use sam_vit::Weights;
-use sam2::{HieraConfig, Naming, Sam2Config};
+use sam2::{Naming, Sam2Config};
 use serde_json::Value;
 use text_encoders::TextTokenizer;
 use text_encoders::beit3::Beit3Config;
@@ -20,23 +20,15 @@ use test_support::{Session, json};
 /// A folder of weights that `--weights` takes, on SAM-2 or EfficientSAM.
 fn weights(folder: &Path, visual: VisualKind) {
     let words = WordPiece::train(["the red square on the left", "the last blue one"], 60).unwrap();
-    let image_encoder = HieraConfig {
-        image_size: 64,
-        embed_dim: 8,
-        stages: [1, 1, 1, 1],
-        global_blocks: vec![2],
-        windows: [8, 4, 4, 2],
-        ..HieraConfig::default()
-    };
     let config = EvfConfig {
         visual,
-        sam2: Sam2Config { image_encoder, channels: 32, memory_channels: 16, decoder_mlp_dim: 32, ..Sam2Config::default() },
+        sam2: Sam2Config::toy(),
         efficient_sam: EfficientSamConfig::toy(),
         beit3: Beit3Config::tiny(words.vocab_size()),
         ..EvfConfig::default()
     };
     let model = load_formula(config.init(&Device::flex()).unwrap(), "track", &config.names()).0;
-    let vocabulary: String = words.tokens().iter().flat_map(|token| [token.as_str(), "\n"]).collect();
+    let vocabulary = words.vocabulary();
     model.save_pretrained(folder, &[("vocab.txt".to_owned(), vocabulary.into_bytes())], Weights::Single).unwrap();
 }
 

@@ -13,7 +13,7 @@ use models::{AnyModel, Question};
 use nn_ops::weights::load_formula;
 use pil_ops::Image;
 use sam_vit::{ImageEncoderConfig, Sam, SamConfig};
-use sam2::{HieraConfig, Sam2, Sam2Config};
+use sam2::{Sam2, Sam2Config};
 use serve::engine::{Answer, Encoded, EngineError};
 use serve::{Engine, Limits, ModelInfo, Options, SamEngine, Server, TextEngine};
 use text_encoders::beit3::Beit3Config;
@@ -76,16 +76,7 @@ pub(crate) fn toy_efficient_sam() -> EfficientSam {
 }
 
 pub(crate) fn toy_sam2() -> Sam2 {
-    let image_encoder = HieraConfig {
-        image_size: 64,
-        embed_dim: 8,
-        stages: [1, 1, 1, 1],
-        global_blocks: vec![2],
-        windows: [8, 4, 4, 2],
-        ..HieraConfig::default()
-    };
-    let config = Sam2Config { image_encoder, channels: 32, memory_channels: 16, decoder_mlp_dim: 32, ..Sam2Config::default() };
-    load_formula(config.init(&Device::flex()), "toy", &sam2::Naming::Meta.names()).0
+    load_formula(Sam2Config::toy().init(&Device::flex()), "toy", &sam2::Naming::Meta.names()).0
 }
 
 pub(crate) fn start(engine: impl Engine, options: Options) -> Server {
